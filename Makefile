@@ -1,0 +1,67 @@
+# `make run` needs Python 3.11 and nothing else; `make test` the same, and Chromium or npm for the browser tests.
+# PYTHON: the interpreter. PORT: where `run` serves. LIVE=1: the demo on the default timings. ARGS: for pytest and bench.
+PYTHON ?= python3
+PORT ?= 8000
+LIVE ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/setup
+
+# A deployment as the docs describe it: TLS ends at a proxy, and nothing is left at the defaults of a checkout.
+DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
+	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format lock browser bench clean
+
+help:
+	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
+	@echo "make test     install everything and run all tests (ARGS='-k …')"
+	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
+	@echo "make install  only make $(VENV), with everything"
+	@echo "make format   format and fix what can be fixed"
+	@echo "make bench    run the benchmarks"
+	@echo "make browser  obtain Chromium for the browser tests"
+	@echo "make lock     lock the dependencies anew (ARGS=--upgrade to take the newest)"
+
+install:
+	@$(SETUP) requirements-dev.lock
+
+run:
+	@$(SETUP) requirements.lock
+	@$(BIN)/python manage.py migrate --no-input --verbosity 0
+	@exec $(BIN)/python manage.py demo --port $(PORT) $(if $(filter-out 0,$(LIVE)),--live)
+
+test: install browser
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+	$(DEPLOYED) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+browser:
+	@sh scripts/browser
+
+# One lock for every platform and Python: 3.11 gets Django 5.2 and 3.12 gets 6.1. No index address is written.
+COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy requires-python \
+	--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
+lock: install
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+	@$(SETUP) requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .browser .mypy_cache .ruff_cache .pytest_cache .import_linter_cache tests/artifacts

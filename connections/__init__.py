@@ -1,0 +1,1 @@
+"""WebSocket managers that never lock a user out: admission, liveness and recovery for Channels."""

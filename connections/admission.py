@@ -1,0 +1,197 @@
+"""The middleware that admits, and the guard around everything. Both are plain ASGI and keep no state on `self`."""
+
+import asyncio
+import logging
+from typing import Any
+from uuid import uuid4
+
+from connections import farewell, handshake
+from connections.asgi_types import App, Message, Receive, Scope, Send
+from connections.clock import NodeClock
+from connections.conf import tunables
+from connections.farewell import GOODBYE_SECONDS
+from connections.gates import Handshake
+from connections.manager import Manager
+from connections.node import ensure_node
+from connections.outlet import Outlet
+from connections.states import Refused
+
+logger = logging.getLogger(__name__)
+
+GUARD = "connections.guard"
+
+
+class SoftLimitMiddleware:
+    """Around any ASGI WebSocket application, inside the project's own auth stack: it reads `scope["user"]`.
+
+    `soft_limit` and `burst` are numbers of managers; left out, they are the settings'. With `inject` frames of ours
+    may be sent on this route. An anonymous user has no limit and no record.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        pool: str = "default",
+        inject: bool = False,
+        login_required: bool = False,
+        soft_limit: int | None = None,
+        burst: int | None = None,
+    ) -> None:
+        self.app = app
+        self.pool = pool
+        self.inject = inject
+        self.login_required = login_required
+        self.soft_limit = soft_limit
+        self.burst = burst
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self.app(scope, receive, send)
+            return
+        user = scope.get("user")
+        if user is None or not user.is_authenticated:
+            if self.login_required:
+                await refuse(scope, receive, send, await _why_anonymous(scope), inject=self.inject)
+            else:
+                _passed(scope)
+                await self.app(scope, receive, send)
+            return
+        node = await ensure_node()
+        device, attempt = handshake.device_and_attempt(scope)
+        session_key, session_hash = handshake.session_of(scope)
+        manager = Manager(
+            node,
+            scope,
+            receive,
+            send,
+            handshake=Handshake(
+                id=uuid4(),
+                user_id=user.pk,
+                pool=self.pool,
+                soft_limit=self.soft_limit,
+                burst=self.burst,
+                device=device,
+                attempt=attempt,
+                session_key=session_key,
+                ip=handshake.client_ip(scope, node.tunables.trusted_proxies),
+                user_agent=handshake.header(scope, b"user-agent"),
+            ),
+            inject=self.inject,
+            server_send=_server_send(scope, send),
+        )
+        manager.session_hash = session_hash
+        _passed(scope)  # from here on the manager has its own 4 s
+        try:
+            await manager.run(self.app, {**scope, "manager": manager})
+        finally:
+            node.registry.remove(manager)
+
+
+class Guard:
+    """Around everything, authentication included: a failure before admission, or 4 s in all, closes with 4013."""
+
+    def __init__(self, app: App, *, inject: bool = False) -> None:
+        self.app = app
+        self.inject = inject
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self.app(scope, receive, send)
+            return
+        limit = asyncio.timeout(tunables().admission_seconds)
+        watch = _Watch(limit, receive, send)
+        try:
+            async with limit:
+                await self.app({**scope, GUARD: watch}, watch.receive, watch.send)
+            return
+        except TimeoutError:
+            if watch.passed or not limit.expired():
+                raise
+            logger.warning("handshake_timed_out", extra={"path": scope.get("path")})
+        except Exception:
+            if watch.passed:
+                raise
+            logger.exception("handshake_failed", extra={"path": scope.get("path")})
+        await refuse(scope, watch.receive, send, Refused.TRY_AGAIN, inject=self.inject, connected=watch.connected)
+
+
+class _Watch:
+    """Whether a handshake has come past everything that may fail before admission."""
+
+    def __init__(self, limit: asyncio.Timeout, receive: Receive, send: Send) -> None:
+        self.passed = False
+        self.connected = False
+        self.server_send = send
+        self._limit = limit
+        self._receive = receive
+
+    def pass_on(self) -> None:
+        self.passed = True
+        self._limit.reschedule(None)
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.connect":
+            self.connected = True
+        return message
+
+    async def send(self, message: Message) -> None:
+        if not self.passed:
+            self.pass_on()  # whoever answers the handshake has got through
+        await self.server_send(message)
+
+
+def _passed(scope: Scope) -> None:
+    watch = scope.get(GUARD)
+    if watch is not None:
+        watch.pass_on()
+
+
+def _server_send(scope: Scope, send: Send) -> Send:
+    """The server's own send, behind which its transport is."""
+    watch = scope.get(GUARD)
+    return send if watch is None else watch.server_send  # type: ignore[no-any-return]
+
+
+async def refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    refused: Refused,
+    *,
+    inject: bool,
+    connected: bool = False,
+) -> None:
+    """Refuse so that a page understands it: accept, `closing`, close; then see the connection end."""
+    outlet = Outlet(send, NodeClock(), _server_send(scope, send))
+
+    async def tell() -> None:
+        if not connected:
+            await receive()
+        await farewell.say(
+            outlet.forward, refused, inject=inject, accept=True, subprotocols=scope.get("subprotocols") or ()
+        )
+        await farewell.until_disconnect(receive)
+
+    if not await outlet.bounded(tell(), GOODBYE_SECONDS):
+        outlet.cut()
+
+
+async def _why_anonymous(scope: Scope) -> Refused:
+    """Django gives no user for a disabled account, so the session is asked whose it was."""
+    from channels.db import database_sync_to_async
+
+    session: Any = scope.get("session")
+    user_id = session.get("_auth_user_id") if session is not None else None
+    if user_id is None:
+        return Refused.LOGIN_REQUIRED
+    disabled = await database_sync_to_async(_is_disabled)(user_id)
+    return Refused.ACCOUNT_DISABLED if disabled else Refused.LOGIN_REQUIRED
+
+
+def _is_disabled(user_id: str) -> bool:
+    from django.contrib.auth import get_user_model
+
+    user = get_user_model()._default_manager.filter(pk=user_id).first()
+    return user is not None and not user.is_active

@@ -1,0 +1,1 @@
+"""The chat on `/ws/chat/`: what the connections are for. Depends on `connections`, never the other way."""

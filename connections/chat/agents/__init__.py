@@ -1,0 +1,1 @@
+"""Agents: whatever can answer a question. `protocol.py` says what one is; the chat runs it."""

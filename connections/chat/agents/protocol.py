@@ -1,0 +1,54 @@
+"""What an agent is: an async generator that thinks aloud, asks for tools and streams its answer. Pure.
+
+The agent only asks for a tool; the chat runs it and sends the result back into the generator. So every call is
+bounded in time and reported to the user from its beginning to its end, whatever the agent does.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`text` is the user's last message. `joined`: how many earlier ones came while the agent was busy."""
+
+    text: str
+    joined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """One sentence on what the agent is about to do, for the user to read."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A wish to use a tool. The generator is sent a ToolResult."""
+
+    tool: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the answer. The answer is all of them in a row."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """`value` is plain JSON data; where `success` is False it is a sentence that says why."""
+
+    value: Any
+    success: bool = True
+
+
+Step = Thought | ToolCall | Delta
+
+
+class Agent(Protocol):
+    def answer(self, question: Question) -> AsyncGenerator[Step, ToolResult | None]: ...

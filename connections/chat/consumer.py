@@ -1,0 +1,204 @@
+"""The consumer on `/ws/chat/`. It reads and answers frames; whatever must outlive the socket is done elsewhere.
+
+It holds no subscription of the channel layer: the hub delivers, so a bus that fails kills no socket.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from channels.consumer import AsyncConsumer, get_handler_name
+from channels.exceptions import StopConsumer
+from django.db import Error as DatabaseError
+
+from connections import frames
+from connections.asgi_types import Message
+from connections.chat import limits, sessions, store, wire
+from connections.chat.hub import Reader, hub
+from connections.chat.rate import FrameRate
+from connections.chat.runner import runner
+from connections.chat.states import ErrorCode
+from connections.chat.threads import in_database
+from connections.chat.wire import BadFrame
+from connections.conf import tunables
+from connections.manager import Manager
+from connections.node import current_node
+from connections.states import CloseReason
+
+logger = logging.getLogger(__name__)
+
+HANDLE_SECONDS = 20.0  # for one frame; the longest is a resume, whose sends are bounded by the client's reading
+NEAR = 0.8  # of the soft limit, from which the user is told
+
+
+class ChatConsumer(AsyncConsumer):
+    """Frames are read at once, and counted when they come, and handled one after the other by a task beside."""
+
+    channel_layer_alias = None  # type: ignore[assignment]  # Channels then asks no layer for a channel
+
+    manager: Manager
+    reader: Reader
+
+    def __init__(self) -> None:
+        self.rate = FrameRate(limits.FRAMES_PER_SECOND)
+        self.waiting: asyncio.Queue[Message | None] = asyncio.Queue(limits.FRAMES_WAITING)
+        self.worker: asyncio.Task[None] | None = None
+        self.gone = False  # the client is: what it sent is still done, and nothing is answered
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.manager = scope["manager"]
+        self.reader = hub.attach(self.manager)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            hub.detach(self.reader)
+            runner.forget(self.manager)
+            if self.worker is not None:
+                self.worker.cancel()
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """As Channels does, without its visit to the shared database thread for every frame."""
+        await getattr(self, get_handler_name(message))(message)
+
+    # Events of the server
+
+    async def websocket_connect(self, message: Message) -> None:
+        await self.send({"type": "websocket.accept"})
+        await self.greet()
+        runner.start()
+        self.worker = asyncio.get_running_loop().create_task(self.work(), name=f"chat-worker {self.manager.id}")
+
+    async def websocket_receive(self, message: Message) -> None:
+        if self.manager.closing:
+            return
+        text, data = message.get("text"), message.get("bytes")
+        size = len(data or b"") if text is None else _utf8_size(text)
+        if size > limits.FRAME_BYTES:
+            await self.manager.close(
+                CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed"
+            )
+        elif not self.rate.allows(time.monotonic()):
+            evidence = f"more than {limits.FRAMES_PER_SECOND} frames in a second"
+            await self.manager.close(CloseReason.PROTOCOL_ABUSE, evidence)
+        else:
+            await self._wait_in_line(message)
+
+    async def websocket_disconnect(self, message: Message) -> None:
+        """What was sent before the end is still stored: the engine gives a grace period for it."""
+        self.gone = True
+        if self.worker is not None:
+            await self._wait_in_line(None)
+            await asyncio.wait({self.worker})
+        raise StopConsumer
+
+    async def _wait_in_line(self, message: Message | None) -> None:
+        """Into the queue, unless its worker has died: then that error is this consumer's, and ends the socket."""
+        if self.worker is not None and self.worker.done():
+            self.worker.result()
+        await self.waiting.put(message)
+
+    # Answers
+
+    async def say(self, text: str) -> None:
+        if not self.gone:
+            await self.send({"type": "websocket.send", "text": text})
+
+    async def greet(self) -> None:
+        admission, node = self.manager.admission, current_node()
+        assert admission is not None, "the middleware admits before the application hears of the socket"
+        await self.say(
+            wire.frame(
+                "ready",
+                manager=self.manager.id,
+                user=self.scope["user"].get_username(),
+                soft_limit=admission.soft_limit,
+                live=admission.live,
+                node=node.name if node is not None else "",
+                heartbeat_seconds=tunables().heartbeat_seconds,
+            )
+        )
+        if admission.live > admission.soft_limit:
+            await self.say(frames.notice("over_limit", admission.live, admission.soft_limit))
+        elif admission.live >= NEAR * admission.soft_limit:
+            await self.say(frames.notice("near_limit", admission.live, admission.soft_limit))
+
+    # Frames of the client
+
+    async def work(self) -> None:
+        while (message := await self.waiting.get()) is not None:
+            await self.handle(message)
+
+    async def handle(self, message: Message) -> None:
+        text, client_id = message.get("text"), None
+        try:
+            if text is None:
+                raise BadFrame(ErrorCode.BINARY, "Frames are text. This one was binary.")
+            frame = wire.parse(text)
+            client_id = frame.sent_client_id if isinstance(frame, wire.UserMessage) else None
+            await self.act(frame)
+        except BadFrame as error:
+            await self.say(wire.error(error.code, error.message, error.client_id))
+        except store.NotFound:
+            await self.say(wire.error(ErrorCode.NOT_FOUND, "You have no such conversation.", client_id))
+        except store.TooManyConversations:
+            words = f"You have {limits.CONVERSATIONS_PER_USER} conversations, which is as many as there can be."
+            await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, client_id))
+        except (DatabaseError, TimeoutError) as error:
+            logger.warning("chat_frame_not_handled", extra=self.context() | {"error": repr(error)})
+            await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", client_id))
+        except Exception:
+            logger.exception("chat_frame_failed", extra=self.context())
+            words = "Something went wrong on our side, and this was not done."
+            await self.say(wire.error(ErrorCode.INTERNAL, words, client_id))
+
+    async def act(self, frame: wire.Frame) -> None:
+        match frame:
+            case wire.UserMessage():
+                await self.user_message(frame)
+            case wire.Resume() if not self.gone:
+                await self.resume(frame)
+            case wire.CloseSessions():
+                await self.close_sessions(frame)
+            case wire.ListSessions() if not self.gone:
+                await self.list_sessions()
+            case wire.ListConversations() if not self.gone:
+                found = await in_database(store.conversations, self.manager.user_id)
+                await self.say(wire.frame("conversations", conversations=found))
+            case _:
+                pass  # a stray pong has done its work by coming; and who is gone needs no lists
+
+    async def user_message(self, sent: wire.UserMessage) -> None:
+        async with asyncio.timeout(HANDLE_SECONDS):
+            stored = await in_database(store.add_user_message, self.manager.user_id, sent)
+        message = stored.message
+        await self.say(
+            wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
+        )
+        if stored.fresh:
+            hub.message(self.manager.user_id, message)
+        if stored.run is not None:
+            runner.asked(stored.run, self.manager)
+
+    async def resume(self, wanted: wire.Resume) -> None:
+        conversation = wanted.conversation
+        last = await self.reader.resume(conversation, wanted.after_seq, self.say)
+        await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
+        for text in runner.under_way(self.manager.user_id, conversation):
+            await self.say(text)
+
+    async def list_sessions(self) -> None:
+        found = await in_database(sessions.open_sessions, self.manager.user_id, self.manager.id)
+        await self.say(wire.frame("sessions", managers=found))
+
+    async def close_sessions(self, wanted: wire.CloseSessions) -> None:
+        ids = None if wanted.managers is None else list(wanted.managers)
+        await in_database(sessions.close, self.manager.user_id, ids, self.manager.id)
+        await self.list_sessions()
+
+    def context(self) -> dict[str, Any]:
+        return {"manager": str(self.manager.id), "user": str(self.manager.user_id)}
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

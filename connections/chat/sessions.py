@@ -1,0 +1,63 @@
+"""A user's own sessions: what is open, how the last ones ended, and signing them out. Synchronous."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from connections import actions
+from connections.conf import tunables
+from connections.lifecycle import Actor
+from connections.models import ManagerRecord, UserGate
+
+POOL = "chat"  # as routed in asgi.py
+ENDINGS = 5
+
+
+def open_sessions(user_id: Any, current: UUID | None) -> list[dict[str, Any]]:
+    """`{id, current, opened_at, last_active_at, ip, user_agent}` each, the last active first. Those that are being
+    closed are left out: to their owner they are gone."""
+    rows = ManagerRecord.objects.counted().filter(user_id=user_id).order_by("-last_active_at", "id")
+    return [
+        {
+            "id": str(row.id),
+            "current": row.id == current,
+            "opened_at": row.opened_at.isoformat(),
+            "last_active_at": row.last_active_at.isoformat(),
+            "ip": row.ip,
+            "user_agent": row.user_agent,
+        }
+        for row in rows
+    ]
+
+
+def soft_limit(user_id: Any) -> int:
+    default = tunables().soft_limit
+    gate = UserGate.objects.filter(user_id=user_id, pool=POOL).first()
+    return default if gate is None else gate.limit_at(timezone.now(), default)
+
+
+def recent_endings(user_id: Any) -> list[dict[str, Any]]:
+    """`{opened_at, closed_at, reason, ip, user_agent}` of the last few, the latest first."""
+    rows = ManagerRecord.objects.closed().filter(user_id=user_id).order_by("-opened_at")[: ENDINGS * 4]
+    latest = sorted(rows, key=lambda row: row.closed_at, reverse=True)[:ENDINGS]
+    return [
+        {
+            "opened_at": row.opened_at.isoformat(),
+            "closed_at": row.closed_at.isoformat(),
+            "reason": row.close_reason,
+            "ip": row.ip,
+            "user_agent": row.user_agent,
+        }
+        for row in latest
+    ]
+
+
+def close(user_id: Any, ids: list[UUID] | None, current: UUID) -> list[UUID]:
+    """Sign out the user's sessions with these ids, or with None all but `current`. Returns which were open; ids of
+    other users' are passed over as if they did not exist. Audited as done by the user."""
+    user = get_user_model().objects.get(pk=user_id)
+    ip = ManagerRecord.objects.filter(id=current, user_id=user_id).values_list("ip", flat=True).first()
+    except_id = current if ids is None else None
+    return actions.close_own(user, ids, except_id=except_id, actor=Actor.user(user, ip))

@@ -1,0 +1,180 @@
+"""Conversations and messages in the database. Synchronous; each call is its own transaction.
+
+A sequence number is given out under the conversation's row lock, so that numbers commit in their order: whoever
+has read up to n has missed nothing below n.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER, TURNS_WAITING
+from connections.chat.models import AgentTurn, Conversation, Message
+from connections.chat.states import Role
+from connections.chat.wire import UserMessage, frame
+
+
+class NotFound(Exception):
+    """There is no such conversation, or it is somebody else's; nobody learns which."""
+
+
+class TooManyConversations(Exception):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    conversation: UUID
+    seq: int
+    role: str
+    text: str
+    created_at: datetime
+    client_id: UUID | None
+
+    def as_frame(self) -> str:
+        return frame(
+            "message",
+            conversation=self.conversation,
+            seq=self.seq,
+            role=self.role,
+            text=self.text,
+            created_at=self.created_at,
+            client_id=self.client_id,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """`fresh` is False for a resend, which stored nothing. `run` is the turn that will answer."""
+
+    message: StoredMessage
+    fresh: bool
+    run: UUID | None = None
+
+
+def stored_form(row: Message) -> StoredMessage:
+    return StoredMessage(row.conversation_id, row.seq, row.role, row.text, row.created_at, row.client_id)
+
+
+def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
+    """Store the message and queue the turn that answers it; a resend changes nothing.
+
+    Raises NotFound, TooManyConversations, and the database's errors.
+    """
+    try:
+        with transaction.atomic():
+            return _add_user_message(user_id, sent)
+    except IntegrityError:
+        # The same client_id came at the same moment over another socket, and that one won.
+        earlier = _earlier(user_id, sent.client_id)
+        if earlier is None:
+            raise
+        return earlier
+
+
+def _earlier(user_id: Any, client_id: UUID) -> Stored | None:
+    row = Message.objects.filter(sender_id=user_id, client_id=client_id).first()
+    return None if row is None else Stored(stored_form(row), fresh=False)
+
+
+def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
+    now = timezone.now()
+    conversation = None if sent.conversation is None else locked(sent.conversation, user_id)
+    earlier = _earlier(user_id, sent.client_id)
+    if earlier is not None:
+        return earlier
+    if conversation is None:
+        conversation = _begin(user_id, sent.text, now)
+    row = append(conversation, Role.USER, sent.text, now, sender_id=user_id, client_id=sent.client_id)
+    return Stored(stored_form(row), fresh=True, run=_queue_turn(conversation, row, now))
+
+
+def locked(conversation_id: UUID, user_id: Any) -> Conversation:
+    """The user's conversation, locked to the end of the transaction. Raises NotFound."""
+    found = Conversation.objects.select_for_update(no_key=True).filter(id=conversation_id, user_id=user_id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def _begin(user_id: Any, text: str, now: datetime) -> Conversation:
+    if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
+        raise TooManyConversations
+    return Conversation.objects.create(
+        id=uuid4(), user_id=user_id, title=title_of(text), created_at=now, updated_at=now
+    )
+
+
+def title_of(text: str) -> str:
+    """The first words of a conversation, on one line, at most 80 characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= 80 else line[:79].rstrip() + "…"
+
+
+def append(
+    conversation: Conversation,
+    role: Role,
+    text: str,
+    now: datetime,
+    *,
+    sender_id: Any = None,
+    client_id: UUID | None = None,
+) -> Message:
+    """Add a message to a conversation whose row this transaction has locked or made."""
+    conversation.last_seq += 1
+    conversation.updated_at = now
+    row = Message.objects.create(
+        conversation=conversation,
+        seq=conversation.last_seq,
+        role=role.value,
+        text=text,
+        sender_id=sender_id,
+        client_id=client_id,
+        created_at=now,
+    )
+    conversation.save(update_fields=["last_seq", "updated_at"])
+    return row
+
+
+def _queue_turn(conversation: Conversation, question: Message, now: datetime) -> UUID:
+    waiting = list(AgentTurn.objects.queued().filter(conversation=conversation).order_by("question__seq"))
+    if len(waiting) >= TURNS_WAITING:
+        last = waiting[-1]
+        # Conditional, since a node may claim it just now.
+        joined = AgentTurn.objects.queued().filter(id=last.id).update(question=question, joined=last.joined + 1)
+        if joined:
+            run: UUID = last.id
+            return run
+    turn = AgentTurn.objects.create(
+        id=uuid4(), user_id=conversation.user_id, conversation=conversation, question=question, asked_at=now
+    )
+    return turn.id
+
+
+def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: int) -> list[StoredMessage]:
+    """Up to `limit` messages above `after_seq`, in order. Raises NotFound."""
+    if not Conversation.objects.filter(id=conversation_id, user_id=user_id).exists():
+        raise NotFound
+    rows = Message.objects.filter(conversation_id=conversation_id, seq__gt=after_seq).order_by("seq")[:limit]
+    return [stored_form(row) for row in rows]
+
+
+def last_seq(user_id: Any, conversation_id: UUID) -> int:
+    """Raises NotFound."""
+    found = Conversation.objects.filter(id=conversation_id, user_id=user_id).values_list("last_seq", flat=True)
+    for seq in found:
+        return seq
+    raise NotFound
+
+
+def conversations(user_id: Any) -> list[dict[str, Any]]:
+    """The user's conversations, the latest first: `{id, title, last_seq, updated_at}`."""
+    rows = Conversation.objects.filter(user_id=user_id).order_by("-updated_at")[:CONVERSATIONS_LISTED]
+    return [
+        {"id": str(row.id), "title": row.title, "last_seq": row.last_seq, "updated_at": row.updated_at.isoformat()}
+        for row in rows
+    ]

@@ -1,0 +1,22 @@
+"""Where the chat's database calls run: a few threads of its own.
+
+All Channels database calls of a process share one thread, so one slow search would hold up every message.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from channels.db import database_sync_to_async
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# SQLite writes one at a time whatever we do; four lets readers pass a writer that waits.
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="chat-database")
+
+
+async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a synchronous function that uses the ORM. Raises what it raises."""
+    call = database_sync_to_async(function, thread_sensitive=False, executor=_threads)
+    return await call(*args, **kwargs)

@@ -1,0 +1,174 @@
+"""The frames of `/ws/chat/`: parsing what a client sent, writing what the server says. Pure."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Never
+from uuid import UUID
+
+from connections.chat.limits import SESSIONS_AT_ONCE, TEXT_CHARACTERS
+from connections.chat.states import ErrorCode
+
+MAX_SEQ = 2**63 - 1  # what the column holds
+
+
+class BadFrame(Exception):
+    """A frame that can't be acted on. `client_id` is the frame's, where it has a readable one."""
+
+    def __init__(self, code: ErrorCode, message: str, client_id: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.client_id = client_id
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    client_id: UUID
+    conversation: UUID | None
+    text: str
+    sent_client_id: str  # as the client spelled it, for the ack
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    conversation: UUID
+    after_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListSessions:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ListConversations:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSessions:
+    managers: tuple[UUID, ...] | None  # None: all others
+
+
+@dataclass(frozen=True, slots=True)
+class StrayPong:
+    """A pong whose nonce is not of the engine's last ping. It has proven life already; nothing to answer."""
+
+
+Frame = UserMessage | Resume | ListSessions | ListConversations | CloseSessions | StrayPong
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse(text: str) -> Frame:
+    """Read one text frame. Raises BadFrame, and nothing else whatever the text is."""
+    try:
+        fields = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise BadFrame(ErrorCode.BAD_JSON, "This frame is nested too deeply.") from None
+    except ValueError:
+        raise BadFrame(ErrorCode.BAD_JSON, "This frame is not valid JSON.") from None
+    if not isinstance(fields, dict):
+        raise BadFrame(ErrorCode.BAD_FRAME, "A frame is a JSON object.")
+    kind = fields.get("type")
+    if not isinstance(kind, str):
+        raise BadFrame(ErrorCode.BAD_FRAME, "A frame has a type, which is a string.", _echo(fields))
+    reader = _READERS.get(kind)
+    if reader is None:
+        raise BadFrame(ErrorCode.UNKNOWN_TYPE, "No frame has this type.", _echo(fields))
+    return reader(fields)
+
+
+def _echo(fields: dict[str, Any]) -> str | None:
+    """The client id to answer with: only what looks like one is sent back."""
+    sent = fields.get("client_id")
+    return sent if isinstance(sent, str) and _uuid(sent) is not None else None
+
+
+def _uuid(value: object) -> UUID | None:
+    if not isinstance(value, str) or len(value) != 36:
+        return None
+    try:
+        return UUID(value)
+    except ValueError:
+        return None
+
+
+def _bad(fields: dict[str, Any], message: str) -> BadFrame:
+    return BadFrame(ErrorCode.BAD_FIELD, message, _echo(fields))
+
+
+def _user_message(fields: dict[str, Any]) -> UserMessage:
+    client_id = _uuid(fields.get("client_id"))
+    if client_id is None:
+        raise _bad(fields, "client_id must be a UUID.")
+    if "conversation" not in fields:
+        raise _bad(fields, "conversation is missing; null begins a new one.")
+    conversation = _uuid(fields["conversation"])
+    if conversation is None and fields["conversation"] is not None:
+        raise _bad(fields, "conversation must be a UUID, or null for a new one.")
+    text = fields.get("text")
+    if not isinstance(text, str):
+        raise _bad(fields, "text must be a string.")
+    if not 1 <= len(text) <= TEXT_CHARACTERS:
+        raise _bad(fields, f"text must have 1 to {TEXT_CHARACTERS} characters; this one has {len(text)}.")
+    if "\0" in text:
+        raise _bad(fields, "text must not hold the character NUL, which can't be stored.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise _bad(fields, "text must not hold half of a surrogate pair, which can't be stored.")
+    return UserMessage(client_id, conversation, text, fields["client_id"])
+
+
+def _resume(fields: dict[str, Any]) -> Resume:
+    conversation = _uuid(fields.get("conversation"))
+    if conversation is None:
+        raise _bad(fields, "conversation must be a UUID.")
+    after = fields.get("after_seq")
+    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= MAX_SEQ:
+        raise _bad(fields, "after_seq must be a whole number, 0 or more.")
+    return Resume(conversation, after)
+
+
+def _close_sessions(fields: dict[str, Any]) -> CloseSessions:
+    given = fields.get("managers")
+    if given == "others":
+        return CloseSessions(None)
+    if not isinstance(given, list) or not 1 <= len(given) <= SESSIONS_AT_ONCE:
+        raise _bad(fields, f'managers must be "others", or a list of 1 to {SESSIONS_AT_ONCE} ids.')
+    managers = [_uuid(item) for item in given]
+    known = tuple(manager for manager in managers if manager is not None)
+    if len(known) != len(managers):
+        raise _bad(fields, "Each of managers must be a UUID.")
+    return CloseSessions(known)
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Frame]] = {
+    "user_message": _user_message,
+    "resume": _resume,
+    "list_sessions": lambda fields: ListSessions(),
+    "list_conversations": lambda fields: ListConversations(),
+    "close_sessions": _close_sessions,
+    "pong": lambda fields: StrayPong(),
+}
+
+
+def frame(kind: str, **fields: Any) -> str:
+    """One of our frames as text. UUIDs become strings and times ISO 8601; a None field is left out."""
+    filled = {name: value for name, value in fields.items() if value is not None}
+    return json.dumps({"type": kind, **filled}, default=_plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in a frame")
+
+
+def error(code: ErrorCode, message: str, client_id: str | None = None) -> str:
+    return frame("error", code=code.value, message=message, client_id=client_id)

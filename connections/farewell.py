@@ -1,0 +1,42 @@
+"""How a socket is closed or refused so that its page understands: accept, `closing`, close; never a bare 403."""
+
+import random
+from collections.abc import Sequence
+
+from connections import frames
+from connections.asgi_types import Message, Receive, Send
+from connections.states import FAREWELLS
+
+GOODBYE_SECONDS = 2.0  # for the last frames, and again for the close handshake; then the client is cut off
+
+
+def draw_retry_after(reason: str) -> float:
+    """Seconds, drawn anew for each client, so that many do not come back at once."""
+    return random.uniform(*FAREWELLS[reason].delay)
+
+
+async def say(
+    send: Send,
+    reason: str,
+    *,
+    inject: bool,
+    accept: bool,
+    subprotocols: Sequence[str] = (),
+    retry_after: float | None = None,
+) -> None:
+    """Send what closes a socket for `reason`. `accept`: it has not been accepted yet, so do that first."""
+    if accept:
+        opening: Message = {"type": "websocket.accept"}
+        if subprotocols:
+            opening["subprotocol"] = subprotocols[0]
+        await send(opening)
+    if inject:
+        wait = draw_retry_after(reason) if retry_after is None else retry_after
+        await send({"type": "websocket.send", "text": frames.closing(reason, wait)})
+    await send({"type": "websocket.close", "code": FAREWELLS[reason].code})
+
+
+async def until_disconnect(receive: Receive) -> None:
+    """Read on until the server says that the socket has ended."""
+    while (await receive())["type"] != "websocket.disconnect":
+        pass

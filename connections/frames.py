@@ -1,0 +1,43 @@
+"""The frames that the engine itself sends and understands. Level 0: pure."""
+
+import json
+from typing import Any
+
+from connections.states import FAREWELLS, Reconnect
+
+
+def ping(nonce: str) -> str:
+    return json.dumps({"type": "ping", "nonce": nonce})
+
+
+def pong_nonce(text: str | None) -> str | None:
+    """The nonce of a `pong` frame, or None for any other frame. Never raises."""
+    if text is None or len(text) > 200 or '"pong"' not in text:
+        return None
+    try:
+        frame: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(frame, dict) or frame.get("type") != "pong":
+        return None
+    nonce = frame.get("nonce")
+    return nonce if isinstance(nonce, str) else None
+
+
+def closing(reason: str, retry_after: float) -> str:
+    """The frame that precedes a close, since browsers and Daphne drop the reason. `retry_after` in seconds."""
+    farewell = FAREWELLS[reason]
+    wait = round(retry_after, 2) if farewell.reconnect is Reconnect.AFTER else 0
+    return json.dumps(
+        {
+            "type": "closing",
+            "code": farewell.code,
+            "reason": reason,
+            "reconnect": farewell.reconnect.value,
+            "retry_after": wait,
+        }
+    )
+
+
+def notice(kind: str, live: int, soft_limit: int) -> str:
+    return json.dumps({"type": "notice", "kind": kind, "live": live, "soft_limit": soft_limit})

@@ -1,0 +1,233 @@
+"""A batch of admissions under the gates of its users: facts are read, policy decides, lifecycle's rows are written.
+
+All of a batch is one transaction. Its gates are created beforehand in autocommit, and locked in (user, pool) order.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist
+from django.db import transaction
+
+from connections import database, lifecycle, policy
+from connections.conf import Tunables
+from connections.lifecycle import Actor
+from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.states import ActorKind, CloseReason, Refused, RunKind
+
+SYSTEM_REASON = "over the soft limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a manager tells the writer to be admitted."""
+
+    id: UUID
+    user_id: Any
+    pool: str
+    soft_limit: int | None = None  # the route's, if it has its own
+    burst: int | None = None
+    device: UUID | None = None
+    attempt: int = 0
+    session_key: str = ""
+    ip: str | None = None
+    user_agent: str = ""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a committed batch did. `admissions` and `refused` by manager id; `locked` stays for the next batch."""
+
+    admissions: dict[UUID, policy.Admission] = field(default_factory=dict)
+    refused: dict[UUID, Refused] = field(default_factory=dict)
+    locked: list[Handshake] = field(default_factory=list)
+    closing: dict[UUID, UUID] = field(default_factory=dict)  # record id -> node id, to be told
+    runs_opened: int = 0
+
+
+def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
+    """Create the missing gates, in autocommit. Two that do it at once make one row."""
+    users = {user_id for user_id, _ in pairs}
+    known = set(UserGate.objects.filter(user_id__in=users).values_list("user_id", "pool"))
+    missing = pairs - known
+    if missing:
+        UserGate.objects.bulk_create(
+            [UserGate(user_id=user_id, pool=pool) for user_id, pool in sorted(missing, key=repr)],
+            ignore_conflicts=True,
+        )
+
+
+def admit(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables) -> Batch:
+    """Admit all that can be. Raises lifecycle.NodeGone, and the database's errors."""
+    batch = Batch()
+    with transaction.atomic():
+        lifecycle.hold_node(node_id)
+        gates = _lock_gates({(h.user_id, h.pool) for h in handshakes})
+        now = database.now()
+        active = _active_users({h.user_id for h in handshakes})
+        counted = _counted(gates, now, tunables)
+        rows: list[ManagerRecord] = []
+        orders: dict[CloseReason, dict[UUID, str]] = defaultdict(dict)
+        over: set[Any] = set()
+        for shake in handshakes:
+            key = (shake.user_id, shake.pool)
+            gate = gates.get(key)
+            if not active.get(shake.user_id, False):
+                batch.refused[shake.id] = Refused.ACCOUNT_DISABLED
+                continue
+            if gate is None:
+                batch.locked.append(shake)
+                continue
+            admission = _decide(shake, gate, counted[key], now, tunables)
+            if admission.superseded:
+                batch.refused[shake.id] = Refused.REPLACED
+                continue
+            batch.admissions[shake.id] = admission
+            gone = {admission.replaced, admission.evicted}
+            counted[key] = [h for h in counted[key] if h.id not in gone]
+            counted[key].append(policy.Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
+            rows.append(_row(shake, node_id, now))
+            if admission.replaced:
+                orders[CloseReason.REPLACED][admission.replaced] = f"its device connected again as {shake.id}"
+            if admission.evicted:
+                orders[CloseReason.EVICTED][admission.evicted] = (
+                    f"ranked first at the ceiling of {admission.ceiling} when {shake.id} connected"
+                )
+            if admission.open_run:
+                over.add(shake.user_id)
+        ManagerRecord.objects.bulk_create(rows)
+        for reason, evidence_of in orders.items():
+            for record_id, evidence in sorted(evidence_of.items()):
+                batch.closing |= lifecycle.order_close(
+                    ManagerRecord.objects.filter(pk=record_id), reason, evidence, actor=Actor.system(), now=now
+                )
+        batch.runs_opened = open_system_runs(over, now)
+    return batch
+
+
+def open_system_runs(user_ids: set[Any], now: datetime) -> int:
+    """A cleanup run of the system for each, unless one is open. At once: the constraint lets one win."""
+    if not user_ids:
+        return 0
+    taken = set(
+        RecoveryRun.objects.open()
+        .filter(user_id__in=user_ids, kind=RunKind.CLEANUP, dry_run=False)
+        .values_list("user_id", flat=True)
+    )
+    wanted = [user_id for user_id in user_ids if user_id not in taken]
+    labels = {u.pk: u.get_username() for u in get_user_model()._default_manager.filter(pk__in=wanted)}
+    RecoveryRun.objects.bulk_create(
+        [
+            RecoveryRun(
+                user_id=user_id,
+                user_label=labels.get(user_id, "")[:200],
+                kind=RunKind.CLEANUP,
+                actor_kind=ActorKind.SYSTEM,
+                reason=SYSTEM_REASON,
+                opened_at=now,
+                due_at=now,
+            )
+            for user_id in wanted
+        ],
+        ignore_conflicts=True,
+    )
+    return len(wanted)
+
+
+def counted_holdings(
+    user_ids: set[Any], now: datetime, tunables: Tunables
+) -> dict[tuple[Any, str], list[policy.Holding]]:
+    """The counted records of these users as policy's facts, by (user, pool)."""
+    late = now - timedelta(seconds=tunables.late_seconds)
+    found: dict[tuple[Any, str], list[policy.Holding]] = defaultdict(list)
+    rows = (
+        ManagerRecord.objects.counted()
+        .filter(user_id__in=user_ids)
+        .values_list(
+            "user_id", "pool", "pk", "opened_at", "last_active_at", "node__renewed_at", "overdue_since",
+            "turn_since", "device", "attempt",
+        )
+    )  # fmt: skip
+    for user_id, pool, pk, opened, active, renewed, overdue, turn, device, attempt in rows:
+        found[user_id, pool].append(
+            policy.Holding(
+                pk,
+                opened,
+                active,
+                on_late_node=renewed < late,
+                overdue=overdue is not None,
+                turn=turn is not None,
+                device=device,
+                attempt=attempt,
+            )
+        )
+    return found
+
+
+def fingerprint(session_key: str) -> str:
+    """What is stored of a session key, hex, 64 characters; empty for none. The key itself is a credential."""
+    return hashlib.sha256(session_key.encode()).hexdigest() if session_key else ""
+
+
+def _lock_gates(pairs: set[tuple[Any, str]]) -> dict[tuple[Any, str], UserGate]:
+    gates = (
+        UserGate.objects.filter(user_id__in={user_id for user_id, _ in pairs}, pool__in={pool for _, pool in pairs})
+        .order_by("user_id", "pool")
+        .select_for_update(skip_locked=True)
+    )
+    return {(gate.user_id, gate.pool): gate for gate in gates if (gate.user_id, gate.pool) in pairs}
+
+
+def _counted(
+    gates: dict[tuple[Any, str], UserGate], now: datetime, tunables: Tunables
+) -> dict[tuple[Any, str], list[policy.Holding]]:
+    return counted_holdings({user_id for user_id, _ in gates}, now, tunables)
+
+
+def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
+    model = get_user_model()
+    users = model._default_manager.filter(pk__in=user_ids)
+    try:
+        model._meta.get_field("is_active")
+    except FieldDoesNotExist:
+        return dict.fromkeys(users.values_list("pk", flat=True), True)
+    return dict(users.values_list("pk", "is_active"))
+
+
+def _decide(
+    shake: Handshake, gate: UserGate, counted: list[policy.Holding], now: datetime, tunables: Tunables
+) -> policy.Admission:
+    if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
+        gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
+        gate.save(update_fields=["route_soft_limit", "route_burst"])
+    return policy.admit(
+        policy.Newcomer(shake.id, shake.device, shake.attempt),
+        counted,
+        soft_limit=gate.limit_at(now, tunables.soft_limit),
+        burst=tunables.burst if shake.burst is None else shake.burst,
+        now=now,
+        handshake=timedelta(seconds=tunables.handshake_seconds),
+        enforce=not tunables.observe,
+    )
+
+
+def _row(shake: Handshake, node_id: UUID, now: datetime) -> ManagerRecord:
+    return ManagerRecord(
+        id=shake.id,
+        user_id=shake.user_id,
+        pool=shake.pool,
+        node_id=node_id,
+        device=shake.device,
+        attempt=shake.attempt,
+        session_fingerprint=fingerprint(shake.session_key),
+        ip=shake.ip,
+        user_agent=shake.user_agent[:300],
+        opened_at=now,
+        last_active_at=now,
+    )

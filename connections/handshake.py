@@ -1,0 +1,60 @@
+"""What a handshake says of itself: device, attempt, session, address. Nothing in it is trusted beyond its format."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+MAX_ATTEMPT = 2**63 - 1  # what the column holds
+
+
+def device_and_attempt(scope: Any) -> tuple[UUID | None, int]:
+    """`?device=<uuid>&attempt=<n>`. A malformed device is none: then nothing is replaced."""
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=50)
+    try:
+        device = UUID(query["device"][0])
+    except (KeyError, ValueError):
+        return None, 0
+    try:
+        attempt = int(query["attempt"][0])
+    except (KeyError, ValueError):
+        attempt = 0
+    return device, min(max(attempt, 0), MAX_ATTEMPT)
+
+
+def header(scope: Any, name: bytes) -> str:
+    for key, value in scope.get("headers", ()):
+        if key == name:
+            return str(value.decode("latin-1"))
+    return ""
+
+
+def client_ip(scope: Any, trusted: Sequence[IPv4Network | IPv6Network]) -> str | None:
+    """The client's address; X-Forwarded-For is believed as far as trusted proxies wrote it."""
+    client = scope.get("client")
+    address = _address(client[0]) if client else None
+    for hop in reversed(header(scope, b"x-forwarded-for").split(",")):
+        if address is None or not any(ip_address(address) in network for network in trusted):
+            break
+        forwarded = _address(hop.strip())
+        if forwarded is None:
+            break
+        address = forwarded
+    return address
+
+
+def _address(text: str) -> str | None:
+    try:
+        return str(ip_address(text.split("%", 1)[0]))
+    except ValueError:
+        return None
+
+
+def session_of(scope: Any) -> tuple[str, str]:
+    """(session key, session auth hash), each empty where the project has no sessions."""
+    session = scope.get("session")
+    if session is None:
+        return "", ""
+    key = getattr(session, "session_key", None) or ""
+    return str(key), str(session.get("_auth_user_hash", "") or "")

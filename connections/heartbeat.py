@@ -1,0 +1,86 @@
+"""The one timer of a node: it pings the silent, judges whoever had its time, and ends roll calls."""
+
+import asyncio
+import logging
+from datetime import datetime
+
+from connections import policy
+from connections.clock import NodeClock
+from connections.conf import Tunables
+from connections.manager import Manager, Probe
+from connections.policy import Patience
+from connections.registry import Registry
+from connections.states import DEAD, CloseReason, ProbeMode
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    def __init__(self, registry: Registry, clock: NodeClock, tunables: Tunables) -> None:
+        self.last = clock.now()
+        self._registry = registry
+        self._clock = clock
+        self._tunables = tunables
+        self._patience = Patience(
+            heartbeat=tunables.heartbeat_seconds,
+            pong=tunables.pong_seconds,
+            probe=tunables.probe_seconds,
+            stuck=tunables.stuck_seconds,
+            handshake=tunables.handshake_seconds,
+            send=tunables.send_seconds,
+        )
+        self.answers = 0  # probes that ended since the node last looked
+
+    async def run(self) -> None:
+        period = self._tunables.tick_seconds
+        while True:
+            await asyncio.sleep(period)
+            if self._clock.tick(period):
+                self.look(self._clock.now())
+
+    def look(self, now: float) -> None:
+        for manager in self._registry.all():
+            if manager.admission is None or manager.closing:
+                continue
+            pulse = manager.pulse(now)
+            self._roll_call(manager, pulse, now)
+            judged = policy.judge(pulse, now, self._patience)
+            if judged.ping:
+                manager.ping()
+            elif judged.end is not None and not manager.closing:
+                self._end(manager, judged.end, judged.evidence)
+
+    def begin_probe(self, manager: Manager, wanted_at: datetime, mode: ProbeMode) -> None:
+        """Start the roll call of one manager, or learn that the one under way is to close. On the event loop."""
+        probe = manager.probe
+        if probe is not None and probe.wanted_at == wanted_at:
+            probe.mode = mode
+            return
+        now = self._clock.now()
+        manager.probe = Probe(wanted_at, mode, now)
+        pulse = manager.pulse(now)
+        if pulse.accepted and pulse.probeable:
+            manager.ping()
+        self._roll_call(manager, pulse, now)
+
+    def _roll_call(self, manager: Manager, pulse: policy.Pulse, now: float) -> None:
+        probe = manager.probe
+        if probe is None or probe.verdict is not None:
+            return
+        found = policy.roll_call(pulse, probe.sent, now, self._patience)
+        if found is None:
+            return
+        probe.answer(*found)
+        self.answers += 1
+        if probe.mode is ProbeMode.CLOSE and probe.verdict in DEAD:
+            manager.order(CloseReason(found[0].value), found[1])
+
+    def _end(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        if self._tunables.observe and reason is not CloseReason.CLIENT_GONE:
+            if manager.observed is not reason:
+                manager.observed = reason
+                logger.warning(
+                    "would_close", extra={"manager": str(manager.id), "reason": reason, "evidence": evidence}
+                )
+            return
+        manager.order(reason, evidence)

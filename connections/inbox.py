@@ -1,0 +1,53 @@
+"""Frames that wait for a handler: always read, never without bound."""
+
+import asyncio
+from collections import deque
+
+from connections.asgi_types import Message
+from connections.clock import NodeClock
+
+
+class Inbox:
+    """One reader at a time; `put` and `take` on the event loop."""
+
+    __slots__ = ("_clock", "_frames", "_reader", "bytes", "taken")
+
+    def __init__(self, clock: NodeClock) -> None:
+        self._clock = clock
+        self._frames: deque[Message] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self.bytes = 0
+        self.taken: float | None = None  # when the handler took the frame it is busy with
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def put(self, message: Message) -> None:
+        self._frames.append(message)
+        self.bytes += size_of(message)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def clear(self) -> None:
+        self._frames.clear()
+        self.bytes = 0
+
+    async def take(self) -> Message:
+        """The ASGI `receive` of the application: to ask for a frame is to be done with the one before."""
+        self.taken = None
+        while not self._frames:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        message = self._frames.popleft()
+        self.bytes -= size_of(message)
+        self.taken = self._clock.now()
+        return message
+
+
+def size_of(message: Message) -> int:
+    """Characters or bytes of a frame's payload; 0 for connect and disconnect."""
+    text = message.get("text")
+    return len(text) if text is not None else len(message.get("bytes") or b"")

@@ -1,0 +1,174 @@
+"""The read side: rows as facts for the diagnosis, and as what commands and pages show."""
+
+import time
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from connections import database, diagnosis, lifecycle
+from connections.conf import Tunables, tunables
+from connections.findings import finding_of
+from connections.models import ManagerRecord, Node, RecoveryRun, Refusal, UserGate
+from connections.states import Refused, Verdict
+
+DEFAULT_POOL = "chat"
+
+
+class UnknownUser(LookupError):
+    """No user, or no single one, bears that name."""
+
+
+def find_user(text: str) -> Any:
+    """A user by `#id`, username or email, in this order. Raises UnknownUser with a sentence for people."""
+    model = get_user_model()
+    users = model._default_manager
+    if text.startswith("#"):
+        try:
+            return users.get(pk=text[1:])
+        except (model.DoesNotExist, ValueError, TypeError) as error:
+            raise UnknownUser(f"There is no user with the id {text[1:]!r}.") from error
+        except Exception as error:  # ValidationError of a key that is no number or UUID
+            if type(error).__name__ != "ValidationError":
+                raise
+            raise UnknownUser(f"There is no user with the id {text[1:]!r}.") from error
+    found = list(users.filter(**{model.USERNAME_FIELD: text})[:2])
+    email_field = model.get_email_field_name()
+    if not found and any(field.name == email_field for field in model._meta.get_fields()):
+        found = list(users.filter(**{f"{email_field}__iexact": text})[:2])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownUser(f"More than one user has the address {text!r}; use the username or #id.")
+    raise UnknownUser(f"There is no user {text!r}.")
+
+
+def diagnose_user(user: Any, now: datetime | None = None) -> diagnosis.Diagnosis:
+    """From stored facts alone: nobody is asked, nothing is changed."""
+    return _diagnose(user, None, now)
+
+
+def diagnosis_of_run(run: RecoveryRun) -> diagnosis.Diagnosis:
+    """From what the roll call of a dry run found."""
+    return _diagnose(run.user, run, None)
+
+
+def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagnosis.Diagnosis:
+    began = time.monotonic()
+    values = tunables()
+    now = now or database.now()
+    rows = list(
+        ManagerRecord.objects.held().filter(user_id=user.pk).select_related("node").order_by("opened_at", "pk")
+    )
+    lost = lifecycle.would_fence(values, now)
+    facts = tuple(_fact(row, run, lost, now, values) for row in rows)
+    counted = Counter(row.pool for row, fact in zip(rows, facts, strict=True) if fact.counted)
+    gates = {gate.pool: gate for gate in UserGate.objects.filter(user_id=user.pk)}
+    pool = max(counted, key=lambda name: counted[name], default=DEFAULT_POOL)
+    gate = gates.get(pool)
+    soft_limit = gate.limit_at(now, values.soft_limit) if gate else values.soft_limit
+    burst = values.burst if gate is None or gate.route_burst is None else gate.route_burst
+    nodes = list(Node.objects.alive(now).filter(serves=True))
+    return diagnosis.diagnose(
+        diagnosis.Facts(
+            username=user.get_username(),
+            pool=pool,
+            soft_limit=soft_limit,
+            ceiling=soft_limit + burst,
+            managers=facts,
+            counted_in_pool=counted[pool],
+            asked=run is not None,
+            active=user.is_active,
+            rate_limited_seconds=_rate_limited(user, now),
+            nodes=len(nodes),
+            nodes_draining=sum(node.draining for node in nodes),
+            nodes_full=sum(bool(node.capacity) and node.sockets >= node.capacity for node in nodes),
+            database_seconds=time.monotonic() - began,
+        )
+    )
+
+
+def _fact(
+    row: ManagerRecord, run: RecoveryRun | None, lost: set[Any], now: datetime, values: Tunables
+) -> diagnosis.ManagerFact:
+    verdict = verdict_of(row, lost, now, values) if run is None else finding_of(row, run, now).verdict
+    if row.node.fenced_at is not None or row.node_id in lost:
+        verdict = Verdict.NODE_LOST
+    silent = (now - row.node.renewed_at).total_seconds()
+    return diagnosis.ManagerFact(verdict, row.node.name, silent, counted=row.state == "live")
+
+
+def verdict_of(row: ManagerRecord, lost: set[Any], now: datetime, values: Tunables) -> Verdict:
+    """What the stored facts say of a held record. `lost`: the nodes that the fence would take now."""
+    if row.node.fenced_at is not None or row.node_id in lost:
+        return Verdict.NODE_LOST
+    if row.node.retired_at is not None:
+        return Verdict.MOVED
+    if row.node.lapsed(now):
+        return Verdict.UNKNOWN
+    if row.probe_verdict and row.probe_answered_at and row.probe_answered_at > row.last_active_at:
+        return Verdict(row.probe_verdict)
+    overdue = row.overdue_since
+    if overdue is not None and (now - overdue).total_seconds() >= values.pong_seconds:
+        return Verdict.UNRESPONSIVE
+    return Verdict.ALIVE
+
+
+def _rate_limited(user: Any, now: datetime) -> float:
+    until = (
+        Refusal.objects.filter(user_id=user.pk, cause=Refused.RATE_LIMITED, until__gt=now)
+        .order_by("-until")
+        .values_list("until", flat=True)
+        .first()
+    )
+    return 0.0 if until is None else (until - now).total_seconds()
+
+
+def describe_record(row: ManagerRecord) -> dict[str, Any]:
+    """One manager as the contract's JSON has it. Times are ISO 8601 with offset."""
+    return {
+        "id": str(row.pk),
+        "user_id": _key(row.user_id),
+        "username": row.user.get_username() if row.user is not None else None,
+        "pool": row.pool,
+        "node": row.node.name,
+        "state": row.state,
+        "opened_at": row.opened_at,
+        "last_active_at": row.last_active_at,
+        "closed_at": row.closed_at,
+        "close_reason": row.close_reason or None,
+        "evidence": row.evidence,
+        "ip": row.ip,
+        "user_agent": row.user_agent,
+        "device": None if row.device is None else str(row.device),
+    }
+
+
+def describe_node(node: Node, now: datetime, values: Tunables, managers: int) -> dict[str, Any]:
+    """One node as the contract's JSON has it."""
+    alive = not node.gone and node.lease_expires_at >= now
+    steady = (
+        not node.gone
+        and (now - node.renewed_at).total_seconds() <= values.late_seconds
+        and (now - node.steady_since).total_seconds() >= values.lease_seconds
+    )
+    return {
+        "id": str(node.pk),
+        "name": node.name,
+        "host": node.host,
+        "pid": node.pid,
+        "started_at": node.started_at,
+        "lease_expires_at": node.lease_expires_at,
+        "alive": alive,
+        "steady": steady,
+        "fenced": node.fenced_at is not None,
+        "draining": node.draining,
+        "managers": managers,
+    }
+
+
+def _key(value: Any) -> Any:
+    return value if isinstance(value, int) or value is None else str(value)
+
+

@@ -1,0 +1,99 @@
+"""What the commands share: `--json`, one clear line on failure, and the words of the contract for users and nodes."""
+
+import argparse
+import json
+import re
+import sys
+from datetime import timedelta
+from typing import Any, NoReturn
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.serializers.json import DjangoJSONEncoder
+
+from connections.inspection import UnknownUser, find_user
+from connections.models import Node
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def duration(text: str) -> timedelta:
+    """argparse's `type=` for `90s`, `15m`, `2h`, `7d`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if match is None or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 90s, 15m, 2h or 7d")
+    try:
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    except OverflowError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is too long") from error
+
+
+def positive(text: str) -> int:
+    """argparse's `type=` for a whole number of at least 1 that the column holds."""
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 1000000")
+    return number
+
+
+class Command(BaseCommand):
+    """Base of our commands. `answer` prints the one JSON document, or lines for people."""
+
+    requires_system_checks: Any = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        try:
+            super().run_from_argv(argv)
+        except KeyboardInterrupt:
+            self.stop(130)
+
+    def stop(self, status: int) -> NoReturn:
+        sys.stdout.flush()
+        sys.exit(status)
+
+    def answer(self, document: Any, *, as_json: bool, lines: list[str]) -> None:
+        if as_json:
+            self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder))
+        else:
+            for line in lines:
+                self.stdout.write(line)
+
+    def user(self, text: str) -> Any:
+        try:
+            return find_user(text)
+        except UnknownUser as error:
+            raise CommandError(str(error)) from error
+
+    def node(self, text: str) -> Node:
+        """A node by id, or the newest that bears the name."""
+        try:
+            found = Node.objects.filter(pk=UUID(text)).first()
+        except ValueError:
+            found = None
+        found = found or Node.objects.filter(name=text).order_by("-started_at").first()
+        if found is None:
+            raise CommandError(f"There is no node {text!r}.")
+        return found
+
+
+def table(rows: list[dict[str, Any]], columns: list[str], empty: str) -> list[str]:
+    """Rows as lines of aligned columns."""
+    if not rows:
+        return [empty]
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(columns)]
+    return ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]]
+
+
+def _cell(value: Any) -> str:
+    if hasattr(value, "strftime"):
+        return str(value.strftime("%Y-%m-%d %H:%M:%S"))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value in (None, "") else str(value)

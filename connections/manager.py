@@ -1,0 +1,373 @@
+"""The manager: it owns one WebSocket, knows whether its client is alive, and can close it whatever the app does.
+
+It stands between the server and an unmodified ASGI application. It always reads, into a bounded inbox, so that the
+server's own pong handling never starves; it sends the pings and the closing frame; and it ends in `run`'s `finally`,
+which hands the release to the writer without awaiting anything.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from connections import farewell, frames, policy
+from connections.asgi_types import App, Message, Receive, Scope, Send
+from connections.clock import NodeClock
+from connections.conf import Tunables
+from connections.farewell import GOODBYE_SECONDS
+from connections.gates import Handshake
+from connections.inbox import Inbox, size_of
+from connections.outlet import Outlet
+from connections.states import CloseReason, ProbeMode, Refused, Verdict
+
+logger = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 2.0  # for a cancelled application to end; one that swallows it is abandoned
+DELIVER_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
+DELIVER_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
+PEER_CLOSED = (1000, 1001, 1005)
+
+
+class Host(Protocol):
+    """What a manager needs of its node. Nothing here blocks."""
+
+    clock: NodeClock
+    tunables: Tunables
+    leaving: bool
+
+    async def admit(self, manager: "Manager") -> policy.Admission | Refused: ...
+    def accepted(self, manager: "Manager") -> None: ...
+    def released(self, manager: "Manager", reason: CloseReason, evidence: str) -> None: ...
+    def retry_after(self, manager: "Manager", refused: Refused) -> float: ...
+    def abandoned(self, manager: "Manager") -> None: ...
+    def probe_answered(self) -> None: ...
+
+
+class Probe:
+    """One roll call of one manager, timed from this node's own sending."""
+
+    __slots__ = ("evidence", "mode", "sent", "verdict", "wanted_at")
+
+    def __init__(self, wanted_at: datetime, mode: ProbeMode, sent: float) -> None:
+        self.wanted_at = wanted_at
+        self.mode = mode
+        self.sent = sent
+        self.verdict: Verdict | None = None
+        self.evidence = ""
+
+    def answer(self, verdict: Verdict, evidence: str) -> None:
+        self.verdict, self.evidence = verdict, evidence
+
+
+class Manager:
+    def __init__(
+        self,
+        host: Host,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        handshake: Handshake,
+        inject: bool,
+        server_send: Send | None = None,
+    ) -> None:
+        self.handshake = handshake
+        self.id: UUID = handshake.id
+        self.user_id: Any = handshake.user_id
+        self.pool = handshake.pool
+        self.inject = inject
+        self.node_id: UUID | None = None  # the identity of its node under which it was admitted
+        self.session_hash = ""
+        self.admission: policy.Admission | None = None
+        self.ended: CloseReason | None = None
+
+        self.inbox = Inbox(host.clock)
+        self.outlet = Outlet(send, host.clock, server_send)
+        self.opened = self.heard = self.active = host.clock.now()
+        self.accepted = False
+        self.pinged: float | None = None
+        self.turns = 0
+        self.turn_began: float | None = None
+        self.probe: Probe | None = None
+        self.observed: CloseReason | None = None  # in observe mode: what it would have been closed for
+        self.written: tuple[Any, ...] = ()  # what the last beat wrote of it
+
+        self._host = host
+        self._receive = receive
+        self._subprotocols: list[str] = list(scope.get("subprotocols") or ())
+        self._happened = asyncio.Event()
+        self._connect_seen = False
+        self._accepting = False
+        self._denying = False
+        self._gone: int | None = None  # the close code, once the transport has ended
+        self._ordered: tuple[CloseReason, str] | None = None
+        self._pings = 0
+        self._sending: set[asyncio.Task[Any]] = set()
+
+    # For the application
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """An agent turn is in flight: while it lasts, others are evicted first."""
+        if self.turns == 0:
+            self.turn_began = self._host.clock.now()
+        self.turns += 1
+        try:
+            yield
+        finally:
+            self.turns -= 1
+            if self.turns == 0:
+                self.turn_began = None
+
+    def deliver(self, text: str) -> bool:
+        """Send one text frame beside the application; on the event loop. False if it was not sent: the socket is not
+        open, or its client is too far behind.
+        """
+        if self.closing or not self.accepted:
+            return False
+        if self.outlet.backlog() > DELIVER_BYTES or len(self._sending) >= DELIVER_FRAMES:
+            return False
+        self._send_beside(text)
+        return True
+
+    async def close(self, reason: CloseReason, evidence: str) -> None:
+        """Close the socket with the code and frame of `reason`. The first order stands."""
+        self.order(reason, evidence)
+
+    # For the node
+
+    @property
+    def closing(self) -> bool:
+        return self._ordered is not None or self.ended is not None
+
+    def order(self, reason: CloseReason, evidence: str) -> None:
+        """Close this socket whatever its application is doing. Until admission has returned, the order is kept."""
+        if not self.closing:
+            self._ordered = (reason, evidence)
+            self._happened.set()
+
+    def pulse(self, now: float) -> policy.Pulse:
+        return policy.Pulse(
+            opened=self.opened,
+            accepted=self.accepted,
+            heard=min(self.heard, now),  # the clock may have been set back since
+            told=min(self.outlet.told, now),
+            pinged=self.pinged,
+            busy=self.inbox.taken,
+            waiting=len(self.inbox),
+            sending=self.outlet.stalled(now),
+            probeable=self.inject,
+        )
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life, which only an inbound frame is."""
+        self._pings += 1
+        if self.pinged is None:
+            self.pinged = self._host.clock.now()
+        self._send_beside(frames.ping(f"{self._nonces}{self._pings}"))
+
+    @property
+    def _nonces(self) -> str:
+        return f"{self.id.hex[:12]}."
+
+    def _send_beside(self, text: str) -> None:
+        task = asyncio.create_task(self._send_own({"type": "websocket.send", "text": text}))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send_own(self, message: Message) -> None:
+        seconds = self._host.tunables.send_seconds
+        if not await self.outlet.bounded(self.outlet.forward(message), seconds):
+            self.order(CloseReason.CLIENT_GONE, f"took no bytes for {seconds:g} s")
+
+    # The application's send; its receive is inbox.take
+
+    async def send(self, message: Message) -> None:
+        if self.closing and not self._denying:
+            return  # it hears of the end by its disconnect
+        kind = message["type"]
+        if kind == "websocket.accept":
+            self._accepting = True
+            await self.outlet.forward(message)
+            self.accepted = True
+            self._host.accepted(self)
+        elif kind == "websocket.close":
+            where = f"with {message.get('code') or 1000}" if self.accepted else "before accepting"
+            await self.outlet.forward(message)
+            self._end(CloseReason.APP_CLOSED, f"the application closed it {where}")
+        else:
+            if kind.startswith("websocket.http.response"):
+                self._denying = True
+                self._end(CloseReason.APP_CLOSED, "the application refused it with a response of its own")
+            await self.outlet.forward(message)
+
+    # The pump
+
+    async def _pump(self) -> None:
+        code = 1006
+        try:
+            while True:
+                message = await self._receive()
+                if message["type"] == "websocket.receive":
+                    self._inbound(message)
+                elif message["type"] == "websocket.disconnect":
+                    code = message.get("code") or 1005
+                    break
+                else:
+                    self._connect_seen = True
+                    self.inbox.put(message)
+                    self._happened.set()
+        except Exception:
+            logger.exception("receive_failed", extra={"manager": str(self.id)})
+        self._transport_ended(code)
+
+    def _inbound(self, message: Message) -> None:
+        self.heard = self._host.clock.now()
+        self.pinged = None
+        if self.probe is not None and self.probe.verdict is None:
+            self.probe.answer(Verdict.ALIVE, "answered the roll call")
+            self._host.probe_answered()
+        if self.inject:
+            nonce = frames.pong_nonce(message.get("text"))
+            if nonce is not None and nonce.startswith(self._nonces):
+                return
+        self.active = self.heard
+        if self.closing:
+            return
+        limits = self._host.tunables
+        if len(self.inbox) >= limits.queue_frames:
+            self.order(CloseReason.STUCK, f"{len(self.inbox)} frames waited for its handler")
+        elif len(self.inbox) and self.inbox.bytes + size_of(message) > limits.queue_bytes:
+            self.order(CloseReason.STUCK, f"{self.inbox.bytes} bytes waited for its handler")
+        else:
+            self.inbox.put(message)
+
+    def _transport_ended(self, code: int) -> None:
+        self._gone = code
+        if self._ordered is not None:
+            self.inbox.clear()
+        elif code in PEER_CLOSED:
+            self._end(CloseReason.CLIENT_CLOSED, f"the client closed it with {code}")
+        else:
+            self._end(CloseReason.CLIENT_GONE, f"the connection ended with {code}, without a close")
+        self.inbox.put({"type": "websocket.disconnect", "code": code})
+        self._happened.set()
+
+    # From start to end
+
+    async def run(self, app: App, scope: Scope) -> None:
+        """Own the socket until it has ended. Raises what the application raised, after the socket was closed."""
+        pump = asyncio.create_task(self._pump(), name=f"pump {self.id}")
+        task: asyncio.Task[None] | None = None
+        try:
+            await self._until(lambda: self._connect_seen or self._gone is not None)
+            if self._gone is None and await self._admitted():
+                task = asyncio.create_task(_call(app, scope, self.inbox.take, self.send), name=f"app {self.id}")
+                task.add_done_callback(lambda _: self._happened.set())
+                await self._until(lambda: task.done() or self._ordered is not None or self._gone is not None)
+                await self._conclude(task)
+        finally:
+            if task is not None and not task.done():
+                task.cancel()
+            reason = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
+            self._end(reason, "the server cancelled it")
+            pump.cancel()
+
+    async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Wait for a condition, looked at whenever something has happened to the socket. False if time ran out."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._happened.clear()
+                    await self._happened.wait()
+        except TimeoutError:
+            return condition()
+        return True
+
+    async def _admitted(self) -> bool:
+        decision = await self._host.admit(self)
+        if isinstance(decision, Refused):
+            await self._say(decision, self._host.retry_after(self, decision))
+            await self._cut_off()
+            return False
+        self.admission = decision
+        return self._gone is None
+
+    async def _conclude(self, task: asyncio.Task[None]) -> None:
+        """The client, an order or the application has ended it: end the other two."""
+        if self._ordered is not None:
+            await self._goodbye(*self._ordered)
+        elif self._gone is None:
+            await self._app_ended(task)
+        if self._gone is None:
+            self.inbox.clear()
+            self.inbox.put({"type": "websocket.disconnect", "code": 1006})
+        await self._cut_off()
+        await self._end_app(task)
+        if task.done() and not task.cancelled() and not self.outlet.failed:
+            error = task.exception()
+            if error is not None:
+                raise error
+
+    async def _app_ended(self, task: asyncio.Task[None]) -> None:
+        if self.ended is not None:
+            return  # it closed the socket itself
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is None:
+            where = "" if self.accepted else " before accepting"
+            self._end(CloseReason.APP_CLOSED, f"the application returned{where}")
+            await self.outlet.bounded(self.outlet.forward({"type": "websocket.close"}), GOODBYE_SECONDS)
+        elif self.outlet.failed:
+            self._end(CloseReason.CLIENT_GONE, "the connection ended while the application was sending")
+        else:
+            await self._goodbye(CloseReason.HANDLER_FAILED, f"its handler ended with {type(error).__name__}")
+
+    async def _goodbye(self, reason: CloseReason, evidence: str) -> None:
+        """Tell the client, close, and only then free the slot. A client that does not take it is cut off."""
+        if self.ended is None and self._gone is None:
+            await self._say(reason)
+        self._end(reason, evidence)
+
+    async def _say(self, reason: str, retry_after: float | None = None) -> None:
+        if self._accepting and not self.accepted:
+            self.outlet.cut()  # the server is stuck in the application's accept, and there is only one
+            return
+        saying = farewell.say(
+            self.outlet.forward,
+            reason,
+            inject=self.inject,
+            accept=not self.accepted,
+            subprotocols=self._subprotocols,
+            retry_after=retry_after,
+        )
+        if not await self.outlet.bounded(saying, GOODBYE_SECONDS):
+            self.outlet.cut()
+
+    async def _end_app(self, task: asyncio.Task[None]) -> None:
+        """A grace period after its disconnect, then a cancellation; a task that swallows that is abandoned."""
+        if not task.done():
+            await asyncio.wait({task}, timeout=self._host.tunables.grace_seconds)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
+        if not task.done():
+            logger.error("handler_abandoned", extra={"manager": str(self.id), "user": str(self.user_id)})
+            self._host.abandoned(self)
+
+    async def _cut_off(self) -> None:
+        """The transport must really end: wait as long as a close handshake takes, then abort it."""
+        if not await self._until(lambda: self._gone is not None, GOODBYE_SECONDS):
+            self.outlet.cut()
+
+    def _end(self, reason: CloseReason, evidence: str) -> None:
+        """The slot is free from here on, whatever the application still does. The first reason stands."""
+        if self.ended is None:
+            self.ended = reason
+            self._host.released(self, reason, evidence)
+
+
+async def _call(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    await app(scope, receive, send)

@@ -1,0 +1,297 @@
+"""This process as a node: its identity, its threads, and what it does for its managers.
+
+A process becomes a node at its first WebSocket, whoever started it; `serve` makes it one at once.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from connections import bells, database, farewell, lifecycle, policy
+from connections.beat import Beat, Refusals
+from connections.bus import WORK, bus
+from connections.clock import NodeClock
+from connections.conf import Tunables, tunables
+from connections.gates import Batch
+from connections.heartbeat import Heartbeat
+from connections.lifecycle import Actor, NodeGone
+from connections.manager import Manager
+from connections.models import ManagerRecord
+from connections.registry import registry
+from connections.states import CloseReason, Refused
+from connections.sweeper import Sweeper
+from connections.threads import Rounds
+from connections.writer import Writer
+
+logger = logging.getLogger(__name__)
+
+BUCKETS = 10_000  # users whose connect rate is remembered before the idle ones are forgotten
+
+
+class NodeRuntime:
+    """One per process and event loop. Methods are for the event loop unless they say otherwise."""
+
+    def __init__(self, values: Tunables, name: str) -> None:
+        self.tunables = values
+        self.name = name
+        self.id: UUID | None = None
+        self.leaving = False
+        self.drain_wanted = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+        self.clock = NodeClock()
+        self.registry = registry
+        self.refusals = Refusals()
+        self.heartbeat = Heartbeat(registry, self.clock, values)
+        self.writer = Writer(values, self._committed)
+        self.abandoned_handlers = 0
+        self.sweeper = Sweeper(values, name)
+        self._looped_at = time.monotonic()
+        self._buckets: dict[Any, policy.TokenBucket] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        beat = values.beat_seconds
+        self._lease = Rounds("lease", self._renew, lambda: beat, wait_seconds=beat)
+        self._beat = Rounds("beat", Beat(self), lambda: beat, wait_seconds=beat)
+        self._recovery = Rounds("recovery", self.sweeper.round, self.sweeper.next_round, wait_seconds=beat)
+
+    async def start(self) -> None:
+        """Start the threads. The lease follows as soon as the database answers; until then nobody is admitted."""
+        self.writer.node_name = self.name
+        self.writer.start()
+        for rounds in (self._lease, self._beat, self._recovery):
+            rounds.start()
+        bus.subscribe(WORK, lambda _: self.wake())
+        bells.use(self.ring)
+        self._tasks = [
+            self.loop.create_task(self.heartbeat.run(), name="connections-heartbeat"),
+            self.loop.create_task(self._watch(), name="connections-watch"),
+        ]
+        for task in self._tasks:
+            task.add_done_callback(self._task_ended)
+
+    # For managers
+
+    async def admit(self, manager: Manager) -> policy.Admission | Refused:
+        refused = self._refused_at_the_door(manager)
+        if refused is not None:
+            return refused
+        self.registry.add(manager)
+        decision: policy.Admission | Refused = Refused.TRY_AGAIN
+        future = self.writer.admit(manager.handshake)
+        try:
+            async with asyncio.timeout(self.tunables.admission_seconds):
+                decision = await asyncio.wrap_future(future)
+        except TimeoutError:
+            # Whether it was written is unknown: free whatever it left.
+            self.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
+        finally:
+            costs_two = isinstance(decision, policy.Admission) and decision.costs_two
+            self._bucket(manager.user_id).settle(self.clock.now(), costs_two=costs_two)
+        manager.node_id = self.id
+        return decision
+
+    def _refused_at_the_door(self, manager: Manager) -> Refused | None:
+        if self.leaving:
+            return Refused.NODE_DRAINING
+        if self.tunables.observe:
+            return None
+        if len(self.registry) >= self.tunables.node_capacity:
+            return Refused.NODE_FULL
+        if not self._bucket(manager.user_id).take(self.clock.now()):
+            return Refused.RATE_LIMITED
+        return None
+
+    def _bucket(self, user_id: Any) -> policy.TokenBucket:
+        bucket = self._buckets.get(user_id)
+        if bucket is None:
+            now, rate = self.clock.now(), self.tunables.connect_rate
+            if len(self._buckets) >= BUCKETS:
+                self._buckets = {u: b for u, b in self._buckets.items() if not b.idle(now)}
+            bucket = self._buckets[user_id] = policy.TokenBucket.full(rate.burst, rate.per_second, now)
+        return bucket
+
+    def retry_after(self, manager: Manager, refused: Refused) -> float:
+        """Seconds that a refused client is told to wait; noted, so that the diagnosis can say it."""
+        if refused is Refused.RATE_LIMITED:
+            bucket = self._bucket(manager.user_id)
+            wait = bucket.retry_after(self.clock.now(), manager.handshake.device)
+        else:
+            wait = farewell.draw_retry_after(refused)
+        if refused is not Refused.REPLACED:
+            self.refusals.add(manager.user_id, refused, wait)
+        return wait
+
+    def accepted(self, manager: Manager) -> None:
+        self.writer.accepted(manager.id)
+
+    def released(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        if self.registry.get(manager.id) is not None:  # else it never asked for a slot
+            self.writer.release(manager.id, reason, evidence)
+
+    def abandoned(self, manager: Manager) -> None:
+        self.abandoned_handlers += 1
+
+    def probe_answered(self) -> None:
+        self._beat.ring()
+
+    # Bells; from any thread
+
+    def wake(self) -> None:
+        self._beat.ring()
+        self._recovery.ring()
+
+    def ring_recovery(self) -> None:
+        self._recovery.ring()
+
+    def order(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(manager.order, reason, evidence)
+
+    def ring(self, node_ids: "set[UUID] | None" = None) -> None:
+        """Ring these nodes, or all: there is something in their rows."""
+        if node_ids is None or self.id in node_ids:
+            self.wake()
+        others: list[UUID | None] = [None] if node_ids is None else [n for n in node_ids if n != self.id]
+        for node_id in others:
+            if not self.loop.is_closed():
+                self.loop.call_soon_threadsafe(bus.ring, node_id, WORK)
+
+    def _committed(self, batch: Batch) -> None:
+        if batch.closing:
+            self.ring(set(batch.closing.values()))
+        if batch.runs_opened:
+            self._recovery.ring()
+
+    # The lease
+
+    @property
+    def works(self) -> bool:
+        """Whether event loop, writer and beat each finished a round within the last lease: only then is it renewed."""
+        oldest = min(self._looped_at, self.writer.last_round, self._beat.last)
+        return time.monotonic() - oldest < self.tunables.lease_seconds
+
+    @property
+    def ready(self) -> bool:
+        return self.id is not None and not self.leaving and self.works
+
+    def _renew(self) -> None:
+        if self.leaving and self.id is None:
+            return
+        if self.id is None:
+            self._register()
+        elif self.works:
+            try:
+                if lifecycle.renew(self.id, self.tunables, len(self.registry)):
+                    self.loop.call_soon_threadsafe(self.drain_wanted.set)
+            except NodeGone:
+                self._fenced()
+                self._register()
+        else:
+            logger.error("lease_not_renewed", extra={"node": self.name})
+
+    def _register(self) -> None:
+        if self.leaving:
+            return
+        row = lifecycle.register(
+            self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True
+        )
+        self.id = self.writer.node_id = row.pk
+        self.loop.call_soon_threadsafe(self._restart_bus, row.pk)
+        logger.info("node_started", extra={"node": self.name, "id": str(row.pk)})
+
+    def _fenced(self) -> None:
+        """Declared lost while it slept: its clients come back with jitter, under a new identity of this process."""
+        logger.warning("node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
+        self.id = self.writer.node_id = None
+        for manager in self.registry.all():
+            self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
+
+    def _restart_bus(self, node_id: UUID) -> None:
+        task = self.loop.create_task(_restart_bus(node_id))
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
+
+    async def _watch(self) -> None:
+        """The event loop's own round; and probes that the timer ended are written at once."""
+        while True:
+            self._looped_at = time.monotonic()
+            if self.heartbeat.answers:
+                self.heartbeat.answers = 0
+                self._beat.ring()
+            await asyncio.sleep(self.tunables.tick_seconds)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            # Without its timer a node judges nobody: better lost, and fenced, than deaf.
+            logger.critical("task_died", exc_info=task.exception(), extra={"task": task.get_name()})
+            os.abort()
+
+    # The end
+
+    async def drain(self, seconds: float = 8.0) -> None:
+        """No new admissions, everybody told to come back elsewhere, records released, the lease given up."""
+        if self.leaving:
+            return
+        self.leaving = True
+        deadline = time.monotonic() + seconds
+        for manager in self.registry.all():
+            manager.order(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
+        while len(self.registry) and time.monotonic() < deadline - 3:
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))
+        await bus.stop()
+        for task in self._tasks:
+            task.cancel()
+
+    def _retire(self, seconds: float) -> None:
+        for rounds in (self._lease, self._beat, self._recovery):
+            rounds.stop(seconds / 4)
+        self.writer.stop(seconds / 4)
+        node_id, self.id = self.id, None
+        if node_id is None:
+            return
+        try:
+            database.tune(self.tunables.beat_seconds)
+            with transaction.atomic():
+                left = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
+                lifecycle.end(
+                    left,
+                    CloseReason.NODE_DRAINING,
+                    f"node {self.name} drained",
+                    actor=Actor.system(self.name),
+                    now=database.now(),
+                )
+                lifecycle.retire(node_id)
+        except database.AWAY as error:
+            logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
+        finally:
+            connection.close()
+
+
+async def _restart_bus(node_id: UUID) -> None:
+    await bus.stop()
+    bus.start(node_id)
+
+
+_node: NodeRuntime | None = None
+
+
+def current_node() -> NodeRuntime | None:
+    """The node that this process is, if it is one."""
+    return _node
+
+
+async def ensure_node(name: str = "") -> NodeRuntime:
+    """This process as a node, made one now if need be."""
+    global _node
+    if _node is None:
+        values = tunables()
+        default = f"{socket.gethostname()}-{os.getpid()}"
+        _node = NodeRuntime(values, values.node_name or name or default)
+        await _node.start()
+    return _node

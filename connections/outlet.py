@@ -1,0 +1,74 @@
+"""The outbound side of one socket: whether its client takes what it is sent, and how to cut it off."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from connections.asgi_types import Message, Send
+from connections.clock import NodeClock
+from connections.servers import abort_of, backlog_of
+
+logger = logging.getLogger(__name__)
+
+
+class Outlet:
+    __slots__ = ("_abort", "_backlog", "_backlog_last", "_clock", "_send", "_sends", "_since", "failed", "told")
+
+    def __init__(self, send: Send, clock: NodeClock, server_send: Send | None = None) -> None:
+        """`server_send` is the server's own, if other middleware has wrapped `send`."""
+        self._send = send
+        self._clock = clock
+        self._abort = abort_of(server_send or send)
+        self._backlog = backlog_of(server_send or send)
+        self._backlog_last = 0
+        self._since: float | None = None  # since when the client has taken nothing of what waits for it
+        self._sends = 0
+        self.told = clock.now()  # the last frame handed to the server
+        self.failed = False  # the server said that the socket has ended
+
+    async def forward(self, message: Message) -> None:
+        """Hand one message to the server. Raises OSError when the socket has ended."""
+        self._sends += 1
+        if self._since is None:
+            self._since = self._clock.now()
+        try:
+            await self._send(message)
+        except OSError:
+            self.failed = True
+            raise
+        finally:
+            self._sends -= 1
+            self.told = self._clock.now()
+            self._since = self.told if self._sends else None
+
+    async def bounded(self, sending: Awaitable[None], seconds: float) -> bool:
+        """Await a send of ours. False if the client did not take it in time; True also when the socket has ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                await sending
+        except TimeoutError:
+            return False
+        except (OSError, RuntimeError) as error:
+            # uvicorn's two ways to say so; the disconnect is on its way to the pump.
+            logger.debug("send_after_end: %r", error)
+            self.failed = True
+        return True
+
+    def backlog(self) -> int:
+        """Bytes that the client has not taken yet; 0 where the server does not tell."""
+        return 0 if self._backlog is None else self._backlog()
+
+    def stalled(self, now: float) -> float | None:
+        """Since when the client has taken nothing; None while it takes what it is sent. Ask once a tick."""
+        backlog = self.backlog()
+        if backlog and self._backlog_last and backlog >= self._backlog_last:
+            self._since = self._since or now
+        elif not self._sends:
+            self._since = None
+        self._backlog_last = backlog
+        return self._since
+
+    def cut(self) -> None:
+        """Drop the connection at once, where the server is known."""
+        if self._abort is not None:
+            self._abort()

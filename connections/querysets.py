@@ -1,0 +1,59 @@
+"""Read sets: named for what they are, so that every reader counts the same way."""
+
+from datetime import datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from django.db import models
+from django.db.models import Q
+
+from connections.states import HELD, RecordState
+
+
+class NodeQuerySet(models.QuerySet[Any]):
+    def holding(self) -> Self:
+        """Neither fenced nor retired: may own records."""
+        return self.filter(fenced_at=None, retired_at=None)
+
+    def lapsed(self, now: datetime) -> Self:
+        return self.holding().filter(lease_expires_at__lt=now)
+
+    def alive(self, now: datetime) -> Self:
+        return self.holding().filter(lease_expires_at__gte=now)
+
+    def witnesses(self, now: datetime, *, lease: timedelta, late: timedelta) -> Self:
+        """Steady nodes that are not late now: their word is good that the database was reachable."""
+        return self.holding().filter(renewed_at__gte=now - late, steady_since__lte=now - lease)
+
+
+class ManagerRecordQuerySet(models.QuerySet[Any]):
+    def held(self) -> Self:
+        return self.filter(state__in=[state.value for state in HELD])
+
+    def counted(self) -> Self:
+        return self.filter(state=RecordState.LIVE.value)
+
+    def closing(self) -> Self:
+        return self.filter(state=RecordState.CLOSING.value)
+
+    def closed(self) -> Self:
+        return self.filter(state=RecordState.CLOSED.value)
+
+    def probe_wanted(self) -> Self:
+        return self.filter(probe_wanted_at__isnull=False, probe_answered_at__isnull=True)
+
+    def on(self, node_id: UUID) -> Self:
+        return self.filter(node_id=node_id)
+
+
+class UserGateQuerySet(models.QuerySet[Any]):
+    def overridden(self, now: datetime) -> Self:
+        return self.filter(soft_limit__isnull=False).filter(Q(expires_at=None) | Q(expires_at__gt=now))
+
+
+class RecoveryRunQuerySet(models.QuerySet[Any]):
+    def open(self) -> Self:
+        return self.filter(finished_at=None)
+
+    def due(self, now: datetime) -> Self:
+        return self.open().filter(due_at__lte=now)

@@ -1,0 +1,92 @@
+"""The full comparison of a node's records with its registry, both ways, and of its managers with their sessions."""
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.utils.module_loading import import_string
+
+from connections import database, lifecycle
+from connections.lifecycle import Actor
+from connections.manager import Manager
+from connections.models import ManagerRecord
+from connections.states import CloseReason
+
+if TYPE_CHECKING:
+    from connections.node import NodeRuntime
+
+logger = logging.getLogger(__name__)
+
+
+def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
+    """Free records without a manager, close managers without a record or a session. Returns how many differed.
+
+    What is younger than a handshake, or still being written, is passed over.
+    """
+    managers = {m.id: m for m in node.registry.all() if m.admission is not None and not m.closing}
+    now = database.now()
+    held = dict(ManagerRecord.objects.held().on(node_id).values_list("pk", "opened_at"))
+    young = now - timedelta(seconds=node.tunables.handshake_seconds)
+    orphans = [
+        pk
+        for pk, opened_at in held.items()
+        if node.registry.get(pk) is None and opened_at < young and not node.writer.is_writing(pk)
+    ]
+    if orphans:
+        lifecycle.end(
+            orphans,
+            CloseReason.ORPHANED,
+            "its node does not know it",
+            actor=Actor.system(node.name),
+            now=now,
+        )
+    lost = [pk for pk in managers.keys() - held.keys() if not node.writer.is_writing(pk)]
+    reasons = dict(ManagerRecord.objects.closed().filter(pk__in=lost).values_list("pk", "close_reason"))
+    for pk, reason in reasons.items():
+        node.order(managers[pk], CloseReason(reason), "its record was closed")
+    over = _sessions_over([m for pk, m in managers.items() if pk in held])
+    for manager, evidence in over:
+        node.order(manager, CloseReason.SESSION_ENDED, evidence)
+    drift = len(orphans) + len(reasons)
+    if drift or over:
+        logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": len(over)})
+    return drift + len(over)
+
+
+def _sessions_over(managers: list[Manager]) -> list[tuple[Manager, str]]:
+    users = _users({m.user_id for m in managers})
+    alive = _sessions({m.handshake.session_key for m in managers if m.handshake.session_key})
+    over: list[tuple[Manager, str]] = []
+    for manager in managers:
+        user = users.get(manager.user_id)
+        if user is None:
+            over.append((manager, "the account was deleted"))
+        elif not user.is_active:
+            over.append((manager, "the account was deactivated"))
+        elif manager.session_hash and not _hash_holds(user, manager.session_hash):
+            over.append((manager, "the password was changed"))
+        elif manager.handshake.session_key and manager.handshake.session_key not in alive:
+            over.append((manager, "the session was ended"))
+    return over
+
+
+def _users(ids: set[Any]) -> dict[Any, Any]:
+    return dict(get_user_model()._default_manager.in_bulk(list(ids)))
+
+
+def _hash_holds(user: Any, session_hash: str) -> bool:
+    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
+    return session_hash in hashes
+
+
+def _sessions(keys: set[str]) -> set[str]:
+    """Which of these sessions still exist, whichever engine keeps them."""
+    store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
+    if getattr(store, "get_model_class", None) is not None and "cached" not in settings.SESSION_ENGINE:
+        model = store.get_model_class()
+        found = model.objects.filter(session_key__in=keys, expire_date__gt=database.now())
+        return set(found.values_list("session_key", flat=True))
+    return {key for key in keys if store(key).exists(key)}

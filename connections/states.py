@@ -1,0 +1,203 @@
+"""The catalogue of states, reasons and verdicts. One place for every word that is stored, sent or shown.
+
+Level 0: pure. No Django, no clock, no settings.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RecordState(StrEnum):
+    """The stored state of a manager record. `live` ones are counted; `live` and `closing` ones are held."""
+
+    LIVE = "live"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+HELD = (RecordState.LIVE, RecordState.CLOSING)
+
+
+class CloseReason(StrEnum):
+    """Why a record ended. The first reason written stands."""
+
+    CLIENT_CLOSED = "client_closed"
+    CLIENT_GONE = "client_gone"
+    APP_CLOSED = "app_closed"
+    HANDLER_FAILED = "handler_failed"
+    NODE_DRAINING = "node_draining"
+    NODE_LOST = "node_lost"
+    ORPHANED = "orphaned"
+    UNRESPONSIVE = "unresponsive"
+    STUCK = "stuck"
+    NEVER_OPENED = "never_opened"
+    EVICTED = "evicted"
+    REPLACED = "replaced"
+    RESET = "reset"
+    CLOSED_BY_USER = "closed_by_user"
+    CLOSED_BY_STAFF = "closed_by_staff"
+    SESSION_ENDED = "session_ended"
+    ACCOUNT_DISABLED = "account_disabled"
+    PROTOCOL_ABUSE = "protocol_abuse"
+    TOO_BIG = "too_big"
+
+
+class Refused(StrEnum):
+    """Why a handshake was refused. All but the account's own are transient."""
+
+    RATE_LIMITED = "rate_limited"
+    NODE_FULL = "node_full"
+    NODE_DRAINING = "node_draining"
+    TRY_AGAIN = "try_again"
+    LOGIN_REQUIRED = "login_required"
+    ACCOUNT_DISABLED = "account_disabled"
+    REPLACED = "replaced"
+
+
+class Reconnect(StrEnum):
+    """What a closed client should do by itself."""
+
+    AFTER = "after"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """What a client is told when its socket is closed.
+
+    `delay` is the range in seconds from which the server draws `retry_after`.
+    """
+
+    code: int
+    reconnect: Reconnect
+    delay: tuple[float, float] = (0.0, 0.0)
+
+
+_SOON = (0.5, 3.0)
+_SPREAD = (0.5, 5.0)  # whole nodes and resets come back over five seconds, not at once
+_SHORT = (1.0, 4.0)
+
+FAREWELLS: dict[str, Farewell] = {
+    CloseReason.TOO_BIG: Farewell(4009, Reconnect.NEVER),
+    CloseReason.NODE_DRAINING: Farewell(4012, Reconnect.AFTER, _SPREAD),
+    CloseReason.NODE_LOST: Farewell(4012, Reconnect.AFTER, _SPREAD),
+    Refused.NODE_FULL: Farewell(4013, Reconnect.AFTER, _SHORT),
+    Refused.TRY_AGAIN: Farewell(4013, Reconnect.AFTER, _SHORT),
+    CloseReason.PROTOCOL_ABUSE: Farewell(4400, Reconnect.NEVER),
+    Refused.LOGIN_REQUIRED: Farewell(4401, Reconnect.NEVER),
+    CloseReason.SESSION_ENDED: Farewell(4403, Reconnect.NEVER),
+    CloseReason.ACCOUNT_DISABLED: Farewell(4403, Reconnect.NEVER),
+    CloseReason.UNRESPONSIVE: Farewell(4408, Reconnect.AFTER, _SOON),
+    CloseReason.STUCK: Farewell(4408, Reconnect.AFTER, _SOON),
+    CloseReason.NEVER_OPENED: Farewell(4408, Reconnect.AFTER, _SOON),
+    CloseReason.ORPHANED: Farewell(4408, Reconnect.AFTER, _SOON),
+    CloseReason.CLIENT_GONE: Farewell(4408, Reconnect.AFTER, _SOON),
+    CloseReason.EVICTED: Farewell(4409, Reconnect.NEVER),
+    CloseReason.REPLACED: Farewell(4409, Reconnect.NEVER),
+    CloseReason.CLOSED_BY_STAFF: Farewell(4410, Reconnect.AFTER, _SHORT),
+    CloseReason.RESET: Farewell(4411, Reconnect.AFTER, _SPREAD),
+    CloseReason.CLOSED_BY_USER: Farewell(4412, Reconnect.NEVER),
+    Refused.RATE_LIMITED: Farewell(4429, Reconnect.AFTER, _SHORT),
+    CloseReason.HANDLER_FAILED: Farewell(4500, Reconnect.AFTER, _SHORT),
+}
+
+
+class ProbeMode(StrEnum):
+    """What a node does with a client that stays silent in a roll call."""
+
+    REPORT = "report"
+    CLOSE = "close"
+
+
+class Verdict(StrEnum):
+    """What is known of one manager in a roll call."""
+
+    ALIVE = "alive"
+    UNRESPONSIVE = "unresponsive"
+    NODE_LOST = "node_lost"
+    ORPHANED = "orphaned"
+    NEVER_OPENED = "never_opened"
+    STUCK = "stuck"
+    MOVED = "moved"
+    UNKNOWN = "unknown"
+
+
+DEAD = frozenset(
+    {Verdict.UNRESPONSIVE, Verdict.NODE_LOST, Verdict.ORPHANED, Verdict.NEVER_OPENED, Verdict.STUCK}
+)
+
+
+class Action(StrEnum):
+    """What a run did, or would do, with one manager."""
+
+    SPARED = "spared"
+    FREED = "freed"
+    EVICTED = "evicted"
+    CLOSED = "closed"
+    UNCONFIRMED = "unconfirmed"
+    WAITING = "waiting"
+    WOULD_FREE = "would_free"
+    WOULD_EVICT = "would_evict"
+    WOULD_CLOSE = "would_close"
+
+
+class RunKind(StrEnum):
+    CLEANUP = "cleanup"
+    RESET = "reset"
+
+
+class Outcome(StrEnum):
+    RECOVERED = "recovered"
+    NOTHING_TO_DO = "nothing_to_do"
+    PARTIAL = "partial"
+    FAILED = "failed"
+
+
+class Step(StrEnum):
+    """The steps of a run, in order."""
+
+    TAKE_STOCK = "take_stock"
+    ROLL_CALL = "roll_call"
+    FREE = "free"
+    EVICT = "evict"
+    CONFIRM = "confirm"
+    VERIFY = "verify"
+    REPORT = "report"
+
+
+STEPS = tuple(Step)
+
+
+class ActorKind(StrEnum):
+    SYSTEM = "system"
+    STAFF = "staff"
+    USER = "user"
+    COMMAND = "command"
+
+
+class CauseCode(StrEnum):
+    """Why a user can't connect, or what stands in the way soon."""
+
+    NODE_LOST = "node_lost"
+    ORPHANED = "orphaned"
+    UNRESPONSIVE = "unresponsive"
+    NEVER_OPENED = "never_opened"
+    STUCK = "stuck"
+    UNKNOWN = "unknown"
+    OVER_LIMIT = "over_limit"
+    AT_LIMIT = "at_limit"
+    ACCOUNT_DISABLED = "account_disabled"
+    RATE_LIMITED = "rate_limited"
+    NODES_DRAINING = "nodes_draining"
+    NODES_FULL = "nodes_full"
+    NO_NODE = "no_node"
+    DATABASE_SLOW = "database_slow"
+    HEALTHY = "healthy"
+
+
+class Suggestion(StrEnum):
+    RECOVER = "recover"
+    RESET = "reset"
+    WAIT = "wait"
+    ENABLE_ACCOUNT = "enable_account"
+    NONE = "none"

@@ -1,0 +1,62 @@
+"""The engine's threads: each does one kind of round, over and over, on a database connection of its own."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from django.db import connection
+
+from connections import database
+
+logger = logging.getLogger(__name__)
+
+MIN_GAP = 0.01  # seconds between two rounds that bells asked for: many bells make one round
+
+
+class Rounds:
+    """Call `body` every `every()` seconds, and as soon as somebody rings. `every` may change; None: only bells.
+
+    `last` is when the last round ended, on time.monotonic(): also one that found the database away, since it tells of
+    the thread and not of the database. A round that failed for another cause is logged and does not count.
+    """
+
+    def __init__(
+        self, name: str, body: Callable[[], None], every: Callable[[], float], *, wait_seconds: float
+    ) -> None:
+        self.last = time.monotonic()
+        self._name = name
+        self._body = body
+        self._every = every
+        self._wait_seconds = wait_seconds
+        self._bell = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"connections-{name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def ring(self) -> None:
+        self._bell.set()
+
+    def stop(self, timeout: float) -> bool:
+        """False if the round under way did not end within `timeout` seconds."""
+        self._stopping = True
+        self._bell.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._bell.clear()
+            try:
+                with database.round_of(self._name, self._wait_seconds):
+                    self._body()
+                self.last = time.monotonic()
+            except Exception:
+                logger.exception("round_failed", extra={"thread": self._name})
+            self._bell.wait(max(MIN_GAP, self._every()))
+            if self._bell.is_set() and not self._stopping:
+                time.sleep(MIN_GAP)
+        connection.close()

@@ -1,0 +1,173 @@
+"""Who may do what in the console. A helper that fetches is named for the right it grants.
+
+Nobody logged in: to the log-in page. May not see: 404, like what isn't there. May see but not act: 403.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.http import Http404, HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import resolve_url
+from django.utils.cache import add_never_cache_headers
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+
+from connections.conf import tunables
+from connections.lifecycle import Actor, audit
+from connections.models import ManagerRecord, Node, RecoveryRun
+from console.addresses import client_address
+
+Account = Any  # a row of the project's user model, whichever it is
+
+
+class StaffRequest(HttpRequest):
+    """A request of somebody who is logged in and may see the console."""
+
+    htmx: HtmxDetails
+
+
+class Right(StrEnum):
+    """The console's rights: Django's permissions on the models they concern."""
+
+    VIEW = "connections.view_managerrecord"
+    RECOVER = "connections.recover_user"
+    RESET = "connections.reset_user"
+    LIMIT = "connections.change_usergate"
+    DRAIN = "connections.drain_node"
+    AUDIT = "connections.view_auditentry"
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What one person may do, for templates: views decide, templates show."""
+
+    recover: bool
+    reset: bool
+    limit: bool
+    drain: bool
+    audit: bool
+
+    @classmethod
+    def of(cls, request: StaffRequest) -> "Rights":
+        user = request.user
+        return cls(
+            recover=user.has_perm(Right.RECOVER),
+            reset=user.has_perm(Right.RESET),
+            limit=user.has_perm(Right.LIMIT),
+            drain=user.has_perm(Right.DRAIN),
+            audit=user.has_perm(Right.AUDIT),
+        )
+
+
+P = ParamSpec("P")
+View = Callable[Concatenate[StaffRequest, P], HttpResponseBase]
+
+
+def staff_only(view: View[P]) -> View[P]:
+    """For every view of the console. Nothing it shows may be kept by a cache."""
+
+    @wraps(view)
+    def guarded(request: StaffRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _to_login(request)
+        if not request.user.has_perm(Right.VIEW):
+            raise Http404
+        response = view(request, *args, **kwargs)
+        add_never_cache_headers(response)
+        return response
+
+    return guarded
+
+
+def _to_login(request: StaffRequest) -> HttpResponseBase:
+    # Only a page can be come back to; the address of an action or a fragment can't.
+    page = request.htmx.current_url_abs_path if request.htmx else request.get_full_path()
+    query = urlencode({"next": page}) if page and (request.htmx or request.method == "GET") else ""
+    address = resolve_url("login") + (f"?{query}" if query else "")
+    return HttpResponseClientRedirect(address) if request.htmx else HttpResponseRedirect(address)
+
+
+def actor_of(request: StaffRequest) -> Actor:
+    address = client_address(
+        request.META.get("REMOTE_ADDR", ""),
+        request.headers.get("X-Forwarded-For", ""),
+        tunables().trusted_proxies,
+    )
+    return Actor.staff(request.user, address)
+
+
+def require(request: StaffRequest, right: Right, *, user: Account | None = None, target: str = "") -> None:
+    """Raises PermissionDenied, and keeps the attempt in the audit trail."""
+    if request.user.has_perm(right):
+        return
+    if request.method == "POST":
+        audit(
+            actor_of(request),
+            "denied",
+            user=user,
+            target=target,
+            reason=request.POST.get("reason", "").strip(),
+            outcome=f"{request.path}: needs {right.value}",
+        )
+    raise PermissionDenied(right.value)
+
+
+# Fetch helpers
+
+
+def user_to_view(request: StaffRequest, key: str) -> Account:
+    model = get_user_model()
+    try:
+        return model._default_manager.get(pk=key)
+    except (model.DoesNotExist, ValueError, ValidationError, OverflowError):
+        raise Http404 from None
+
+
+def user_to_recover(request: StaffRequest, key: str) -> Account:
+    user = user_to_view(request, key)
+    require(request, Right.RECOVER, user=user)
+    return user
+
+
+def user_to_reset(request: StaffRequest, key: str) -> Account:
+    user = user_to_view(request, key)
+    require(request, Right.RESET, user=user)
+    return user
+
+
+def user_to_limit(request: StaffRequest, key: str) -> Account:
+    user = user_to_view(request, key)
+    require(request, Right.LIMIT, user=user)
+    return user
+
+
+def manager_to_close(request: StaffRequest, key: UUID) -> ManagerRecord:
+    record = ManagerRecord.objects.select_related("user", "node").filter(pk=key).first()
+    # A record whose user was deleted belongs to nobody's page.
+    if record is None or record.user is None:
+        raise Http404
+    require(request, Right.RECOVER, user=record.user, target=str(key))
+    return record
+
+
+def run_to_view(request: StaffRequest, key: UUID) -> RecoveryRun:
+    run = RecoveryRun.objects.select_related("user").filter(pk=key).first()
+    if run is None:
+        raise Http404
+    return run
+
+
+def node_to_drain(request: StaffRequest, key: UUID) -> Node:
+    node = Node.objects.filter(pk=key).first()
+    if node is None:
+        raise Http404
+    require(request, Right.DRAIN, target=f"{node.name} {key}")
+    return node

@@ -1,0 +1,32 @@
+"""The ASGI application. The only file that orders middleware and routes."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+http = get_asgi_application()  # before anything that reads models
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator, WebsocketDenier  # noqa: E402
+from django.urls import path, re_path  # noqa: E402
+
+from connections.admission import Guard, SoftLimitMiddleware  # noqa: E402
+from connections.chat.consumer import ChatConsumer  # noqa: E402
+
+chat = SoftLimitMiddleware(ChatConsumer.as_asgi(), pool="chat", inject=True, login_required=True)
+
+application = ProtocolTypeRouter(
+    {
+        "http": http,
+        "websocket": Guard(
+            AllowedHostsOriginValidator(
+                AuthMiddlewareStack(
+                    URLRouter([path("ws/chat/", chat), re_path(r"", WebsocketDenier.as_asgi())]),
+                )
+            ),
+            inject=True,
+        ),
+    }
+)

@@ -1,0 +1,169 @@
+"""The managers a user holds, with what the rows say for and against each. Stored facts: only a roll call asks."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from connections.conf import Tunables, tunables
+from connections.models import ManagerRecord, Node
+from connections.states import DEAD, RecordState, Verdict
+from console import wording
+
+
+class NodeState(StrEnum):
+    """Soft states are derived from the lease; only the fence and the retirement are stored."""
+
+    STEADY = "steady"
+    STARTING = "starting"
+    LATE = "late"
+    LAPSED = "lapsed"
+    DRAINING = "draining"
+    RETIRED = "retired"
+    LOST = "lost"
+
+
+def node_state(node: Node, now: datetime, values: Tunables) -> NodeState:
+    if node.fenced_at is not None:
+        return NodeState.LOST
+    if node.retired_at is not None:
+        return NodeState.RETIRED
+    if node.lapsed(now):
+        return NodeState.LAPSED
+    if node.renewed_at < now - timedelta(seconds=values.late_seconds):
+        return NodeState.LATE
+    if node.draining:
+        return NodeState.DRAINING
+    if node.steady_since > now - timedelta(seconds=values.lease_seconds):
+        return NodeState.STARTING
+    return NodeState.STEADY
+
+
+class Doubt(StrEnum):
+    """How sure the stored facts are that a living client stands behind a record."""
+
+    NONE = "none"
+    SOME = "some"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerRow:
+    record: ManagerRecord
+    node_state: NodeState
+    doubt: Doubt
+    evidence: tuple[str, ...]
+
+    @property
+    def short_id(self) -> str:
+        return str(self.record.id)[:8]
+
+    @property
+    def closing(self) -> bool:
+        return self.record.state == RecordState.CLOSING
+
+    @property
+    def held(self) -> bool:
+        return self.record.state != RecordState.CLOSED
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    rows: tuple[ManagerRow, ...]
+    stored_at: datetime | None
+    """When a node last wrote what it knows of these managers; None where nothing is held."""
+    roll_call_at: datetime | None
+    """When a client last answered, or was found not to answer, in a roll call."""
+
+
+def manager_row(record: ManagerRecord, now: datetime) -> ManagerRow:
+    values = tunables()
+    state = node_state(record.node, now, values)
+    found = _evidence(record, state, now, values)
+    doubt = max((level for level, _ in found), key=list(Doubt).index, default=Doubt.NONE)
+    return ManagerRow(record, state, doubt, tuple(text for _, text in found))
+
+
+def facts_of(user: Any, now: datetime) -> Facts:
+    """The held managers of one user, the most doubtful first, then the least recently active. One query."""
+    held = ManagerRecord.objects.held().filter(user=user).select_related("node")
+    rows = [manager_row(record, now) for record in held]
+    levels = list(Doubt)
+    rows.sort(key=lambda row: (-levels.index(row.doubt), row.record.last_active_at))
+    answers = [row.record.probe_answered_at for row in rows if row.record.probe_answered_at is not None]
+    return Facts(
+        rows=tuple(rows),
+        stored_at=max((row.record.node.renewed_at for row in rows), default=None),
+        roll_call_at=max(answers, default=None),
+    )
+
+
+Found = list[tuple[Doubt, str]]
+
+
+def _evidence(record: ManagerRecord, state: NodeState, now: datetime, values: Tunables) -> Found:
+    if record.state == RecordState.CLOSED:
+        return [(Doubt.NONE, record.evidence)] if record.evidence else []
+    return [
+        *_of_node(record.node, state, now),
+        *_of_close(record, now),
+        *_of_client(record, now, values),
+        *_of_roll_call(record, now),
+    ]
+
+
+def _of_node(node: Node, state: NodeState, now: datetime) -> Found:
+    silent = wording.duration((now - node.renewed_at).total_seconds())
+    if state is NodeState.LOST:
+        return [(Doubt.DEAD, f"node {node.name} was lost: {node.fenced_evidence}")]
+    if state is NodeState.RETIRED:
+        return [(Doubt.DEAD, f"node {node.name} has drained and is gone")]
+    if state is NodeState.LAPSED:
+        return [(Doubt.DEAD, f"node {node.name} has been silent for {silent}, and its lease is over")]
+    if state is NodeState.LATE:
+        return [(Doubt.SOME, f"node {node.name} is late: silent for {silent}")]
+    return []
+
+
+def _of_close(record: ManagerRecord, now: datetime) -> Found:
+    found: Found = []
+    if record.closing_at is not None:
+        asked = wording.duration((now - record.closing_at).total_seconds())
+        why = wording.in_words(record.close_reason, wording.REASONS)
+        found.append((Doubt.NONE, f"closing for {asked} ({why}); its node has not confirmed yet"))
+    if record.sweep_error:
+        found.append((Doubt.SOME, f"could not be freed: {record.sweep_error}"))
+    return found
+
+
+def _of_client(record: ManagerRecord, now: datetime, values: Tunables) -> Found:
+    def since(moment: datetime) -> float:
+        return (now - moment).total_seconds()
+
+    found: Found = []
+    if record.accepted_at is None and since(record.opened_at) > values.handshake_seconds:
+        found.append((Doubt.SOME, f"admitted {wording.duration(since(record.opened_at))} ago and never opened"))
+    if record.overdue_since is not None:
+        found.append(
+            (Doubt.SOME, f"the client has owed an answer for {wording.duration(since(record.overdue_since))}")
+        )
+    if record.busy_since is not None:
+        busy = since(record.busy_since)
+        level = Doubt.SOME if busy > values.stuck_seconds else Doubt.NONE
+        found.append((level, f"its handler has been busy for {wording.duration(busy)}"))
+    if record.turn_since is not None:
+        found.append((Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}"))
+    return found
+
+
+def _of_roll_call(record: ManagerRecord, now: datetime) -> Found:
+    answered = record.probe_answered_at
+    if answered is None or not record.probe_verdict:
+        return []
+    when = f"{wording.duration((now - answered).total_seconds())} ago"
+    words = wording.in_words(record.probe_verdict, wording.VERDICTS)
+    detail = f" ({record.probe_evidence})" if record.probe_evidence else ""
+    # What the client sent later outdates a roll call that it missed.
+    outdated = record.last_active_at > answered
+    dead = Verdict(record.probe_verdict) in DEAD and not outdated
+    return [(Doubt.DEAD if dead else Doubt.NONE, f"roll call {when}: {words}{detail}")]

@@ -1,0 +1,99 @@
+"""How many managers users hold, and how close to their limits that brings them.
+
+Everything here reads held records only, through their partial index: closed history may be as long as it likes.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from django.db.models import Count, Q
+
+from connections.conf import tunables
+from connections.models import ManagerRecord, UserGate
+from connections.states import RecordState
+
+NEAR = 0.8  # from this share of the limit the chat page warns its user too
+
+
+class Fill(StrEnum):
+    """How full a user's fullest pool is."""
+
+    OVER = "over"
+    AT = "at"
+    NEAR = "near"
+    OK = "ok"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolHolding:
+    pool: str
+    held: int
+    counted: int
+    soft_limit: int
+
+    @property
+    def fill(self) -> Fill:
+        if self.counted > self.soft_limit:
+            return Fill.OVER
+        if self.counted == self.soft_limit:
+            return Fill.AT
+        if self.counted >= NEAR * self.soft_limit:
+            return Fill.NEAR
+        return Fill.OK if self.held else Fill.IDLE
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one user holds: all pools, and the fullest of them. An idle user has one pool with nothing in it."""
+
+    pools: tuple[PoolHolding, ...]
+
+    @property
+    def held(self) -> int:
+        return sum(pool.held for pool in self.pools)
+
+    @property
+    def counted(self) -> int:
+        return sum(pool.counted for pool in self.pools)
+
+    @property
+    def fullest(self) -> PoolHolding:
+        return max(self.pools, key=lambda pool: (pool.counted / pool.soft_limit, pool.held))
+
+    @property
+    def fill(self) -> Fill:
+        return self.fullest.fill
+
+
+def holdings_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, Holding]:
+    """What each of these users holds. Three queries, however many users."""
+    wanted = list(user_ids)
+    default = tunables().soft_limit
+    limits: dict[Any, dict[str, int]] = defaultdict(dict)
+    for gate in UserGate.objects.filter(user_id__in=wanted).order_by("pool"):
+        limits[gate.user_id][gate.pool] = gate.limit_at(now, default)
+    rows = (
+        ManagerRecord.objects.held()
+        .filter(user_id__in=wanted)
+        .order_by()
+        .values("user_id", "pool")
+        .annotate(held=Count("pk"), counted=Count("pk", filter=Q(state=RecordState.LIVE)))
+    )
+    pools: dict[Any, dict[str, PoolHolding]] = defaultdict(dict)
+    for row in rows:
+        user_id, pool = row["user_id"], row["pool"]
+        limit = limits[user_id].get(pool, default)
+        pools[user_id][pool] = PoolHolding(pool, row["held"], row["counted"], limit)
+    found = {}
+    for user_id in wanted:
+        mine = pools[user_id]
+        for pool, limit in limits[user_id].items():
+            mine.setdefault(pool, PoolHolding(pool, 0, 0, limit))
+        ordered = tuple(mine[pool] for pool in sorted(mine)) or (PoolHolding("chat", 0, 0, default),)
+        found[user_id] = Holding(ordered)
+    return found

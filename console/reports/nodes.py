@@ -1,0 +1,66 @@
+"""The nodes: those that may own records, and those that went lately."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Count, Q
+
+from connections.conf import tunables
+from connections.models import ManagerRecord, Node
+from connections.states import RecordState
+from console.reports.facts import NodeState, node_state
+
+GONE_SHOWN = 20  # as many as fit below the fold; the admin has all of them
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    node: Node
+    state: NodeState
+    held: int
+    counted: int
+
+    @property
+    def can_drain(self) -> bool:
+        """Only a node that serves, and whose lease holds, will read the order."""
+        return self.node.serves and not self.node.gone and self.node.drain_wanted_at is None
+
+    @property
+    def trouble(self) -> bool:
+        return self.state in (NodeState.LATE, NodeState.LAPSED) or (self.node.gone and self.held > 0)
+
+
+def node_row(node: Node, now: datetime) -> NodeRow:
+    return _rows([node], now)[0]
+
+
+def holding_nodes(now: datetime) -> list[NodeRow]:
+    """Neither lost nor retired, by name; and those that went and still leave records behind."""
+    left_behind = ManagerRecord.objects.held().values("node_id")
+    nodes = Node.objects.filter(Q(fenced_at=None, retired_at=None) | Q(pk__in=left_behind))
+    return _rows(list(nodes.order_by("name", "-started_at")), now)
+
+
+def gone_nodes(now: datetime) -> list[NodeRow]:
+    gone = Node.objects.exclude(fenced_at=None, retired_at=None).order_by("-renewed_at")[:GONE_SHOWN]
+    return [row for row in _rows(list(gone), now) if not row.held]
+
+
+def _rows(nodes: list[Node], now: datetime) -> list[NodeRow]:
+    counts = _counts([node.pk for node in nodes])
+    values = tunables()
+    return [NodeRow(node, node_state(node, now, values), *counts.get(node.pk, (0, 0))) for node in nodes]
+
+
+def _counts(node_ids: list[UUID]) -> dict[Any, tuple[int, int]]:
+    """{node id: (held, counted)}, from the held records alone."""
+    rows = (
+        ManagerRecord.objects.held()
+        .filter(node_id__in=node_ids)
+        .order_by()
+        .values("node_id")
+        .annotate(held=Count("pk"), counted=Count("pk", filter=Q(state=RecordState.LIVE)))
+    )
+    return {row["node_id"]: (row["held"], row["counted"]) for row in rows}

@@ -1,0 +1,131 @@
+"""One run as its page shows it: how far it is, what it found, what it did, and whether the user is back."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from connections.findings import GONE, WOULD_GO
+from connections.models import AuditEntry, ManagerRecord, RecoveryRun, RunStep
+from connections.states import DEAD, STEPS, Action, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    code: str
+    state: str
+    """`done`, `now` or `todo`."""
+    detail: str = ""
+    error: str = ""
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    run: RecoveryRun
+    held_now: int
+    steps: tuple[StepView, ...]
+    asked: tuple[AuditEntry, ...]
+    """Who asked for it, first the one who began it, then those who joined."""
+    next_handshake: ManagerRecord | None
+    actions: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        return self.run.finished_at is None
+
+    @property
+    def joined(self) -> tuple[AuditEntry, ...]:
+        return self.asked[1:]
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """The dead first, as the page's table shows them."""
+        return sorted(self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", "")))
+
+    @property
+    def after(self) -> int:
+        """What is held at the end; while the run is under way, what is held now."""
+        return self.held_now if self.run.after is None else self.run.after
+
+    @property
+    def freed(self) -> int:
+        """Managers that went, or in a dry run would go, for whatever reason."""
+        return sum(self.actions.get(action, 0) for action in (WOULD_GO if self.run.dry_run else GONE))
+
+    @property
+    def spared(self) -> int:
+        return self.actions.get(Action.SPARED, 0)
+
+    @property
+    def unconfirmed(self) -> int:
+        return self.actions.get(Action.UNCONFIRMED, 0) + self.actions.get(Action.WAITING, 0)
+
+    @property
+    def unknown(self) -> int:
+        return sum(found.get("verdict") == Verdict.UNKNOWN for found in self.run.findings)
+
+    @property
+    def seconds(self) -> str:
+        return f"{self.run.duration_ms / 1000:.1f}"
+
+    @property
+    def handshake_after(self) -> str:
+        """Seconds from the asking to the next handshake; empty while there is none."""
+        if self.next_handshake is None:
+            return ""
+        return f"{(self.next_handshake.opened_at - self.run.opened_at).total_seconds():.1f}"
+
+    @property
+    def step_number(self) -> int:
+        return sum(step.state == "done" for step in self.steps)
+
+    @property
+    def step_now(self) -> str:
+        return next((step.code for step in self.steps if step.state == "now"), "")
+
+
+def run_view(run: RecoveryRun) -> RunView:
+    """Four queries."""
+    return RunView(
+        run=run,
+        held_now=ManagerRecord.objects.held().filter(user_id=run.user_id).count() if run.user_id is not None else 0,
+        steps=_steps(run),
+        asked=tuple(AuditEntry.objects.filter(run=run).order_by("at", "pk")),
+        next_handshake=_next_handshake(run),
+        actions=dict(Counter(found.get("action", "") for found in run.findings)),
+    )
+
+
+def _steps(run: RecoveryRun) -> tuple[StepView, ...]:
+    taken: dict[str, RunStep] = {}
+    for step in run.steps.all():
+        taken[step.step] = step
+    current = STEPS.index(run.step) if run.step in STEPS else 0
+    views = []
+    for place, code in enumerate(STEPS):
+        row = taken.get(code)
+        if run.finished_at is not None or place < current:
+            state = "done"
+        else:
+            state = "now" if place == current else "todo"
+        views.append(
+            StepView(code, state, row.detail if row else "", row.error if row else "", row.at if row else None)
+        )
+    return tuple(views)
+
+
+def _next_handshake(run: RecoveryRun) -> ManagerRecord | None:
+    """The first manager that the user opened after the run was asked for. A dry run has none."""
+    if run.dry_run or run.user_id is None:
+        return None
+    later = ManagerRecord.objects.filter(user_id=run.user_id, opened_at__gt=run.opened_at)
+    return later.select_related("node").order_by("opened_at").first()
+
+
+def recent_runs(size: int) -> list[RecoveryRun]:
+    """The open runs, then those that finished last; without what they found. Two queries, each by its index."""
+    runs = RecoveryRun.objects.defer("findings", "stock")
+    opened = list(runs.open().order_by("-opened_at")[:size])
+    finished = runs.filter(finished_at__isnull=False).order_by("-finished_at")[: size - len(opened)]
+    return opened + list(finished)

@@ -1,0 +1,189 @@
+"""Settings, from the environment: docs/settings.md lists the variables.
+
+The `CONNECTIONS_*` variables are read in connections/conf.py, and nowhere else.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from console import logs
+from console.secret_key import checkout_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _switch(name: str) -> bool:
+    value = os.environ.get(name, "").strip().lower()
+    if value not in {"", "0", "off", "false", "no", "1", "on", "true", "yes"}:
+        raise SystemExit(f"{name} must be on or off, not {value!r}")
+    return value in {"1", "on", "true", "yes"}
+
+
+def _words(name: str, default: str = "") -> list[str]:
+    value = os.environ.get(name, "").strip() or default
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+DEBUG = _switch("DEBUG")
+# `serve` refuses to listen beyond loopback unless SECRET_KEY and ALLOWED_HOSTS are in the environment.
+SECRET_KEY = os.environ.get("SECRET_KEY") or checkout_key(BASE_DIR / ".secret_key")
+ALLOWED_HOSTS = _words("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    # Daphne's app teaches runserver WebSockets, and costs every other command half a second for Twisted.
+    *(["daphne"] if "runserver" in sys.argv[1:2] else []),
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "servestatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "channels",
+    "connections",
+    "connections.chat",
+    "console",
+]
+
+MIDDLEWARE = [
+    "console.middleware.content_security_policy",
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "console.urls"
+ASGI_APPLICATION = "console.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- Database ----------------------------------------------------------------
+
+
+def _database() -> dict[str, Any]:
+    database: dict[str, Any] = dict(
+        dj_database_url.parse(
+            os.environ.get("DATABASE_URL", "").strip() or f"sqlite:///{BASE_DIR / 'db.sqlite3'}",
+            conn_health_checks=True,
+        )
+    )
+    options: dict[str, Any] = dict(database.get("OPTIONS") or {})
+    if database["ENGINE"] == "django.db.backends.sqlite3":
+        # IMMEDIATE: a transaction that reads first and writes later would fail at once when another one wrote
+        # meanwhile, whatever the timeout. 5 s: above the 4 s that an admission may wait for a lock.
+        options = {"transaction_mode": "IMMEDIATE", "timeout": 5} | options
+        # A file, since the writer has a thread and a connection of its own; one for each test run.
+        test_file = Path(tempfile.gettempdir()) / f"recovery-console-test-{os.getpid()}.sqlite3"
+        database["TEST"] = {"NAME": test_file}
+    elif database["ENGINE"] == "django.db.backends.postgresql":
+        # Each HTTP request has a thread of its own, so only a pool spares it a new connection. A page rather
+        # fails after 4 s than queues for longer. A frozen server still acknowledges packets, so
+        # tcp_user_timeout only covers one that is gone.
+        pool = {"min_size": 1, "max_size": 10, "timeout": 4}
+        options = {"pool": pool, "connect_timeout": 3, "tcp_user_timeout": 5000} | options
+    database["OPTIONS"] = options
+    return database
+
+
+DATABASES = {"default": _database()}
+
+# --- Bus ----------------------------------------------------------------
+
+_channel_layer_url = os.environ.get("CHANNEL_LAYER_URL", "").strip()
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {
+            "hosts": [
+                {
+                    "address": _channel_layer_url,
+                    "socket_connect_timeout": 3,
+                    # Above the layer's blocking pop of 5 s, or a receiver that is idle so long dies.
+                    "socket_timeout": 10,
+                }
+            ],
+        },
+    }
+    if _channel_layer_url
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+# --- Log-in and the browser ----------------------------------------------------------------
+
+LOGIN_URL = "/accounts/login/"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/accounts/login/"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+# TLS ends at the proxy in front. Behind one, Django only accepts a POST whose origin is in
+# CSRF_TRUSTED_ORIGINS, so that variable also says that the site is reached over TLS.
+_https = bool(CSRF_TRUSTED_ORIGINS) and all(origin.startswith("https://") for origin in CSRF_TRUSTED_ORIGINS)
+SESSION_COOKIE_SECURE = _https
+CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+# Not "no-referrer": Django's CSRF check wants a Referer from browsers that send no Origin.
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SILENCED_SYSTEM_CHECKS = [
+    "security.W004",  # Strict-Transport-Security and
+    "security.W008",  # the redirect to https are the proxy's, which is where TLS ends.
+]
+
+# --- Static files ----------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+# Only for `collectstatic`, for those who serve the files from a proxy. We serve them from where they are.
+STATIC_ROOT = BASE_DIR / "staticfiles"
+SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_USE_STATIC_ROOT = False
+SERVESTATIC_USE_MANIFEST = False
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+# --- Words and logs ----------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+LOGGING = logs.configure(human=DEBUG or sys.stderr.isatty())

@@ -1,0 +1,100 @@
+"""Filters and tags that turn what the views hand over into words, numbers and times."""
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from console import wording
+
+register = template.Library()
+
+
+@register.filter
+def reason(code: str) -> str:
+    return wording.in_words(code, wording.REASONS)
+
+
+@register.filter
+def refusal(code: str) -> str:
+    return wording.in_words(code, wording.REFUSALS)
+
+
+@register.filter
+def verdict(code: str) -> str:
+    return wording.in_words(code, wording.VERDICTS)
+
+
+@register.filter
+def action(code: str) -> str:
+    return wording.in_words(code, wording.ACTIONS)
+
+
+@register.filter
+def step(code: str) -> str:
+    return wording.in_words(code, wording.STEPS)
+
+
+@register.filter
+def outcome(code: str) -> str:
+    return wording.in_words(code, wording.OUTCOMES)
+
+
+@register.filter
+def suggestion(code: str) -> str:
+    return wording.in_words(code, wording.SUGGESTIONS)
+
+
+@register.filter
+def spaced(code: Any) -> str:
+    return str(code).replace("_", " ")
+
+
+@register.filter
+def counted(number: int, noun: str) -> str:
+    return wording.count_of(number, noun)
+
+
+@register.filter
+def seconds(number: float) -> str:
+    return wording.duration(number)
+
+
+@register.simple_tag(takes_context=True)
+def ago(context: template.Context, when: datetime | None, missing: str = "never") -> SafeString | str:
+    """How long ago, or in how long, with the moment itself in the title. Reads `now` of the page, if it has one."""
+    if when is None:
+        return missing
+    now = context.get("now") or timezone.now()
+    distance = (now - when).total_seconds()
+    if distance < -1:
+        text = f"in {wording.duration(-distance)}"
+    elif distance < 1:
+        text = "just now"
+    else:
+        text = f"{wording.duration(distance)} ago"
+    return _time(when, text)
+
+
+@register.simple_tag
+def moment(when: datetime | None, missing: str = "") -> SafeString | str:
+    """The moment itself, to the second, in UTC."""
+    return _time(when, f"{when:%Y-%m-%d %H:%M:%S}") if when else missing
+
+
+@register.simple_tag(takes_context=True)
+def age(context: template.Context, since: datetime | None, missing: str = "") -> SafeString | str:
+    """For how long, with the moment it began in the title."""
+    if since is None:
+        return missing
+    now = context.get("now") or timezone.now()
+    return _time(since, wording.duration((now - since).total_seconds()))
+
+
+def _time(when: datetime, text: str) -> SafeString:
+    return format_html(
+        '<time datetime="{}" title="{} UTC">{}</time>', when.isoformat(), f"{when:%Y-%m-%d %H:%M:%S}", text
+    )

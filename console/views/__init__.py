@@ -1,0 +1,1 @@
+"""Small views: pages answer GET, actions POST, one URL a verb."""

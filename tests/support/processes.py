@@ -1,0 +1,90 @@
+"""Processes of ours: in which environment they run, and management commands."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from tests.support.databases import Database
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Sessions are signed with it: the seed, the servers and the commands have to agree.
+SECRET_KEY = "a key that only tests use, long enough to please every check there is"
+
+
+class Environment(TypedDict):
+    cwd: Path
+    env: dict[str, str]
+
+
+def environment(variables: Mapping[str, str]) -> Environment:
+    """How `subprocess` should start a process of ours: nothing of the outer settings gets in."""
+    ours = ("CONNECTIONS_", "DATABASE_URL", "CHANNEL_LAYER_URL", "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    clean |= {
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+        "SECRET_KEY": SECRET_KEY,
+        "PYTHONUNBUFFERED": "1",
+        # Something dead shows as a stack in the log on SIGABRT, and not as silence.
+        "PYTHONFAULTHANDLER": "1",
+    }
+    return {"cwd": ROOT, "env": clean | dict(variables)}
+
+
+def overrides(values: Mapping[str, object]) -> dict[str, str]:
+    """`soft_limit=3` as `CONNECTIONS_SOFT_LIMIT=3`."""
+    return {f"CONNECTIONS_{name.upper()}": str(value) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        try:
+            return json.loads(self.out)
+        except ValueError:
+            raise AssertionError(f"not one JSON document (exit {self.code}):\n{self.out}\n{self.err}") from None
+
+
+def manage(
+    *arguments: object,
+    db: "Database",
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    **connections: object,
+) -> Result:
+    """Runs `manage.py arguments…` on a database to its end. `soft_limit=3` sets CONNECTIONS_SOFT_LIMIT."""
+    process = subprocess.run(
+        [sys.executable, "manage.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        **environment({"DATABASE_URL": db.url} | overrides(connections) | dict(env or {})),
+    )
+    return Result(process.returncode, process.stdout, process.stderr)
+
+
+def manage_json(
+    *arguments: object,
+    db: "Database",
+    code: int = 0,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 60,
+    **connections: object,
+) -> Any:
+    """The JSON that `manage.py arguments… --json` prints; the exit code must be `code`."""
+    result = manage(*arguments, "--json", db=db, env=env, timeout=timeout, **connections)
+    assert result.code == code, f"{arguments} ended with {result.code}, not {code}:\n{result.out}\n{result.err}"
+    return result.json

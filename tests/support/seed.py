@@ -1,0 +1,54 @@
+"""Fills the database of DATABASE_URL for tests: `python -m tests.support.seed`, a JSON request on stdin.
+
+A process of its own, so that it works on any database, whatever the test process is connected to. The request:
+`{"migrate": bool, "users": [{"name": str, "group": str | null, "superuser": bool}]}`. On stdout, as JSON, the
+users by name: `{"id": int, "session": str}`; the session is logged in.
+"""
+
+import json
+import os
+import sys
+
+PASSWORD = "test"
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
+    import django
+
+    django.setup()
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.hashers import make_password
+    from django.contrib.auth.models import Group, User
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.core.management import call_command
+    from django.db import transaction
+
+    request = json.load(sys.stdin)
+    if request["migrate"]:
+        call_command("migrate", verbosity=0, interactive=False)
+    password = make_password(PASSWORD)  # one hash for all: hashing is slow on purpose
+    made = {}
+    with transaction.atomic():
+        for wanted in request["users"]:
+            name, group = wanted["name"], wanted["group"]
+            user = User.objects.create(
+                username=name,
+                email=f"{name}@example.org",
+                password=password,
+                is_staff=bool(group) or wanted["superuser"],
+                is_superuser=wanted["superuser"],
+            )
+            if group:
+                user.groups.add(Group.objects.get(name=group))
+            session = SessionStore()
+            session[SESSION_KEY] = str(user.pk)
+            session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+            session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+            session.create()
+            made[name] = {"id": user.pk, "session": session.session_key}
+    json.dump(made, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

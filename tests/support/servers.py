@@ -1,0 +1,153 @@
+"""Real server processes, which a test can kill, freeze and drain."""
+
+import asyncio
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.support.databases import Database
+from tests.support.processes import environment, overrides
+
+START_SECONDS = 30  # a server takes two; a machine with two cores and a full test run takes its time
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One `manage.py serve` (or another command) on a database. The `serve` fixture makes and ends it."""
+
+    def __init__(
+        self,
+        database: Database,
+        log: Path,
+        *,
+        kind: str = "daphne",
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        command: list[str] | None = None,
+        **connections: object,
+    ) -> None:
+        self.database = database
+        self.kind = kind
+        self.port = port or free_port()
+        self.log = log
+        self._command = command or [
+            "manage.py", "serve", "--host", "127.0.0.1", "--port", str(self.port), "--server", kind,
+        ]  # fmt: skip
+        self._env = {"DATABASE_URL": database.url} | overrides(connections) | dict(env or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # --- Where it is
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "the server was not started"
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def output(self) -> str:
+        """What it has logged, on stdout and stderr."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    # --- Its life
+
+    def start(self, *, ready: str = "/healthz", within: float = START_SECONDS) -> "Server":
+        """Starts it and waits until GET `ready` answers 200. Again after it ended: a restart, a new node."""
+        assert self._process is None or not self.running, "the server is running"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # the Ctrl-C of whoever runs the tests is not for it
+                **environment(self._env),
+            )
+        self.wait_until(ready, within=within)
+        return self
+
+    def wait_until(self, path: str, *, status: int = 200, within: float = START_SECONDS) -> None:
+        """Waits until GET `path` answers `status`."""
+        deadline = time.monotonic() + within
+        last: object = "nothing"
+        while time.monotonic() < deadline:
+            assert self.running, f"the server ended with {self.process.returncode}:\n{self.output()}"
+            try:
+                last = self.get(path, timeout=1)[0]
+            except (OSError, http.client.HTTPException) as error:
+                last = error
+            if last == status:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{path} answered {last}, not {status}, for {within} s:\n{self.output()}")
+
+    def get(self, path: str, *, cookie: str = "", timeout: float = 10) -> tuple[int, str]:
+        """Status and body of a GET, redirects not followed."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
+            response = connection.getresponse()
+            return response.status, response.read().decode(errors="replace")
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends any signal to the server's own process."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL: it ends without a word."""
+        self.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def freeze(self) -> None:
+        """SIGSTOP: its sockets stay open, and nothing in it runs."""
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM: it is asked to drain and end; `wait` or `ended` tell when it has."""
+        self.signal(signal.SIGTERM)
+
+    def wait(self, within: float = 15) -> int:
+        """The exit code, once it ended; negative for a signal."""
+        return self.process.wait(within)
+
+    async def ended(self, within: float = 15) -> int:
+        """The same, while the clients of this event loop go on."""
+        return await asyncio.to_thread(self.wait, within)
+
+    def clean_up(self) -> None:
+        """Ends it, and whatever it started, in any state it may be in."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
