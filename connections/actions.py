@@ -93,9 +93,7 @@ def drain(node: Node, *, actor: Actor, reason: str = "") -> bool:
     """Ask a node to drain. False if it is gone, or was asked already."""
     with transaction.atomic():
         asked = (
-            Node.objects.holding()
-            .filter(pk=node.pk, drain_wanted_at=None)
-            .update(drain_wanted_at=database.now())
+            Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
         )
         lifecycle.audit(
             actor,

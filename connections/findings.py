@@ -77,7 +77,12 @@ def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime) -> Finding:
 
 def _answered(row: ManagerRecord, run: RecoveryRun) -> Verdict | None:
     started = run.roll_call_at
-    if started is None or row.probe_answered_at is None or row.probe_answered_at < started or not row.probe_verdict:
+    if (
+        started is None
+        or row.probe_answered_at is None
+        or row.probe_answered_at < started
+        or not row.probe_verdict
+    ):
         return None
     return Verdict(row.probe_verdict)
 

@@ -60,7 +60,7 @@ class Heartbeat:
         manager.probe = Probe(wanted_at, mode, now)
         pulse = manager.pulse(now)
         if pulse.accepted and pulse.probeable:
-            manager.ping()
+            manager.ask()
         self._roll_call(manager, pulse, now)
 
     def _roll_call(self, manager: Manager, pulse: policy.Pulse, now: float) -> None:

@@ -170,5 +170,3 @@ def describe_node(node: Node, now: datetime, values: Tunables, managers: int) ->
 
 def _key(value: Any) -> Any:
     return value if isinstance(value, int) or value is None else str(value)
-
-

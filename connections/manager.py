@@ -163,10 +163,14 @@ class Manager:
         )
 
     def ping(self) -> None:
-        """Ask the client for a sign of life, which only an inbound frame is."""
-        self._pings += 1
+        """Ask the client for a sign of life, which only an inbound frame is, and have its answer waited for."""
         if self.pinged is None:
             self.pinged = self._host.clock.now()
+        self.ask()
+
+    def ask(self) -> None:
+        """The same for a roll call: it judges by its own rule, and one that only reports may not end in a close."""
+        self._pings += 1
         self._send_beside(frames.ping(f"{self._nonces}{self._pings}"))
 
     @property

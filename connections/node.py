@@ -206,7 +206,9 @@ class NodeRuntime:
 
     def _fenced(self) -> None:
         """Declared lost while it slept: its clients come back with jitter, under a new identity of this process."""
-        logger.warning("node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
+        logger.warning(
+            "node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)}
+        )
         self.id = self.writer.node_id = None
         for manager in self.registry.all():
             self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")

@@ -7,7 +7,6 @@ node's clock. No function mixes the two.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from connections.states import CloseReason, Verdict

@@ -7,8 +7,6 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 
-from connections.states import HELD, RecordState
-
 
 class NodeQuerySet(models.QuerySet[Any]):
     def holding(self) -> Self:
@@ -27,17 +25,19 @@ class NodeQuerySet(models.QuerySet[Any]):
 
 
 class ManagerRecordQuerySet(models.QuerySet[Any]):
+    """States are told by what is null, which a constraint ties to `state`: so the partial indexes serve everywhere."""
+
     def held(self) -> Self:
-        return self.filter(state__in=[state.value for state in HELD])
+        return self.filter(closed_at__isnull=True)
 
     def counted(self) -> Self:
-        return self.filter(state=RecordState.LIVE.value)
+        return self.filter(closed_at__isnull=True, closing_at__isnull=True)
 
     def closing(self) -> Self:
-        return self.filter(state=RecordState.CLOSING.value)
+        return self.filter(closed_at__isnull=True, closing_at__isnull=False)
 
     def closed(self) -> Self:
-        return self.filter(state=RecordState.CLOSED.value)
+        return self.filter(closed_at__isnull=False)
 
     def probe_wanted(self) -> Self:
         return self.filter(probe_wanted_at__isnull=False, probe_answered_at__isnull=True)

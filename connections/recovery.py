@@ -14,9 +14,9 @@ from django.db import DatabaseError, IntegrityError, transaction
 from connections import database, gates, lifecycle, policy
 from connections.bells import ring
 from connections.conf import Tunables, tunables
-from connections.findings import conclude, evidence_of, finding_of, stock_of
+from connections.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 from connections.lifecycle import Actor
-from connections.models import ManagerRecord, Node, RecoveryRun, RunStep, UserGate
+from connections.models import ManagerRecord, RecoveryRun, RunStep, UserGate
 from connections.states import (
     DEAD,
     STEPS,
@@ -45,15 +45,19 @@ def request(
     action = action or ("dry_run" if dry_run else kind.value)
     run, joined = _open_or_join(user, kind, actor, reason, dry_run)
     lifecycle.audit(
-        actor, action, user=user, target=str(run.pk), reason=reason, outcome="joined" if joined else "opened", run=run
+        actor,
+        action,
+        user=user,
+        target=str(run.pk),
+        reason=reason,
+        outcome="joined" if joined else "opened",
+        run=run,
     )
     ring()
     return run, joined
 
 
-def _open_or_join(
-    user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool
-) -> tuple[RecoveryRun, bool]:
+def _open_or_join(user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool) -> tuple[RecoveryRun, bool]:
     for _ in range(3):
         try:
             with transaction.atomic():
@@ -173,7 +177,9 @@ class _Taken:
 
 def _take_stock(taken: _Taken) -> bool:
     run, now = taken.run, taken.now
-    gates_of_user = list(UserGate.objects.filter(user_id=run.user_id).order_by("user_id", "pool").select_for_update())
+    gates_of_user = list(
+        UserGate.objects.filter(user_id=run.user_id).order_by("user_id", "pool").select_for_update()
+    )
     held = list(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("pk", "pool", "state"))
     run.stock = [str(pk) for pk, _, _ in held]
     run.before = len(held)
@@ -198,9 +204,7 @@ def _roll_call(taken: _Taken) -> bool:
     if run.kind == RunKind.RESET and not run.dry_run:
         taken.detail = "not asked: a reset closes everything"
         return True
-    rows = ManagerRecord.objects.counted().filter(
-        pk__in=run.stock, node__fenced_at=None, node__retired_at=None
-    )
+    rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
     if run.dry_run:  # a roll call under way is asked no second time, and never weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
     ids = dict(rows.values_list("pk", "node_id"))
@@ -278,7 +282,7 @@ def _pools_of(run: RecoveryRun) -> set[str]:
 
 def _evict_in(pool: str, taken: _Taken) -> int:
     gate = UserGate.objects.filter(user_id=taken.run.user_id, pool=pool).select_for_update().first()
-    if gate is None or taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM:
+    if gate is None or (taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM):
         return 0
     counted = gates.counted_holdings({taken.run.user_id}, taken.now, taken.values)[taken.run.user_id, pool]
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
@@ -306,7 +310,7 @@ def _awaited(row: ManagerRecord, taken: _Taken) -> bool:
     if taken.run.dry_run and row.node_id in lifecycle.would_fence(taken.values, taken.now):
         return False
     answered = row.probe_answered_at is not None and row.probe_answered_at >= (taken.run.roll_call_at or taken.now)
-    return not answered or row.probe_verdict in DEAD and not taken.run.dry_run
+    return not answered or (row.probe_verdict in DEAD and not taken.run.dry_run)
 
 
 def _confirm(taken: _Taken) -> bool:
@@ -353,4 +357,3 @@ STEP_OF: dict[Step, Callable[[_Taken], bool]] = {
     Step.VERIFY: _verify,
     Step.REPORT: _report,
 }
-

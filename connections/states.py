@@ -122,9 +122,7 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
-DEAD = frozenset(
-    {Verdict.UNRESPONSIVE, Verdict.NODE_LOST, Verdict.ORPHANED, Verdict.NEVER_OPENED, Verdict.STUCK}
-)
+DEAD = frozenset({Verdict.UNRESPONSIVE, Verdict.NODE_LOST, Verdict.ORPHANED, Verdict.NEVER_OPENED, Verdict.STUCK})
 
 
 class Action(StrEnum):

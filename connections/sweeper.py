@@ -20,7 +20,7 @@ from connections.conf import Tunables
 from connections.findings import evidence_of
 from connections.history import prune
 from connections.lifecycle import Actor
-from connections.models import ManagerRecord, Node, UserGate
+from connections.models import ManagerRecord, UserGate
 from connections.states import CloseReason, RecordState
 
 logger = logging.getLogger(__name__)
@@ -147,9 +147,7 @@ def _free(rows: Sequence[ManagerRecord], label: str, now: datetime, swept: Swept
     for group in by_node.values():
         node = group[0].node
         reason = CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST
-        lifecycle.end(
-            [row.pk for row in group], reason, evidence_of(node), actor=Actor.system(label), now=now
-        )
+        lifecycle.end([row.pk for row in group], reason, evidence_of(node), actor=Actor.system(label), now=now)
         freed.update(_reason(row.state, row.close_reason, node.retired_at is not None) for row in group)
     swept.freed.update(freed)
 

@@ -130,7 +130,10 @@ class Writer:
         with self._wake:
             if not self._items and not self._stopping:
                 self._wake.wait(self.tunables.beat_seconds / 2)
-            now, taken, kept, behind = time.monotonic(), [], [], set()
+            now = time.monotonic()
+            taken: list[Item] = []
+            kept: list[Item] = []
+            behind: set[UUID] = set()
             while self._items and len(taken) < BATCH:
                 item = self._items.popleft()
                 waits = isinstance(item, Release) and item.retry_at > now and not self._stopping
@@ -240,7 +243,7 @@ class Writer:
             if isinstance(item, Admit):
                 _resolve(item.future, Refused.TRY_AGAIN)
                 self._done(item)
-        rest = [i for i in items if not isinstance(i, Admit)]
+        rest: list[Item] = [i for i in items if not isinstance(i, Admit)]
         if rest:
             self._write(rest)
 

@@ -150,7 +150,7 @@ def user_to_limit(request: StaffRequest, key: str) -> Account:
 
 
 def manager_to_close(request: StaffRequest, key: UUID) -> ManagerRecord:
-    record = ManagerRecord.objects.select_related("user", "node").filter(pk=key).first()
+    record: ManagerRecord | None = ManagerRecord.objects.select_related("user", "node").filter(pk=key).first()
     # A record whose user was deleted belongs to nobody's page.
     if record is None or record.user is None:
         raise Http404
@@ -159,14 +159,14 @@ def manager_to_close(request: StaffRequest, key: UUID) -> ManagerRecord:
 
 
 def run_to_view(request: StaffRequest, key: UUID) -> RecoveryRun:
-    run = RecoveryRun.objects.select_related("user").filter(pk=key).first()
+    run: RecoveryRun | None = RecoveryRun.objects.select_related("user").filter(pk=key).first()
     if run is None:
         raise Http404
     return run
 
 
 def node_to_drain(request: StaffRequest, key: UUID) -> Node:
-    node = Node.objects.filter(pk=key).first()
+    node: Node | None = Node.objects.filter(pk=key).first()
     if node is None:
         raise Http404
     require(request, Right.DRAIN, target=f"{node.name} {key}")

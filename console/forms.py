@@ -85,7 +85,9 @@ class LimitForm(ReasonForm):
         min_value=1, max_value=MAX_LIMIT, required=False, widget=forms.NumberInput(attrs={"inputmode": "numeric"})
     )
     expires_in = forms.CharField(
-        max_length=20, required=False, widget=forms.TextInput(attrs={"placeholder": "for ever", "autocomplete": "off"})
+        max_length=20,
+        required=False,
+        widget=forms.TextInput(attrs={"placeholder": "for ever", "autocomplete": "off"}),
     )
     clear = forms.BooleanField(required=False, widget=forms.HiddenInput)
 

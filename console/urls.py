@@ -10,7 +10,7 @@ urlpatterns = [
     path("accounts/login/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
-    # The chat page: "" and "chat/".
+    path("", include("connections.chat.urls")),
     path("console/", include("console.pages")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),

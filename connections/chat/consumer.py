@@ -100,6 +100,11 @@ class ChatConsumer(AsyncConsumer):
 
     # Answers
 
+    @property
+    def username(self) -> str:
+        user: Any = self.scope["user"]
+        return str(user.get_username())
+
     async def say(self, text: str) -> None:
         if not self.gone:
             await self.send({"type": "websocket.send", "text": text})
@@ -111,7 +116,7 @@ class ChatConsumer(AsyncConsumer):
             wire.frame(
                 "ready",
                 manager=self.manager.id,
-                user=self.scope["user"].get_username(),
+                user=self.username,
                 soft_limit=admission.soft_limit,
                 live=admission.live,
                 node=node.name if node is not None else "",

@@ -1,8 +1,8 @@
 """The hub: one per process. It gives messages and agent events to the sockets of their user.
 
-Nodes tell each other by a bell on the bus, and read the rows; a lost bell is made good by the next message, or by a
-resume. A socket is told each message once and in order: a gap, or a client that was too far behind, is filled from
-the rows.
+Nodes tell each other by a bell on the bus, and read the rows; a lost bell is made good by the next message, or
+by a resume. A socket is told each message once and in order: a gap, or a client that was too far behind, is
+filled from the rows.
 """
 
 import asyncio

@@ -88,7 +88,9 @@ def table(rows: list[dict[str, Any]], columns: list[str], empty: str) -> list[st
         return [empty]
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(columns)]
-    return ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]]
+    return [
+        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]
+    ]
 
 
 def _cell(value: Any) -> str:

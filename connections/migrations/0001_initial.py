@@ -74,7 +74,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('pool', models.CharField(max_length=50)),
-                ('state', models.CharField(choices=[('live', 'live'), ('closing', 'closing'), ('closed', 'closed')], default=connections.states.RecordState['LIVE'], max_length=8)),
+                ('state', models.CharField(choices=[('live', 'live'), ('closing', 'closing'), ('closed', 'closed')], default='live', max_length=8)),
                 ('device', models.UUIDField(blank=True, null=True)),
                 ('attempt', models.BigIntegerField(default=0)),
                 ('session_fingerprint', models.CharField(blank=True, help_text='SHA-256 of the session key.', max_length=64)),
@@ -190,15 +190,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='managerrecord',
-            index=models.Index(condition=models.Q(('state__in', ['live', 'closing'])), fields=['user', 'pool'], name='record_held_by_user'),
+            index=models.Index(condition=models.Q(('closed_at__isnull', True)), fields=['user', 'closed_at', 'pool'], name='record_held_by_user'),
         ),
         migrations.AddIndex(
             model_name='managerrecord',
-            index=models.Index(condition=models.Q(('state__in', ['live', 'closing'])), fields=['node'], name='record_held_by_node'),
+            index=models.Index(condition=models.Q(('closed_at__isnull', True)), fields=['node'], name='record_held_by_node'),
         ),
         migrations.AddIndex(
             model_name='managerrecord',
-            index=models.Index(condition=models.Q(('state', 'closing')), fields=['node'], name='record_closing'),
+            index=models.Index(condition=models.Q(('closed_at__isnull', True), ('closing_at__isnull', False)), fields=['node'], name='record_closing'),
         ),
         migrations.AddIndex(
             model_name='managerrecord',
@@ -210,11 +210,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='managerrecord',
-            index=models.Index(condition=models.Q(('state', 'closed')), fields=['closed_at'], name='record_closed'),
+            index=models.Index(condition=models.Q(('closed_at__isnull', False)), fields=['closed_at'], name='record_closed'),
         ),
         migrations.AddConstraint(
             model_name='managerrecord',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('close_reason', ''), ('closed_at', None), ('closing_at', None), ('state', connections.states.RecordState['LIVE'])), models.Q(('closed_at', None), ('closing_at__isnull', False), ('state', connections.states.RecordState['CLOSING']), models.Q(('close_reason', ''), _negated=True)), models.Q(('closed_at__isnull', False), ('state', connections.states.RecordState['CLOSED']), models.Q(('close_reason', ''), _negated=True), models.Q(('actor_kind', ''), _negated=True)), _connector='OR'), name='record_state_explained'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('close_reason', ''), ('closed_at', None), ('closing_at', None), ('state', 'live')), models.Q(('closed_at', None), ('closing_at__isnull', False), ('state', 'closing'), models.Q(('close_reason', ''), _negated=True)), models.Q(('closed_at__isnull', False), ('state', 'closed'), models.Q(('close_reason', ''), _negated=True), models.Q(('actor_kind', ''), _negated=True)), _connector='OR'), name='record_state_explained'),
         ),
         migrations.AddIndex(
             model_name='auditentry',

@@ -2,11 +2,9 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
-from datetime import timezone as zones
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.db.models import Q, QuerySet
 
 from connections.models import AuditEntry
@@ -49,7 +47,7 @@ def audit_page(wanted: AuditFilter, after: str) -> AuditPage:
 async def audit_batches(wanted: AuditFilter) -> AsyncIterator[list[AuditEntry]]:
     """All entries, in batches, each a query of its own: no transaction stays open while a client reads slowly."""
     entries = _entries(wanted)
-    while batch := await sync_to_async(list)(entries[:BATCH]):
+    while batch := [entry async for entry in entries[:BATCH]]:
         yield batch
         entries = _beyond(_entries(wanted), batch[-1].at, batch[-1].pk)
 
@@ -71,9 +69,9 @@ def _entries(wanted: AuditFilter) -> QuerySet[AuditEntry]:
     if wanted.actor_kind:
         entries = entries.filter(actor_kind=wanted.actor_kind)
     if wanted.since:
-        entries = entries.filter(at__gte=datetime.combine(wanted.since, time(), zones.utc))
+        entries = entries.filter(at__gte=datetime.combine(wanted.since, time(), UTC))
     if wanted.until:
-        entries = entries.filter(at__lt=datetime.combine(wanted.until + timedelta(days=1), time(), zones.utc))
+        entries = entries.filter(at__lt=datetime.combine(wanted.until + timedelta(days=1), time(), UTC))
     return entries
 
 

@@ -152,7 +152,9 @@ def _of_client(record: ManagerRecord, now: datetime, values: Tunables) -> Found:
         level = Doubt.SOME if busy > values.stuck_seconds else Doubt.NONE
         found.append((level, f"its handler has been busy for {wording.duration(busy)}"))
     if record.turn_since is not None:
-        found.append((Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}"))
+        found.append(
+            (Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}")
+        )
     return found
 
 

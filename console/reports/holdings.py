@@ -37,12 +37,21 @@ class PoolHolding:
     soft_limit: int
 
     @property
+    def near_from(self) -> float:
+        return NEAR * self.soft_limit
+
+    @property
+    def full_from(self) -> float:
+        """Above this it is full: what a `meter` takes as its highest harmless value."""
+        return max(self.near_from, self.soft_limit - 0.5)
+
+    @property
     def fill(self) -> Fill:
         if self.counted > self.soft_limit:
             return Fill.OVER
         if self.counted == self.soft_limit:
             return Fill.AT
-        if self.counted >= NEAR * self.soft_limit:
+        if self.counted >= self.near_from:
             return Fill.NEAR
         return Fill.OK if self.held else Fill.IDLE
 

@@ -8,8 +8,8 @@ from django.db.models import Count, Q, Sum
 
 from connections.models import ManagerRecord, RecoveryRun, Refusal
 from connections.states import RecordState
-from console.reports.nodes import NodeRow, holding_nodes
 from console.reports.facts import NodeState
+from console.reports.nodes import NodeRow, holding_nodes
 from console.reports.users import UserRow, users_at_limit
 
 AT_LIMIT_SHOWN = 10
@@ -64,7 +64,9 @@ class Overview:
 
 def overview(now: datetime) -> Overview:
     held = ManagerRecord.objects.held()
-    doubtful = Q(node__fenced_at__isnull=False) | Q(node__lease_expires_at__lt=now) | Q(overdue_since__isnull=False)
+    doubtful = (
+        Q(node__fenced_at__isnull=False) | Q(node__lease_expires_at__lt=now) | Q(overdue_since__isnull=False)
+    )
     figures = held.aggregate(
         held=Count("pk"),
         counted=Count("pk", filter=Q(state=RecordState.LIVE)),

@@ -41,7 +41,9 @@ class RunView:
     @property
     def findings(self) -> list[dict[str, Any]]:
         """The dead first, as the page's table shows them."""
-        return sorted(self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", "")))
+        return sorted(
+            self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", ""))
+        )
 
     @property
     def after(self) -> int:
@@ -89,7 +91,9 @@ def run_view(run: RecoveryRun) -> RunView:
     """Four queries."""
     return RunView(
         run=run,
-        held_now=ManagerRecord.objects.held().filter(user_id=run.user_id).count() if run.user_id is not None else 0,
+        held_now=ManagerRecord.objects.held().filter(user_id=run.user_id).count()
+        if run.user_id is not None
+        else 0,
         steps=_steps(run),
         asked=tuple(AuditEntry.objects.filter(run=run).order_by("at", "pk")),
         next_handshake=_next_handshake(run),
@@ -105,10 +109,8 @@ def _steps(run: RecoveryRun) -> tuple[StepView, ...]:
     views = []
     for place, code in enumerate(STEPS):
         row = taken.get(code)
-        if run.finished_at is not None or place < current:
-            state = "done"
-        else:
-            state = "now" if place == current else "todo"
+        past = run.finished_at is not None or place < current
+        state = "done" if past else "now" if place == current else "todo"
         views.append(
             StepView(code, state, row.detail if row else "", row.error if row else "", row.at if row else None)
         )

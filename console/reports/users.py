@@ -127,7 +127,9 @@ def _with_held(users: QuerySet[Any]) -> QuerySet[Any]:
         .annotate(number=Count("pk"))
         .values("number")
     )
-    return users.annotate(number=Coalesce(Subquery(held, output_field=IntegerField()), 0))
+    number = Coalesce(Subquery(held, output_field=IntegerField()), 0)
+    annotated: QuerySet[Any] = users.annotate(number=number)
+    return annotated
 
 
 def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
@@ -135,7 +137,9 @@ def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
     gates = UserGate.objects.filter(user=OuterRef("user"), pool=OuterRef("pool"))
     override = gates.overridden(now).values("soft_limit")[:1]
     route = gates.values("route_soft_limit")[:1]
-    limit = Coalesce(Subquery(override), Subquery(route), Value(tunables().soft_limit), output_field=IntegerField())
+    limit = Coalesce(
+        Subquery(override), Subquery(route), Value(tunables().soft_limit), output_field=IntegerField()
+    )
     pressure = (
         ManagerRecord.objects.held()
         .filter(user=OuterRef("pk"))
@@ -146,15 +150,15 @@ def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
         .order_by("-number")
         .values("number")[:1]
     )
-    return users.annotate(number=Coalesce(Subquery(pressure, output_field=IntegerField()), 0))
+    number = Coalesce(Subquery(pressure, output_field=IntegerField()), 0)
+    annotated: QuerySet[Any] = users.annotate(number=number)
+    return annotated
 
 
 # Pages
 
 
-def _by_number(
-    users: QuerySet[Any], sort: Sort, after: str, size: int, now: datetime
-) -> tuple[list[Any], str]:
+def _by_number(users: QuerySet[Any], sort: Sort, after: str, size: int, now: datetime) -> tuple[list[Any], str]:
     """Holders by their number, highest first, then those who hold nothing by key."""
     position = cursor.decode(after, (int, int, str))
     part, number, key = position or (0, -1, "")
@@ -198,4 +202,6 @@ def _by_name(users: QuerySet[Any], sort: Sort, after: str, size: int) -> tuple[l
 
 def by_keys(keys: list[str]) -> list[Any]:
     """The users with these keys, as text, in one query. What is no key, or nobody's, is left out."""
-    return list(get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk"))
+    return list(
+        get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk")
+    )

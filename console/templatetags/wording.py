@@ -65,7 +65,7 @@ def seconds(number: float) -> str:
 
 @register.simple_tag(takes_context=True)
 def ago(context: template.Context, when: datetime | None, missing: str = "never") -> SafeString | str:
-    """How long ago, or in how long, with the moment itself in the title. Reads `now` of the page, if it has one."""
+    """How long ago, or in how long, with the moment itself in the title; by the page's `now`, if it has one."""
     if when is None:
         return missing
     now = context.get("now") or timezone.now()

@@ -106,5 +106,3 @@ def bulk_recover(request: StaffRequest) -> HttpResponse:
         return page(request, "console/_bulk_result.html", {"said": said})
     messages.info(request, " ".join(said))
     return SeeOther(reverse("console:runs"))
-
-

@@ -1,4 +1,4 @@
-"""Rows for tests that need no process: users, nodes, records, gates and runs, as the engine would have left them."""
+"""Rows for tests that need no process: users, nodes, records, gates, runs, as the engine would leave them."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -46,11 +46,13 @@ def make_node(name: str = "web-1", *, now: datetime | None = None, silent: float
 def lost_node(name: str = "web-2", **fields: Any) -> Node:
     """A node that was fenced a minute ago."""
     now = database.now()
-    fenced = {"fenced_at": now - timedelta(minutes=1), "fenced_evidence": "no renewal for 10 s"}
+    fenced: dict[str, Any] = {"fenced_at": now - timedelta(minutes=1), "fenced_evidence": "no renewal for 10 s"}
     return make_node(name, silent=75, **fenced | fields)
 
 
-def make_record(user: User | None, node: Node, *, pool: str = "chat", age: float = 60, **fields: Any) -> ManagerRecord:
+def make_record(
+    user: User | None, node: Node, *, pool: str = "chat", age: float = 60, **fields: Any
+) -> ManagerRecord:
     """A live manager that was opened and last active `age` seconds ago."""
     opened = database.now() - timedelta(seconds=age)
     defaults: dict[str, Any] = {
@@ -72,10 +74,15 @@ def make_records(count: int, user: User | None, node: Node, **fields: Any) -> li
 
 
 def closed_record(
-    user: User | None, node: Node, reason: CloseReason = CloseReason.CLIENT_CLOSED, *, ago: float = 30, **fields: Any
+    user: User | None,
+    node: Node,
+    reason: CloseReason = CloseReason.CLIENT_CLOSED,
+    *,
+    ago: float = 30,
+    **fields: Any,
 ) -> ManagerRecord:
     """A manager that was closed `ago` seconds ago."""
-    closed = {
+    closed: dict[str, Any] = {
         "state": RecordState.CLOSED,
         "closed_at": database.now() - timedelta(seconds=ago),
         "close_reason": reason,
@@ -105,7 +112,9 @@ def make_run(user: User, *, kind: RunKind = RunKind.CLEANUP, ago: float = 10, **
     return RecoveryRun.objects.create(**defaults | fields)
 
 
-def answer_roll_call(*records: ManagerRecord, verdict: Verdict = Verdict.ALIVE, evidence: str = "answered") -> None:
+def answer_roll_call(
+    *records: ManagerRecord, verdict: Verdict = Verdict.ALIVE, evidence: str = "answered"
+) -> None:
     """What the node of these records writes when its clients have been asked."""
     ManagerRecord.objects.filter(pk__in=[record.pk for record in records]).update(
         probe_answered_at=database.now(), probe_verdict=verdict, probe_evidence=evidence

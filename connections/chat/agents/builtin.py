@@ -44,8 +44,10 @@ class BuiltinAgent:
 
 
 def _plan(intent: Intent, about: str, text: str) -> tuple[str, ToolCall]:
-    """What it is about to do, in a sentence and as a call. Every question gets one: an answer without a look at the
-    user's data would be empty words from somebody who has no others."""
+    """What it is about to do, in a sentence and as a call.
+
+    Every question gets a look at the user's data: without one its words would be empty, and it has no others.
+    """
     match intent:
         case Intent.SIGN_OUT_OTHERS:
             return "You ask me to sign out your other sessions.", ToolCall("sign_out_others")

@@ -11,7 +11,14 @@ from connections.models import AuditEntry, ManagerRecord, RecoveryRun
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 
-PAGES = ["/console/", "/console/users/", "/console/runs/", "/console/nodes/", "/console/audit/", "/console/audit.csv"]
+PAGES = [
+    "/console/",
+    "/console/users/",
+    "/console/runs/",
+    "/console/nodes/",
+    "/console/audit/",
+    "/console/audit.csv",
+]
 ACTIONS = ["check", "recover", "reset", "limit"]
 
 
@@ -110,7 +117,12 @@ def test_acting_on_what_is_not_there_is_not_found(path: str, lead: Client) -> No
 
 def test_an_action_is_never_a_get(lead: Client, ada: User) -> None:
     record = rows.make_record(ada, rows.make_node())
-    for path in (f"users/{ada.pk}/recover", f"users/{ada.pk}/reset", "users/recover", f"managers/{record.pk}/close"):
+    for path in (
+        f"users/{ada.pk}/recover",
+        f"users/{ada.pk}/reset",
+        "users/recover",
+        f"managers/{record.pk}/close",
+    ):
         assert lead.get(f"/console/{path}/").status_code == 405
     assert ManagerRecord.objects.held().count() == 1
 

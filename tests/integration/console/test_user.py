@@ -1,6 +1,7 @@
 """The page of one user: the verdict, the managers with their evidence, and what happened."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -71,7 +72,7 @@ def test_the_doubtful_come_first(viewer: Client, ada: User) -> None:
 )
 def test_each_fact_is_told(viewer: Client, ada: User, fields: dict[str, object], evidence: str) -> None:
     now = database.now()
-    given = {name: now if value == "now" else value for name, value in fields.items()}
+    given: dict[str, Any] = {name: now if value == "now" else value for name, value in fields.items()}
     rows.make_record(ada, rows.make_node(), **given)
     assert evidence in read(viewer, ada)
 

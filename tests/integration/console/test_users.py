@@ -111,7 +111,9 @@ def test_a_spoilt_cursor_begins_at_the_top(crowd: dict[str, User], sort: Sort, a
 
 def test_history_costs_nothing(crowd: dict[str, User]) -> None:
     """Every query on records goes through a partial index of the held ones."""
-    with CaptureQueriesContext(connection, ) as captured:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
         find_users(q="", status=Status.LIMIT, sort=Sort.PRESSURE, after="", now=database.now())
     on_records = [query["sql"] for query in captured if "connections_managerrecord" in query["sql"]]
     assert on_records

@@ -1,0 +1,50 @@
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from connections import recovery
+from connections.conf import tunables
+from connections.findings import report
+from connections.lifecycle import Actor
+from connections.management.base import Command as Base
+from connections.management.base import table
+from connections.states import Outcome, RunKind
+from connections.voting import vote
+
+COLUMNS = ["verdict", "action", "pool", "evidence", "id"]
+
+
+class Command(Base):
+    help = "Recover a user: free the dead, and evict only if still over the limit. Or close everything (--reset)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("user", metavar="U", help="username, email or #id")
+        parser.add_argument("--reset", action="store_true", help="close everything the user holds, dead or alive")
+        parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+        parser.add_argument("--reason", default="recover_user", help="for the audit trail")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = self.user(options["user"])
+        values = tunables()
+        kind = RunKind.RESET if options["reset"] else RunKind.CLEANUP
+        with vote(values, needed=not options["dry_run"]):
+            run, joined = recovery.request(
+                user, kind, actor=Actor.command(), reason=options["reason"], dry_run=options["dry_run"]
+            )
+            # Two leases for nodes that do not answer, and the steps around them.
+            run = recovery.wait(
+                run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5
+            )
+        document = report(run)
+        lines = [
+            f"{run.shown_kind} of {user.get_username()}: {run.outcome or 'not finished'}"
+            + (", joined a run under way" if joined else ""),
+            f"{run.before} before, {run.after} after, limit {run.soft_limit}",
+            *table(document["managers"], COLUMNS, "It holds no managers."),
+        ]
+        self.answer(document, as_json=options["json"], lines=lines)
+        if run.outcome not in (Outcome.RECOVERED, Outcome.NOTHING_TO_DO):
+            if not options["json"]:
+                self.stderr.write(run.error or f"The outcome is {run.outcome or 'not known yet'}.")
+            self.stop(1)

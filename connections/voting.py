@@ -1,0 +1,46 @@
+"""A command's vote: in a process that serves nothing it takes a node row like any other, if nobody else can witness."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from connections import database, lifecycle
+from connections.conf import Tunables
+from connections.models import Node
+from connections.threads import Rounds
+
+
+@contextmanager
+def vote(values: Tunables, *, needed: bool) -> Iterator[None]:
+    """If a lapsed node waits for the fence and no other node lives to witness, be the witness: renew until steady,
+    which takes a lease, and until the block ends. The node row retires at its end.
+    """
+    if not needed or not _lacks_witness(values):
+        yield
+        return
+    row = lifecycle.register(
+        values, name=f"command-{os.getpid()}", host=socket.gethostname(), pid=os.getpid(), serves=False
+    )
+    renewal = Rounds(
+        "vote", lambda: _renew(row, values), lambda: values.beat_seconds, wait_seconds=values.beat_seconds
+    )
+    renewal.start()
+    try:
+        until = time.monotonic() + values.lease_seconds + 2 * values.beat_seconds
+        while time.monotonic() < until and not lifecycle.witnesses(database.now(), values).exists():
+            time.sleep(values.beat_seconds / 4)
+        yield
+    finally:
+        renewal.stop(values.beat_seconds)
+        lifecycle.retire(row.pk)
+
+
+def _lacks_witness(values: Tunables) -> bool:
+    now = database.now()
+    return Node.objects.lapsed(now).exists() and not Node.objects.alive(now).exists()
+
+
+def _renew(row: Node, values: Tunables) -> None:
+    lifecycle.renew(row.pk, values)

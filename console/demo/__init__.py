@@ -1,0 +1,1 @@
+"""The demo's parts: its people, the rows it clears and makes, its processes, and its clients."""

@@ -1,0 +1,164 @@
+"""The demo's rows: what it refuses to touch, what it clears, and the users it makes.
+
+Only rows of users whose email is at the demo's domain are ever deleted.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.models import Group
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+
+from connections import actions, database
+from connections.lifecycle import Actor
+from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, UserGate
+from console.demo.people import DOMAIN, PASSWORD, PEOPLE
+
+NODES = MAIN, DOOMED = "demo-1", "demo-2"
+POOL = "chat"
+
+_MARK = "demo"  # in the data of a session that the demo made for one of its clients
+_SESSION_DAYS = 1
+
+
+class Refused(Exception):
+    """The demo may not run on this database. The message is for people."""
+
+
+def refuse_strangers() -> None:
+    """Raises Refused where the demo's accounts, whose password everybody knows, would do harm, or where one runs."""
+    now = database.now()
+    for node in Node.objects.alive(now).filter(serves=True):
+        if node.name not in NODES:
+            raise Refused(f"The server {node.name} is running on this database. {_OWN_DATABASE}")
+        if _runs_here(node):
+            raise Refused(
+                f"The demo is already running on this database (process {node.pid}). Stop it first. {_OWN_DATABASE}"
+            )
+    users = get_user_model()._default_manager
+    taken = users.filter(username__in=[person.name for person in PEOPLE]).exclude(_demo("email"))
+    for user in taken:
+        raise Refused(
+            f"There is a user {user.get_username()!r} in this database who is not the demo's (whose email ends "
+            f"in @{DOMAIN}). {_OWN_DATABASE}"
+        )
+    strangers = users.exclude(_demo("email")).filter(is_superuser=False)
+    count = strangers.count()
+    if count:
+        raise Refused(
+            f"This database has users that are not the demo's: {count}, {strangers[0].get_username()!r} among them. "
+            f"The demo makes staff accounts with a password that everybody knows. {_OWN_DATABASE}"
+        )
+
+
+_OWN_DATABASE = "Give the demo a database of its own: DATABASE_URL=sqlite:///demo.sqlite3 make run"
+
+
+def _demo(field: str) -> Q:
+    return Q(**{f"{field}__endswith": f"@{DOMAIN}"})
+
+
+def _runs_here(node: Node) -> bool:
+    """Whether the process of a node that has not retired still exists; its lease may outlive it by seconds."""
+    if node.host != socket.gethostname():
+        return True
+    try:
+        os.kill(node.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def clear() -> None:
+    """Deletes what earlier demos left. The users stay, so that a browser stays logged in."""
+    with transaction.atomic():
+        users = get_user_model()._default_manager.filter(_demo("email"))
+        AuditEntry.objects.filter(Q(user__in=users) | Q(user=None, actor_user__in=users)).delete()
+        ManagerRecord.objects.filter(user__in=users).delete()
+        RecoveryRun.objects.filter(user__in=users).delete()
+        Refusal.objects.filter(user__in=users).delete()
+        UserGate.objects.filter(user__in=users).delete()
+        for user in users:
+            user.conversations.all().delete()
+        # A superuser's own managers may hang on a node of an earlier demo: that one stays as it is.
+        used = ManagerRecord.objects.filter(node=OuterRef("pk"))
+        Node.objects.filter(~Exists(used), name__in=NODES).delete()
+    _end_sessions()
+
+
+def _end_sessions() -> None:
+    stale = [
+        session.pk
+        for session in Session.objects.filter(expire_date__gt=database.now())
+        if _MARK in session.get_decoded()
+    ]
+    Session.objects.filter(pk__in=stale).delete()
+
+
+def make_people() -> dict[str, Any]:
+    """The demo's users by name, each as `people.PEOPLE` has them, with the known password."""
+    model = get_user_model()
+    groups = {group.name: group for group in Group.objects.all()}
+    with transaction.atomic():
+        known = {user.get_username(): user for user in model._default_manager.filter(_demo("email"))}
+        good = {password for password in {user.password for user in known.values()} if _is_ours(password)}
+        password = good.pop() if good else make_password(PASSWORD)  # one hash for all: hashing is slow on purpose
+        made: dict[str, Any] = {}
+        for person in PEOPLE:
+            user = known.get(person.name) or model(username=person.name, email=person.email)
+            if user.password not in {password, *good}:  # type: ignore[operator]  # a column, to the plugin
+                user.password = password
+            user.is_active = not person.disabled
+            user.is_staff = bool(person.group)
+            user.is_superuser = False
+            user.save()
+            user.groups.set([groups[person.group]] if person.group else [])
+            user.user_permissions.clear()
+            made[person.name] = user
+    for person in PEOPLE:
+        if person.soft_limit is not None:
+            actions.set_limit(
+                made[person.name],
+                POOL,
+                person.soft_limit,
+                reason="Shares an account with a script",
+                actor=Actor.staff(made["lead"]),
+            )
+    return made
+
+
+def _is_ours(password: str) -> bool:
+    return check_password(PASSWORD, password)
+
+
+@contextmanager
+def sessions(users: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """A logged-in session for each user who may have one, as the value of its cookie. They end with the block."""
+    stores: dict[str, SessionStore] = {}
+    for name, user in users.items():
+        if not user.is_active:
+            continue
+        store = SessionStore()
+        store[SESSION_KEY] = str(user.pk)
+        store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+        store[HASH_SESSION_KEY] = user.get_session_auth_hash()
+        store[_MARK] = True
+        store.set_expiry(timedelta(days=_SESSION_DAYS))
+        store.create()
+        stores[name] = store
+    try:
+        yield {name: str(store.session_key) for name, store in stores.items()}
+    finally:
+        for store in stores.values():
+            store.delete()

@@ -1,0 +1,101 @@
+"""Lease, steadiness and the one guarded fence."""
+
+from datetime import timedelta
+
+import pytest
+
+from connections import database, lifecycle
+from connections.conf import tunables
+from connections.models import Node
+from tests.support.rows import make_node
+from tests.support.together import together
+
+pytestmark = pytest.mark.django_db(transaction=True)
+LEASE = 10
+
+
+def test_a_lapsed_node_is_fenced_once_a_steady_witness_lives() -> None:
+    make_node("witness")
+    dead = make_node("dead", silent=LEASE + 1)
+    assert [node.name for node in lifecycle.fence(tunables())] == ["dead"]
+    dead.refresh_from_db()
+    assert dead.fenced_at is not None
+    assert "no renewal since" in dead.fenced_evidence
+
+
+def test_no_node_is_fenced_before_its_lease_is_over() -> None:
+    make_node("witness")
+    make_node("slow", silent=LEASE - 1)
+    assert lifecycle.fence(tunables()) == []
+
+
+@pytest.mark.parametrize("witness", ["none", "late", "not steady yet", "fenced", "retired"])
+def test_without_a_steady_witness_nobody_is_fenced(witness: str) -> None:
+    now = database.now()
+    if witness == "late":
+        make_node("late", silent=3.5)
+    elif witness == "not steady yet":
+        make_node("new", steady_since=now - timedelta(seconds=LEASE - 1))
+    elif witness == "fenced":
+        make_node("fenced", fenced_at=now)
+    elif witness == "retired":
+        make_node("retired", retired_at=now)
+    make_node("dead", silent=LEASE + 1)
+    assert lifecycle.fence(tunables()) == []
+    assert lifecycle.would_fence(tunables(), now) == set()
+
+
+def test_after_an_outage_everybody_renews_first() -> None:
+    """All were away for longer than a lease: the first that comes back may fence nobody for a whole lease."""
+    nodes = [make_node(name, silent=60) for name in ("a", "b", "c")]
+    lifecycle.renew(nodes[0].pk, tunables())
+    assert lifecycle.fence(tunables()) == []
+    for node in nodes[1:]:
+        lifecycle.renew(node.pk, tunables())
+    assert Node.objects.alive(database.now()).count() == 3
+
+
+def test_a_renewal_that_comes_late_starts_steadiness_anew_and_one_in_time_keeps_it() -> None:
+    in_time, late = make_node("in time", silent=1), make_node("late", silent=4)
+    since = in_time.steady_since
+    for node in (in_time, late):
+        lifecycle.renew(node.pk, tunables())
+        node.refresh_from_db()
+    assert in_time.steady_since == since
+    assert (database.now() - late.steady_since).total_seconds() < 2
+
+
+def test_a_lapsed_node_that_is_not_fenced_renews_and_a_fenced_one_never_does() -> None:
+    make_node("witness")
+    node = make_node("asleep", silent=60)
+    lifecycle.renew(node.pk, tunables())
+    assert lifecycle.fence(tunables()) == []
+    Node.objects.filter(pk=node.pk).update(renewed_at=database.now() - timedelta(60), lease_expires_at=database.now() - timedelta(30))
+    assert lifecycle.fence(tunables()) != []
+    with pytest.raises(lifecycle.NodeGone):
+        lifecycle.renew(node.pk, tunables())
+    with pytest.raises(lifecycle.NodeGone):
+        lifecycle.hold_node(node.pk)
+
+
+def test_two_that_fence_at_once_fence_once() -> None:
+    make_node("witness")
+    make_node("dead", silent=LEASE + 1)
+    done = together(*[lambda: len(lifecycle.fence(tunables()))] * 4)
+    assert sorted(done) == [0, 0, 0, 1]
+
+
+def test_a_renewal_and_a_fence_at_once_never_both_win() -> None:
+    make_node("witness")
+    for round_ in range(5):
+        node = make_node(f"edge-{round_}", silent=LEASE + 1)
+
+        def renew(pk: object = node.pk) -> bool:
+            try:
+                lifecycle.renew(pk, tunables())  # type: ignore[arg-type]
+            except lifecycle.NodeGone:
+                return False
+            return True
+
+        fenced, renewed = together(lambda: bool(lifecycle.fence(tunables())), renew)
+        assert fenced != renewed

@@ -1,0 +1,82 @@
+"""Transitions of a record: conditional, first reason wins, always explained."""
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from connections import actions, database, lifecycle
+from connections.lifecycle import Actor
+from connections.models import AuditEntry, ManagerRecord, UserGate
+from connections.states import CloseReason, RecordState
+from tests.support.rows import make_node, make_record, make_user
+from tests.support.together import together
+
+pytestmark = pytest.mark.django_db(transaction=True)
+SYSTEM = Actor.system("web-1")
+
+
+def order(record: ManagerRecord, reason: CloseReason) -> bool:
+    with transaction.atomic():
+        return bool(
+            lifecycle.order_close(
+                ManagerRecord.objects.filter(pk=record.pk), reason, f"for {reason}", actor=SYSTEM, now=database.now()
+            )
+        )
+
+
+def end(record: ManagerRecord, reason: CloseReason) -> int:
+    return lifecycle.end([record.pk], reason, f"found {reason}", actor=SYSTEM, now=database.now())
+
+
+def test_a_closing_record_keeps_the_reason_it_was_closing_for_and_its_evidence_tells_the_rest() -> None:
+    record = make_record(make_user("ada"), make_node())
+    assert order(record, CloseReason.RESET)
+    assert not order(record, CloseReason.EVICTED), "the first reason stands"
+    assert end(record, CloseReason.NODE_LOST) == 1
+    assert end(record, CloseReason.ORPHANED) == 0
+    record.refresh_from_db()
+    assert (record.state, record.close_reason) == (RecordState.CLOSED, CloseReason.RESET)
+    assert record.evidence == "for reset; then node_lost: found node_lost"
+
+
+def test_whoever_ends_a_record_first_is_the_only_one() -> None:
+    user, node = make_user("ada"), make_node()
+    for _ in range(5):
+        record = make_record(user, node)
+        reasons = [CloseReason.CLIENT_CLOSED, CloseReason.UNRESPONSIVE, CloseReason.NODE_LOST]
+        done = together(*[lambda r=r: end(record, r) for r in reasons])
+        assert sorted(done) == [0, 0, 1]
+        record.refresh_from_db()
+        assert record.close_reason == reasons[done.index(1)]
+
+
+def test_the_database_itself_refuses_a_record_that_is_closed_without_an_explanation() -> None:
+    record = make_record(make_user("ada"), make_node())
+    for fields in ({"state": "closed"}, {"state": "closing"}, {"close_reason": "reset"}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            ManagerRecord.objects.filter(pk=record.pk).update(**fields)
+
+
+def test_deleting_a_user_keeps_the_history_of_their_managers() -> None:
+    user = make_user("ada")
+    record = make_record(user, make_node())
+    user.delete()
+    record.refresh_from_db()
+    assert record.user_id is None
+
+
+def test_users_close_their_own_and_nobody_elses() -> None:
+    ada, bob, node = make_user("ada"), make_user("bob"), make_node()
+    mine, current, theirs = make_record(ada, node), make_record(ada, node), make_record(bob, node)
+    done = actions.close_own(ada, [mine.pk, theirs.pk], actor=Actor.user(ada))
+    assert done == [mine.pk]
+    assert actions.close_own(ada, None, except_id=current.pk, actor=Actor.user(ada)) == []
+    theirs.refresh_from_db()
+    assert theirs.state == RecordState.LIVE
+    assert AuditEntry.objects.filter(action="close_own", user=ada).count() == 2
+
+
+def test_two_who_set_a_limit_at_once_make_one_gate_and_both_are_in_the_audit_trail() -> None:
+    ada = make_user("ada")
+    together(*[lambda n=n: actions.set_limit(ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
+    assert UserGate.objects.get(user=ada, pool="chat").soft_limit in (30, 40)
+    assert AuditEntry.objects.filter(action="set_limit").count() == 2

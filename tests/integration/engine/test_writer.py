@@ -1,0 +1,114 @@
+"""Group commit: many at once under one gate, and one bad row that fails one handshake."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from connections import gates, policy
+from connections.conf import Tunables
+from connections.gates import Batch, Handshake
+from connections.models import ManagerRecord, RecoveryRun
+from connections.states import CloseReason, RecordState, Refused
+from connections.writer import Writer
+from tests.support.rows import make_node, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+FAST = replace(Tunables(), beat_seconds=0.2)
+Decision = Future[policy.Admission | Refused]
+
+
+@pytest.fixture
+def writers() -> Iterator[list[Writer]]:
+    """Two nodes' writers on one database."""
+    made = [Writer(FAST, lambda batch: None) for _ in range(2)]
+    for number, writer in enumerate(made):
+        writer.node_id = make_node(f"web-{number}").pk
+        writer.start()
+    yield made
+    for writer in made:
+        assert writer.stop(10)
+
+
+def shake(user: User, **fields: object) -> Handshake:
+    return Handshake(uuid.uuid4(), user.pk, "chat", **fields)  # type: ignore[arg-type]
+
+
+def test_fifty_at_once_on_two_nodes_never_count_above_the_ceiling(writers: list[Writer]) -> None:
+    ada = make_user("ada")
+    futures = [writers[n % 2].admit(shake(ada)) for n in range(50)]
+    decisions = [future.result(10) for future in futures]
+    assert all(isinstance(d, policy.Admission) for d in decisions)
+    assert ManagerRecord.objects.counted().filter(user=ada).count() == 25
+    assert ManagerRecord.objects.closing().filter(close_reason=CloseReason.EVICTED).count() == 25
+    assert RecoveryRun.objects.open().count() == 1
+
+
+def test_a_release_never_overtakes_its_own_admission(writers: list[Writer]) -> None:
+    ada = make_user("ada")
+    handshakes = [shake(ada) for _ in range(20)]
+    for handshake in handshakes:
+        writers[0].admit(handshake)
+        writers[0].release(handshake.id, CloseReason.CLIENT_CLOSED, "left at once")
+    assert writers[0].stop(10)
+    assert ManagerRecord.objects.closed().count() == 20
+    assert ManagerRecord.objects.held().count() == 0
+
+
+def test_a_bad_row_fails_one_handshake_and_delays_nobody(writers: list[Writer]) -> None:
+    ada, bob = make_user("ada"), make_user("bob")
+    taken = shake(ada)
+    assert isinstance(writers[0].admit(taken).result(5), policy.Admission)
+    doubled = writers[0].admit(taken)  # the same key again: the database refuses it
+    others = [writers[0].admit(shake(bob)) for _ in range(5)]
+    assert doubled.result(5) is Refused.TRY_AGAIN
+    assert all(isinstance(other.result(5), policy.Admission) for other in others)
+
+
+def test_a_user_who_is_gone_or_disabled_is_refused_and_holds_nothing(writers: list[Writer]) -> None:
+    off, ada = make_user("off", is_active=False), make_user("ada")
+    gone = Handshake(uuid.uuid4(), 987_654, "chat")
+    decisions = [writers[0].admit(h).result(5) for h in (shake(off), gone, shake(ada))]
+    assert decisions[:2] == [Refused.ACCOUNT_DISABLED] * 2
+    assert isinstance(decisions[2], policy.Admission)
+    assert ManagerRecord.objects.count() == 1
+
+
+def test_a_fenced_node_admits_nobody(writers: list[Writer]) -> None:
+    node = ManagerRecord._meta.get_field("node").related_model.objects.get(pk=writers[0].node_id)
+    node.fenced_at = node.renewed_at
+    node.save()
+    assert writers[0].admit(shake(make_user("ada"))).result(5) is Refused.TRY_AGAIN
+    assert ManagerRecord.objects.count() == 0
+
+
+def test_one_user_is_not_another_whose_key_begins_alike(writers: list[Writer]) -> None:
+    users = {user.pk: user for user in (make_user(f"u{n}") for n in range(12))}
+    one, ten = users[min(users)], users[max(users)]
+    for _ in range(25):
+        writers[0].admit(shake(ten)).result(5)
+    admission = writers[0].admit(shake(one)).result(5)
+    assert isinstance(admission, policy.Admission)
+    assert (admission.live, admission.evicted) == (1, None)
+
+
+def test_the_queries_of_admission_sweep_and_pass_use_their_partial_indexes() -> None:
+    ada, node = make_user("ada"), make_node()
+    held, flags = ManagerRecord.objects.held(), ManagerRecord.objects.closing().on(node.pk)
+    for rows, index in (
+        (held.filter(user_id=ada.pk), "record_held_by_user"),
+        (held.on(node.pk), "record_held_by_node"),
+        (flags, "record_closing"),
+        (ManagerRecord.objects.probe_wanted().on(node.pk), "record_probe_wanted"),
+    ):
+        assert index in rows.explain(), f"{index}: {rows.explain()}"
+    assert connection.vendor in ("sqlite", "postgresql")
+
+
+def test_an_empty_batch_is_a_batch() -> None:
+    assert gates.admit([], make_node().pk, FAST) == Batch()
+    assert RecordState.LIVE == "live"

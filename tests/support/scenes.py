@@ -1,0 +1,224 @@
+"""Scenes for acceptance tests: fast settings with the bounds they imply, and users in the states that matter."""
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from typing import Any
+from uuid import UUID, uuid4
+
+from tests.support.clients import ChatClient, connect_many, eventually
+from tests.support.databases import Database, TestUser
+from tests.support.servers import Server
+
+MARGIN = 1.0  # seconds that two busy cores may take to run what is due: added to each bound of the design
+
+Serve = Callable[..., Server]
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Settings in seconds, faster than the defaults and in their proportions, and what follows from them."""
+
+    beat: float = 0.25
+    lease: float = 2.0
+    probe: float = 0.6
+    heartbeat: float = 60.0
+    pong: float = 0.5
+    sweep: float = 0.5
+
+    def settings(self, **others: object) -> dict[str, object]:
+        """For `serve` and `manage`: CONNECTIONS_BEAT_SECONDS and so on, and the others as they are."""
+        return {f"{f.name}_seconds": getattr(self, f.name) for f in fields(self)} | others
+
+    @property
+    def settled(self) -> float:
+        """Until a user over the limit is back at it."""
+        return self.probe + 2 * self.beat + MARGIN
+
+    @property
+    def silent(self) -> float:
+        """Until a client that answers nothing is closed and freed, from its last frame or ours."""
+        return self.heartbeat + self.pong + self.beat + MARGIN
+
+    @property
+    def lost(self) -> float:
+        """Until what a killed node held is free, from its death or the start of its witness."""
+        return self.lease + 1.2 * self.sweep + self.beat + MARGIN
+
+
+PAUSED = Pace(sweep=0)
+"""The sweep paused and the heartbeat long: the dead stay until somebody acts."""
+AUTOMATIC = Pace(heartbeat=1.0)
+
+
+def start_together(*servers: Server) -> None:
+    """Starts servers at the same time: each takes seconds."""
+    with ThreadPoolExecutor(len(servers)) as pool:
+        list(pool.map(lambda server: server.start(ready="/readyz"), servers))
+
+
+# --- Rows
+
+
+@dataclass(frozen=True)
+class Record:
+    id: str
+    node: str
+    state: str
+    reason: str
+    evidence: str
+    actor_kind: str
+
+
+def records(database: Database, user: TestUser, *states: str) -> list[Record]:
+    """The records of a user, of any state if none is named. Ids as in the frames."""
+    rows = database.query(
+        "SELECT r.id, n.name, r.state, r.close_reason, r.evidence, r.actor_kind FROM connections_managerrecord r"
+        " JOIN connections_node n ON n.id = r.node_id WHERE r.user_id = ? ORDER BY r.opened_at",
+        [user.id],
+    )
+    found = [Record(str(UUID(str(row[0]))), *row[1:]) for row in rows]
+    return [record for record in found if not states or record.state in states]
+
+
+def record_of(database: Database, user: TestUser, manager: str) -> Record:
+    return next(record for record in records(database, user) if record.id == manager)
+
+
+def counted(database: Database, user: TestUser) -> set[str]:
+    """The ids of the records that take slots."""
+    return {record.id for record in records(database, user, "live")}
+
+
+def held(database: Database, user: TestUser) -> set[str]:
+    return {record.id for record in records(database, user, "live", "closing")}
+
+
+def reasons(database: Database, user: TestUser) -> Counter[str]:
+    """How many of a user's closed records have which reason. Each has its evidence and its actor."""
+    closed = records(database, user, "closed")
+    assert all(record.evidence and record.actor_kind for record in closed), closed
+    return Counter(record.reason for record in closed)
+
+
+def everything_but_probes(database: Database) -> list[Any]:
+    """All that a dry run and a diagnosis may not change: records less their probe, gates, fences."""
+    return [
+        database.query(
+            "SELECT id, user_id, node_id, state, opened_at, closing_at, closed_at, close_reason, evidence,"
+            " actor_kind, actor, run_id FROM connections_managerrecord ORDER BY id"
+        ),
+        database.query("SELECT * FROM connections_usergate ORDER BY id"),
+        database.query("SELECT id, fenced_at, retired_at, drain_wanted_at FROM connections_node ORDER BY id"),
+    ]
+
+
+def lapsed(database: Database, name: str) -> bool:
+    """Whether the lease of the newest node of this name is over, on SQLite's clock."""
+    rows = database.query(
+        "SELECT lease_expires_at < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM connections_node"
+        " WHERE name = ? ORDER BY started_at DESC LIMIT 1",
+        [name],
+    )
+    return bool(rows[0][0])
+
+
+def fenced(database: Database) -> list[str]:
+    """The names of all nodes that were fenced."""
+    rows = database.query("SELECT name FROM connections_node WHERE fenced_at IS NOT NULL ORDER BY started_at")
+    return [row[0] for row in rows]
+
+
+@contextlib.contextmanager
+def highest_count(database: Database, user: TestUser) -> Iterator[Callable[[], int]]:
+    """Samples how many records of a user are counted, as fast as a thread can, while the block runs."""
+    path = database.url.removeprefix("sqlite:///")
+    stop = threading.Event()
+    counts: Counter[int] = Counter()
+
+    def sample() -> None:
+        with contextlib.closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
+            while not stop.is_set():
+                query = "SELECT count(*) FROM connections_managerrecord WHERE user_id = ? AND state = 'live'"
+                counts[connection.execute(query, [user.id]).fetchone()[0]] += 1
+                time.sleep(0.001)  # the cores are needed for the servers
+
+    def highest() -> int:
+        assert counts.total() > 100, "hardly a sample was taken"
+        return max(counts)
+
+    thread = threading.Thread(target=sample, name="samples")
+    thread.start()
+    try:
+        yield highest
+    finally:
+        stop.set()
+        thread.join()
+
+
+# --- Users
+
+
+def manager_of(client: ChatClient) -> str:
+    """The id of the manager that owns a client's socket, from its `ready`."""
+    return str(client.of("ready")[0]["manager"])
+
+
+async def ready(clients: list[ChatClient]) -> list[str]:
+    """Waits until all are ready; their managers' ids."""
+    for client in clients:
+        await client.expect("ready", timeout=10)
+    return [manager_of(client) for client in clients]
+
+
+@dataclass
+class Stuck:
+    """A user at 20 of 20, of whom 3 are alive."""
+
+    user: TestUser
+    lost: list[ChatClient] = field(default_factory=list)
+    silent: list[ChatClient] = field(default_factory=list)
+    living: list[ChatClient] = field(default_factory=list)
+
+    @property
+    def dead_ids(self) -> set[str]:
+        return {manager_of(client) for client in [*self.lost, *self.silent]}
+
+    @property
+    def living_ids(self) -> set[str]:
+        return {manager_of(client) for client in self.living}
+
+
+async def stick(user: TestUser, *, serving: Server, doomed: Server) -> Stuck:
+    """12 managers on a node that is to be killed, 5 whose clients never answer, 3 alive."""
+    lost, silent, living = await asyncio.gather(
+        connect_many(12, doomed, user),
+        connect_many(5, serving, user, answers_pings=False),
+        connect_many(3, serving, user),
+    )
+    await ready([*lost, *silent, *living])
+    return Stuck(user, lost, silent, living)
+
+
+async def chats(client: ChatClient) -> None:
+    """Sends a message, and waits until it is acknowledged."""
+    client_id = str(uuid4())
+    await client.send("user_message", client_id=client_id, conversation=None, text="Still there?")
+    await client.expect("ack", timeout=10, client_id=client_id)
+
+
+async def agree(database: Database, user: TestUser, clients: list[ChatClient], *, within: float) -> None:
+    """Waits until the user's counted records are exactly those of these clients."""
+    wanted = {manager_of(client) for client in clients}
+    await eventually(
+        lambda: counted(database, user) == wanted,
+        within=within,
+        why=f"{user.name} counts exactly the managers of {len(wanted)} clients",
+    )
+    assert all(client.is_open for client in clients)

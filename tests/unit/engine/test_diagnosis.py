@@ -1,0 +1,88 @@
+"""The sentence that support reads out."""
+
+from connections.diagnosis import Facts, ManagerFact, ago, diagnose
+from connections.states import CauseCode, Suggestion, Verdict
+
+
+def facts(*managers: ManagerFact, **others: object) -> Facts:
+    known: dict[str, object] = {
+        "username": "Ada",
+        "pool": "chat",
+        "soft_limit": 20,
+        "ceiling": 25,
+        "managers": managers,
+        "counted_in_pool": sum(m.counted for m in managers),
+        "asked": True,
+    }
+    return Facts(**(known | others))  # type: ignore[arg-type]
+
+
+LOST = ManagerFact(Verdict.NODE_LOST, "web-2", 240)
+SILENT = ManagerFact(Verdict.UNRESPONSIVE, "web-1")
+ALIVE = ManagerFact(Verdict.ALIVE, "web-1")
+
+
+def codes(found: object) -> set[CauseCode]:
+    return {cause.code for cause in found.causes}  # type: ignore[attr-defined]
+
+
+def test_the_incident_in_one_sentence() -> None:
+    found = diagnose(facts(*[LOST] * 12, *[SILENT] * 5, *[ALIVE] * 3))
+    assert found.summary == (
+        "Ada holds 20 managers at a limit of 20, and 17 are dead: 12 on node web-2, gone for 4 min, "
+        "and 5 that do not answer. Recover frees 17."
+    )
+    assert (found.held, found.dead, found.suggestion) == (20, 17, Suggestion.RECOVER)
+    assert [(c.code, c.count) for c in found.causes] == [
+        (CauseCode.NODE_LOST, 12),
+        (CauseCode.UNRESPONSIVE, 5),
+        (CauseCode.AT_LIMIT, 20),
+    ]
+
+
+def test_nothing_wrong_says_so_and_suggests_nothing() -> None:
+    found = diagnose(facts(ALIVE, ALIVE))
+    assert found.summary == "Ada holds 2 managers at a limit of 20, all alive."
+    assert (codes(found), found.suggestion) == ({CauseCode.HEALTHY}, Suggestion.NONE)
+
+
+def test_a_full_user_with_nobody_dead_is_told_that_the_next_connection_works() -> None:
+    found = diagnose(facts(*[ALIVE] * 20))
+    assert "the next connection is still admitted" in found.summary
+    assert found.suggestion is Suggestion.NONE
+
+
+def test_one_over_the_limit_is_recovered_by_closing_the_least_active() -> None:
+    found = diagnose(facts(*[ALIVE] * 22))
+    assert "2 too many" in found.summary
+    assert (codes(found), found.suggestion) == ({CauseCode.OVER_LIMIT}, Suggestion.RECOVER)
+
+
+def test_a_disabled_account_comes_first() -> None:
+    found = diagnose(facts(LOST, active=False))
+    assert found.summary.startswith("Ada can't connect: the account is disabled.")
+    assert found.suggestion is Suggestion.ENABLE_ACCOUNT
+
+
+def test_a_rate_limited_user_has_to_wait_and_is_told_how_long() -> None:
+    found = diagnose(facts(ALIVE, rate_limited_seconds=12))
+    assert "rate limited for 12 s more" in found.summary
+    assert found.suggestion is Suggestion.WAIT
+
+
+def test_no_node_draining_nodes_full_nodes_and_a_slow_database_are_told_apart() -> None:
+    assert codes(diagnose(facts(nodes=0))) == {CauseCode.NO_NODE}
+    assert codes(diagnose(facts(nodes=2, nodes_draining=2))) == {CauseCode.NODES_DRAINING}
+    assert codes(diagnose(facts(nodes=2, nodes_draining=1, nodes_full=1))) == {CauseCode.NODES_FULL}
+    assert codes(diagnose(facts(database_seconds=3.0))) == {CauseCode.DATABASE_SLOW}
+
+
+def test_unknown_is_never_called_dead() -> None:
+    found = diagnose(facts(ALIVE, ManagerFact(Verdict.UNKNOWN, "web-3")))
+    assert "1 whose node has not answered" in found.summary
+    assert found.dead == 0
+    assert found.suggestion is Suggestion.WAIT
+
+
+def test_durations_are_told_as_people_do() -> None:
+    assert [ago(s) for s in (0.4, 89, 240, 7200, 200_000)] == ["0 s", "89 s", "4 min", "2 h", "2 d"]

@@ -1,0 +1,29 @@
+"""Whose address a request has, behind proxies."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from console.addresses import client_address
+
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # a peer we don't trust may claim nothing
+        ("10.0.0.1", "198.51.100.9", "198.51.100.9"),
+        ("10.0.0.1", "203.0.113.5, 198.51.100.9", "198.51.100.9"),  # what stands further left is a claim
+        ("10.0.0.1", "198.51.100.9, 10.0.0.7", "198.51.100.9"),
+        ("10.0.0.1", "10.0.0.7", "10.0.0.7"),
+        ("10.0.0.1", "rubbish", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("fd00::1", "2001:db8::5", "2001:db8::5"),
+        ("", "198.51.100.9", None),
+        ("unix:", "", None),
+    ],
+)
+def test_the_last_hop_before_the_trusted_ones(peer: str, forwarded: str, client: str | None) -> None:
+    assert client_address(peer, forwarded, TRUSTED) == client
