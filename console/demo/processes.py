@@ -1,8 +1,6 @@
 """The processes of the demo: all are on a leash, and all end with it."""
 
 import http.client
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +16,7 @@ START_SECONDS = 60.0  # a server takes two to four; this is for a machine that i
 
 
 class Died(Exception):
-    """A process of the demo ended before its time. The message is for people."""
+    """A process of the demo ended before its time, or never got ready. The message is for people."""
 
 
 def is_free(port: int) -> bool:
@@ -39,19 +37,21 @@ def free_port() -> int:
 
 
 class Child:
-    """One process: it ends when its standard input does. What it says on standard error is in its log."""
+    """One Python process, in a process group of its own, so that the terminal's Ctrl-C reaches only the demo, which
+    ends the others in order. What it logs is in a file.
+    """
 
-    def __init__(self, name: str, command: list[str], env: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, arguments: list[str], env: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                [sys.executable, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=file,
                 env=env,
-                start_new_session=True,  # the terminal's Ctrl-C is for the demo, which ends the others in order
+                start_new_session=True,
             )
 
     @property
@@ -64,9 +64,13 @@ class Child:
         self.process.stdin.flush()
 
     def hear(self) -> str:
-        """The next line it says, waiting for it; empty once it has ended."""
+        """The next line it says, waiting for it. Raises Died once it has ended."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
+        line = self.process.stdout.readline().decode()
+        if not line:
+            self.process.wait()
+            raise self.died()
+        return line.strip()
 
     def kill(self) -> None:
         """SIGKILL: it ends without a word to anybody."""
@@ -76,30 +80,29 @@ class Child:
     def end(self) -> None:
         """Let go of the leash, and wait until it has ended in its own way."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         try:
             self.process.wait(DRAIN_SECONDS + 2)
         except subprocess.TimeoutExpired:
             self.kill()
+        self.process.stdout.close()
 
     def died(self) -> Died:
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        last = f": {lines[-1]}" if lines else ""
-        return Died(f"{self.name} ended by itself with {self.process.poll()}{last} (its log is {self.log})")
+        last = f": {lines[-1]}" if lines else "."
+        return Died(f"{self.name} ended by itself with {self.process.poll()}{last} Its log is {self.log}.")
 
 
 @contextmanager
-def child(name: str, command: list[str], env: dict[str, str], log: Path) -> Iterator[Child]:
-    started = Child(name, command, env, log)
+def child(name: str, arguments: list[str], env: dict[str, str], log: Path) -> Iterator[Child]:
+    """A process that ends with the block."""
+    started = Child(name, arguments, env, log)
     try:
         yield started
     finally:
         started.end()
-
-
-def server(name: str, port: int, env: dict[str, str], log: Path) -> "contextmanager[Child]":  # type: ignore[valid-type]
-    raise NotImplementedError
 
 
 def wait_until_ready(server: Child, port: int) -> None:
@@ -108,25 +111,13 @@ def wait_until_ready(server: Child, port: int) -> None:
     while time.monotonic() < deadline:
         if not server.running:
             raise server.died()
-        with suppress(OSError, http.client.HTTPException), closing(http.client.HTTPConnection(HOST, port, timeout=2)) as http_:
-            http_.request("GET", "/readyz")
-            if http_.getresponse().status == http.client.OK:
+        with suppress(OSError, http.client.HTTPException), closing(_connection(port)) as connection:
+            connection.request("GET", "/readyz")
+            if connection.getresponse().status == http.client.OK:
                 return
         time.sleep(0.1)
-    raise Died(f"{server.name} was not ready within {START_SECONDS:.0f} s (its log is {server.log})")
+    raise Died(f"{server.name} was not ready within {START_SECONDS:.0f} s. Its log is {server.log}.")
 
 
-def environment(port: int, node: str, *, live: bool) -> dict[str, str]:
-    """For a server of the demo. What it shows depends on the limit; the rest of the caller's settings stands."""
-    env = {name: value for name, value in os.environ.items() if name not in _PUBLIC}
-    env |= {
-        "CONNECTIONS_NODE_NAME": node,
-        "CONNECTIONS_SOFT_LIMIT": "20",
-        "CONNECTIONS_BURST": "5",
-        "CONNECTIONS_ENFORCE": "on",
-    }
-    return env
-
-
-_PUBLIC = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # a site's own names: the demo is on loopback only
-_ = signal
+def _connection(port: int) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(HOST, port, timeout=2)

@@ -1,0 +1,66 @@
+"""SQLite's write lock held by another process: nobody who lives is dropped, and newcomers are told to come back."""
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator
+
+from tests.support.clients import connect, connect_many, run
+from tests.support.databases import Database
+from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, fenced, manager_of, ready, record_of, start_together
+
+PACE = Pace(lease=3.2, heartbeat=1.0)
+LOCKED = 1.5 * PACE.lease
+GIVEN_UP = 4.0  # seconds after which a handshake is told to come back
+
+
+@contextlib.contextmanager
+def write_lock(database: Database) -> Iterator[None]:
+    path = database.url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: Serve, database: Database) -> None:
+    nodes = [serve(database, start=False, node_name=name, **PACE.settings()) for name in ("web-1", "web-2")]
+    start_together(*nodes)
+    user, newcomer = database.user("u1"), database.user("u2")
+
+    async def refused() -> None:
+        started = time.monotonic()
+        client = await connect(nodes[0], newcomer)
+        assert await client.closed(GIVEN_UP + MARGIN) == 4013
+        assert time.monotonic() - started < GIVEN_UP + MARGIN
+        told = client.closing
+        assert told is not None
+        assert (told["code"], told["reason"], told["reconnect"]) == (4013, "try_again", "after")
+        assert 0 < told["retry_after"] <= 30
+        assert not client.of("ready")
+
+    async def main() -> None:
+        clients = await connect_many(8, lambda number: nodes[number % 2], user)
+        await ready(clients)
+        await asyncio.sleep(PACE.lease)  # both nodes are steady: each could be the witness against the other
+        leaver, *stayers = clients
+        with write_lock(database):
+            locked = time.monotonic()
+            await leaver.close()
+            await refused()
+            await asyncio.sleep(max(0.0, LOCKED - (time.monotonic() - locked)))
+            assert all(client.is_open for client in stayers)
+        await agree(database, user, stayers, within=2 * PACE.beat + MARGIN)
+        assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
+        welcome = await connect(nodes[0], newcomer)
+        await welcome.expect("ready")
+        await asyncio.gather(*map(chats, [*stayers, welcome]))
+        # Time enough for a sweep that would hold the silence against a node, and for a whole lease.
+        await asyncio.sleep(PACE.lost)
+        assert fenced(database) == []
+        await agree(database, user, stayers, within=MARGIN)
+        await agree(database, newcomer, [welcome], within=MARGIN)
+        await asyncio.gather(*map(chats, [*stayers, welcome]))
+
+    run(main())

@@ -1,0 +1,118 @@
+"""A tab that connects again replaces itself; two tabs are two; an evicted one may take over."""
+
+import time
+import uuid
+
+from tests.support.clients import ChatClient, connect, connect_many, eventually, run
+from tests.support.databases import Database
+from tests.support.scenes import PAUSED, Serve, agree, chats, counted, manager_of, ready, record_of
+
+LIMIT = 4
+ROOMY = PAUSED.settings(soft_limit=LIMIT, burst=2)
+
+
+def a_device() -> str:
+    return str(uuid.uuid4())
+
+
+async def replaced(client: ChatClient) -> None:
+    """Waits until a client was told that another connect of its device took its place."""
+    assert await client.closed() == 4409
+    assert client.closing is not None
+    assert (client.closing["reason"], client.closing["reconnect"]) == ("replaced", "never")
+
+
+def test_a_reload_replaces_its_own_record_and_takes_no_slot(serve: Serve, database: Database) -> None:
+    server = serve(database, ready="/readyz", **ROOMY)
+    user = database.user("u1")
+
+    async def main() -> None:
+        others = await connect_many(LIMIT - 1, server, user)
+        await ready(others)
+        device, tab = a_device(), []
+        for attempt in range(1, 5):
+            tab.append(await connect(server, user, device=device, attempt=attempt))
+            frame = await tab[-1].expect("ready")
+            assert frame["live"] == LIMIT
+        for old in tab[:-1]:
+            await replaced(old)
+            assert record_of(database, user, manager_of(old)).reason == "replaced"
+        await agree(database, user, [*others, tab[-1]], within=PAUSED.settled)
+        # The same attempt again is no straggler: two connects of a page within one of its milliseconds.
+        same = await connect(server, user, device=device, attempt=4)
+        await same.expect("ready")
+        await replaced(tab[-1])
+        await agree(database, user, [*others, same], within=PAUSED.settled)
+
+    run(main())
+
+
+def test_a_late_straggler_loses_to_its_younger_successor_but_not_for_longer_than_a_handshake(
+    serve: Serve, database: Database
+) -> None:
+    handshake = 2.0
+    server = serve(database, ready="/readyz", **ROOMY, handshake_seconds=handshake)
+    user = database.user("u1")
+
+    async def main() -> None:
+        device = a_device()
+        newer = await connect(server, user, device=device, attempt=1_000)
+        await newer.expect("ready")
+        opened = time.monotonic()
+        straggler = await connect(server, user, device=device, attempt=999)
+        await replaced(straggler)
+        assert not straggler.of("ready")
+        await chats(newer)
+        assert counted(database, user) == {manager_of(newer)}
+        # A clock that was set back must lock nobody out: after a handshake the lower number wins.
+        await eventually(lambda: time.monotonic() - opened > handshake, within=handshake + 1)
+        later = await connect(server, user, device=device, attempt=5)
+        await later.expect("ready")
+        await replaced(newer)
+        await agree(database, user, [later], within=PAUSED.settled)
+
+    run(main())
+
+
+def test_two_devices_and_sockets_without_one_all_work_side_by_side(serve: Serve, database: Database) -> None:
+    server = serve(database, ready="/readyz", **ROOMY)
+    user, neighbour = database.user("u1"), database.user("u2")
+
+    async def main() -> None:
+        device = a_device()
+        clients = [
+            await connect(server, user, device=device, attempt=1),
+            await connect(server, user, device=a_device(), attempt=1),
+            await connect(server, user),
+            await connect(server, user),
+        ]
+        await ready(clients)
+        # The same device id of another user is another device.
+        stranger = await connect(server, neighbour, device=device, attempt=9)
+        await ready([stranger])
+        for client in [*clients, stranger]:
+            await chats(client)
+        await agree(database, user, clients, within=1)
+        await agree(database, neighbour, [stranger], within=1)
+
+    run(main())
+
+
+def test_an_evicted_tab_takes_over_and_back_without_a_loop(serve: Serve, database: Database) -> None:
+    server = serve(database, ready="/readyz", **PAUSED.settings(soft_limit=1, burst=1))
+    user = database.user("u1")
+
+    async def main() -> None:
+        devices = [a_device(), a_device()]
+        here = await connect(server, user, device=devices[0], attempt=1)
+        await here.expect("ready")
+        for turn in range(1, 5):
+            there, here = here, await connect(server, user, device=devices[turn % 2], attempt=turn + 1)
+            await here.expect("ready")
+            assert await there.closed(PAUSED.settled) == 4409
+            assert there.closing is not None
+            assert (there.closing["reason"], there.closing["reconnect"]) == ("evicted", "never")
+            await agree(database, user, [here], within=PAUSED.settled)
+        await chats(here)
+
+    run(main())

@@ -1,0 +1,163 @@
+"""Nodes that are killed, frozen, fenced, restarted or drained."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from tests.support.clients import connect, connect_many, eventually, run
+from tests.support.databases import Database
+from tests.support.processes import manage_json
+from tests.support.scenes import (
+    AUTOMATIC,
+    MARGIN,
+    Pace,
+    Serve,
+    agree,
+    chats,
+    counted,
+    fenced,
+    held,
+    manager_of,
+    ready,
+    reasons,
+    record_of,
+    records,
+    start_together,
+)
+
+KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+
+
+def test_after_the_only_node_was_killed_and_started_again_its_users_are_in_at_once(
+    serve: Serve, database: Database
+) -> None:
+    pace = Pace()
+    server = serve(database, ready="/readyz", **pace.settings())
+    eager, patient = database.user("u1"), database.user("u2")
+
+    async def main() -> None:
+        for user in (eager, patient):
+            await ready(await connect_many(20, server, user))
+        old = {user.name: counted(database, user) for user in (eager, patient)}
+        server.kill()
+        await asyncio.to_thread(server.start, ready="/readyz")
+        restarted = time.monotonic()
+        first = await connect(server, eager)
+        await first.expect("ready", timeout=1)
+        assert time.monotonic() - restarted < 1
+        assert fenced(database) == []
+        await eventually(
+            lambda: not any(old[user.name] & held(database, user) for user in (eager, patient)),
+            within=pace.lost - (time.monotonic() - restarted),
+            why="the old node's records are free",
+        )
+        assert reasons(database, patient) == {"node_lost": 20}
+        # The eager user was over the limit before the fence: who was sent away for that keeps that reason.
+        assert set(reasons(database, eager)) <= {"node_lost", "evicted"}
+        assert reasons(database, eager)["node_lost"] >= 15
+        assert all("fenced" in record.evidence for record in records(database, patient, "closed"))
+        second = await connect(server, patient)
+        await second.expect("ready", timeout=1, live=1)
+        await chats(first)
+        await agree(database, eager, [first], within=MARGIN)
+
+    run(main())
+
+
+def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: Serve, database: Database) -> None:
+    pace = AUTOMATIC
+    steady, frozen = (serve(database, start=False, node_name=name, **pace.settings()) for name in ("web-1", "web-2"))
+    start_together(steady, frozen)
+    user = database.user("u1")
+
+    async def main() -> None:
+        there = await connect_many(4, frozen, user)
+        here = await connect_many(2, steady, user)
+        await ready([*there, *here])
+        await asyncio.sleep(pace.lease)
+        frozen.freeze()
+        await agree(database, user, here, within=pace.lost)
+        assert reasons(database, user) == {"node_lost": 4}
+        assert fenced(database) == ["web-2"]
+        assert all(client.is_open for client in there)
+        frozen.thaw()
+        for client in there:
+            assert await client.closed(pace.beat + 2 * MARGIN) == 4012
+            told = client.closing
+            assert told is not None
+            assert (told["reason"], told["reconnect"]) == ("node_lost", "after")
+            assert 0 < told["retry_after"] <= 30
+        waits = [client.closing["retry_after"] for client in there if client.closing]
+        assert len(set(waits)) == len(waits)
+        await asyncio.to_thread(frozen.wait_until, "/readyz")
+        back = await connect(frozen, user)
+        await back.expect("ready")
+        await chats(back)
+        await agree(database, user, [*here, back], within=MARGIN)
+
+    run(main())
+    nodes = [node for node in manage_json("list_nodes", db=database) if node["name"] == "web-2"]
+    assert [(node["fenced"], node["alive"], node["managers"]) for node in nodes] == [(False, True, 1), (True, False, 0)]
+    assert nodes[0]["pid"] == nodes[1]["pid"]
+
+
+@KINDS
+def test_a_node_frozen_for_less_than_its_lease_loses_nobody(kind: str, serve: Serve, database: Database) -> None:
+    pace = Pace(lease=4.0, heartbeat=1.0)
+    steady, frozen = (
+        serve(database, start=False, kind=kind, node_name=name, **pace.settings()) for name in ("web-1", "web-2")
+    )
+    start_together(steady, frozen)
+    user = database.user("u1")
+
+    async def main() -> None:
+        clients = await connect_many(6, frozen, user)
+        await ready(clients)
+        await asyncio.sleep(0.5)
+        frozen.freeze()
+        await asyncio.sleep(0.75 * pace.lease)  # longer than heartbeat and pong: no excuse to judge the clients
+        frozen.thaw()
+        await asyncio.gather(*map(chats, clients))
+        await asyncio.sleep(pace.silent)  # a client that is judged by the sleep would be closed by now
+        await agree(database, user, clients, within=MARGIN)
+        await asyncio.gather(*map(chats, clients))
+        assert fenced(database) == []
+        assert reasons(database, user) == {}
+
+    run(main())
+
+
+@KINDS
+def test_a_node_that_is_terminated_moves_its_clients_and_ends_in_order(
+    kind: str, serve: Serve, database: Database
+) -> None:
+    server = serve(database, ready="/readyz", kind=kind, **AUTOMATIC.settings())
+    user = database.user("u1")
+
+    async def main() -> None:
+        clients = await connect_many(8, server, user)
+        silent = await connect(server, user, answers_pings=False)
+        deaf = await connect(server, user)
+        await ready([*clients, silent, deaf])
+        deaf.stop_reading()
+        ids = [manager_of(client) for client in [*clients, silent, deaf]]
+        began = time.monotonic()
+        server.terminate()
+        for client in [*clients, silent]:
+            assert await client.closed() == 4012
+            told = client.closing
+            assert told is not None
+            assert (told["reason"], told["reconnect"]) == ("node_draining", "after")
+            assert 0 < told["retry_after"] <= 30
+        assert await server.ended(10 + MARGIN) == 0
+        assert time.monotonic() - began < 10
+        found = [record_of(database, user, each) for each in ids]
+        assert [(record.state, record.reason) for record in found] == [("closed", "node_draining")] * 10
+        assert all(record.evidence for record in found)
+
+    run(main())
+    [node] = database.query("SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node")
+    assert node == (1, 1)
+    assert server.wait() != -signal.SIGTERM
