@@ -77,7 +77,7 @@ def set_limit(
         raise ValueError("The soft limit must be at least 1.")
     UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
     with transaction.atomic():
-        gate = UserGate.objects.select_for_update().get(user=user, pool=pool)
+        gate: UserGate = UserGate.objects.select_for_update().get(user=user, pool=pool)
         gate.soft_limit = soft_limit
         gate.expires_at = expires_at if soft_limit is not None else None
         gate.reason = reason[:500]
@@ -92,9 +92,7 @@ def set_limit(
 def drain(node: Node, *, actor: Actor, reason: str = "") -> bool:
     """Ask a node to drain. False if it is gone, or was asked already."""
     with transaction.atomic():
-        asked = (
-            Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
-        )
+        asked = Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
         lifecycle.audit(
             actor,
             "drain_node",

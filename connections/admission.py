@@ -151,7 +151,7 @@ def _passed(scope: Scope) -> None:
 def _server_send(scope: Scope, send: Send) -> Send:
     """The server's own send, behind which its transport is."""
     watch = scope.get(GUARD)
-    return send if watch is None else watch.server_send  # type: ignore[no-any-return]
+    return send if watch is None else watch.server_send
 
 
 async def refuse(

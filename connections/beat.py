@@ -153,9 +153,7 @@ class Beat:
                     row.overdue_since = _on_database_clock(facts[1], clock, now)
                     row.busy_since = _on_database_clock(facts[2], clock, now)
                     row.turn_since = _on_database_clock(facts[3], clock, now)
-                ManagerRecord.objects.bulk_update(
-                    rows, ["last_active_at", "overdue_since", "busy_since", "turn_since"]
-                )
+                ManagerRecord.objects.bulk_update(rows, ["last_active_at", "overdue_since", "busy_since", "turn_since"])
             for row in rows:
                 manager, facts = changed[row.pk]
                 manager.written = facts

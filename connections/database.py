@@ -43,7 +43,7 @@ def round_of(name: str, wait_seconds: float) -> Iterator[None]:
         tune(wait_seconds)
         yield
     except AWAY as error:
-        logger.warning("database_away", extra={"thread": name, "error": str(error)})
+        logger.warning("database_away", extra={"worker": name, "error": str(error)})
         connection.close()
     except BaseException:
         connection.close()

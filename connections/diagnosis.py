@@ -125,9 +125,7 @@ def _blocking(facts: Facts) -> list[Cause]:
         wait = ago(facts.rate_limited_seconds)
         causes.append(Cause(CauseCode.RATE_LIMITED, 1, f"rate limited for {wait} more"))
     if facts.database_seconds > SLOW_DATABASE:
-        causes.append(
-            Cause(CauseCode.DATABASE_SLOW, 1, f"the database took {facts.database_seconds:.1f} s to answer")
-        )
+        causes.append(Cause(CauseCode.DATABASE_SLOW, 1, f"the database took {facts.database_seconds:.1f} s to answer"))
     return causes
 
 

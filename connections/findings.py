@@ -77,12 +77,7 @@ def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime) -> Finding:
 
 def _answered(row: ManagerRecord, run: RecoveryRun) -> Verdict | None:
     started = run.roll_call_at
-    if (
-        started is None
-        or row.probe_answered_at is None
-        or row.probe_answered_at < started
-        or not row.probe_verdict
-    ):
+    if started is None or row.probe_answered_at is None or row.probe_answered_at < started or not row.probe_verdict:
         return None
     return Verdict(row.probe_verdict)
 
@@ -150,10 +145,9 @@ def _would_be_reason(found: Finding, action: Action) -> str:
 def _mark_would_evict(
     run: RecoveryRun, findings: list[dict[str, Any]], living: dict[str, set[str]], now: datetime, values: Tunables
 ) -> None:
-    limits = {
-        gate.pool: gate.limit_at(now, values.soft_limit) for gate in UserGate.objects.filter(user_id=run.user_id)
-    }
-    counted = gates.counted_holdings({run.user_id}, now, values)
+    user_id: Any = run.user_id
+    limits = {g.pool: g.limit_at(now, values.soft_limit) for g in UserGate.objects.filter(user_id=user_id)}
+    counted = gates.counted_holdings({user_id}, now, values)
     victims: set[str] = set()
     for (_, pool), holdings in counted.items():
         alive = [holding for holding in holdings if str(holding.id) in living.get(pool, ())]
@@ -197,7 +191,6 @@ def report(run: RecoveryRun) -> dict[str, Any]:
         "unconfirmed": actions[Action.UNCONFIRMED],
         "duration_ms": run.duration_ms,
         "managers": [
-            {key: finding[key] for key in ("id", "pool", "verdict", "evidence", "action")}
-            for finding in run.findings
+            {key: finding[key] for key in ("id", "pool", "verdict", "evidence", "action")} for finding in run.findings
         ],
     }

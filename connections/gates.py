@@ -177,9 +177,7 @@ def fingerprint(session_key: str) -> str:
 
 def _lock_gates(pairs: set[tuple[Any, str]]) -> dict[tuple[Any, str], UserGate]:
     gates = (
-        UserGate.objects.filter(
-            user_id__in={user_id for user_id, _ in pairs}, pool__in={pool for _, pool in pairs}
-        )
+        UserGate.objects.filter(user_id__in={user_id for user_id, _ in pairs}, pool__in={pool for _, pool in pairs})
         .order_by("user_id", "pool")
         .select_for_update(skip_locked=True)
     )

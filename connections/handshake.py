@@ -6,6 +6,8 @@ from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
+from django.contrib.auth import HASH_SESSION_KEY
+
 MAX_ATTEMPT = 2**63 - 1  # what the column holds
 
 
@@ -57,4 +59,6 @@ def session_of(scope: Any) -> tuple[str, str]:
     if session is None:
         return "", ""
     key = getattr(session, "session_key", None) or ""
-    return str(key), str(session.get("_auth_user_hash", "") or "")
+    # Only what authentication has loaded already: to load it here would be a query on the event loop.
+    loaded = getattr(session, "_session_cache", None) or {}
+    return str(key), str(loaded.get(HASH_SESSION_KEY, "") or "")

@@ -14,6 +14,4 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     node = current_node()
     ready = node is not None and node.ready
-    return JsonResponse(
-        {"ready": ready, "node": None if node is None else node.name}, status=200 if ready else 503
-    )
+    return JsonResponse({"ready": ready, "node": None if node is None else node.name}, status=200 if ready else 503)

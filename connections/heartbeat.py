@@ -72,7 +72,7 @@ class Heartbeat:
             return
         probe.answer(*found)
         self.answers += 1
-        if probe.mode is ProbeMode.CLOSE and probe.verdict in DEAD:
+        if probe.mode is ProbeMode.CLOSE and found[0] in DEAD:
             manager.order(CloseReason(found[0].value), found[1])
 
     def _end(self, manager: Manager, reason: CloseReason, evidence: str) -> None:

@@ -58,9 +58,7 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
     began = time.monotonic()
     values = tunables()
     now = now or database.now()
-    rows = list(
-        ManagerRecord.objects.held().filter(user_id=user.pk).select_related("node").order_by("opened_at", "pk")
-    )
+    rows = list(ManagerRecord.objects.held().filter(user_id=user.pk).select_related("node").order_by("opened_at", "pk"))
     lost = lifecycle.would_fence(values, now)
     facts = tuple(_fact(row, run, lost, now, values) for row in rows)
     counted = Counter(row.pool for row, fact in zip(rows, facts, strict=True) if fact.counted)

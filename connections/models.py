@@ -143,9 +143,7 @@ class ManagerRecord(models.Model):
                 condition=(
                     Q(state=RecordState.LIVE, close_reason="", closing_at=None, closed_at=None)
                     | Q(state=RecordState.CLOSING, closing_at__isnull=False, closed_at=None) & ~Q(close_reason="")
-                    | Q(state=RecordState.CLOSED, closed_at__isnull=False)
-                    & ~Q(close_reason="")
-                    & ~Q(actor_kind="")
+                    | Q(state=RecordState.CLOSED, closed_at__isnull=False) & ~Q(close_reason="") & ~Q(actor_kind="")
                 ),
                 name="record_state_explained",
             )
@@ -160,11 +158,11 @@ class ManagerRecord(models.Model):
                 name="record_held_by_user",
             ),
             # The sweep and reconcile: what a node holds.
-            models.Index(
-                fields=["node"], condition=Q(closed_at__isnull=True), name="record_held_by_node"
-            ),
+            models.Index(fields=["node"], condition=Q(closed_at__isnull=True), name="record_held_by_node"),
             # A node's pass over its flagged records, each beat.
-            models.Index(fields=["node"], condition=Q(closed_at__isnull=True, closing_at__isnull=False), name="record_closing"),
+            models.Index(
+                fields=["node"], condition=Q(closed_at__isnull=True, closing_at__isnull=False), name="record_closing"
+            ),
             models.Index(
                 fields=["node"],
                 condition=Q(probe_wanted_at__isnull=False, probe_answered_at__isnull=True),
@@ -357,9 +355,7 @@ class AuditEntry(models.Model):
     target = models.CharField(max_length=200, blank=True)
     reason = models.CharField(max_length=500, blank=True)
     outcome = models.CharField(max_length=500, blank=True)
-    run = models.ForeignKey(
-        RecoveryRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="audit_entries"
-    )
+    run = models.ForeignKey(RecoveryRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="audit_entries")
 
     class Meta:
         verbose_name_plural = "audit entries"

@@ -6,6 +6,7 @@ A process becomes a node at its first WebSocket, whoever started it; `serve` mak
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from typing import Any
@@ -197,18 +198,14 @@ class NodeRuntime:
     def _register(self) -> None:
         if self.leaving:
             return
-        row = lifecycle.register(
-            self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True
-        )
+        row = lifecycle.register(self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True)
         self.id = self.writer.node_id = row.pk
         self.loop.call_soon_threadsafe(self._restart_bus, row.pk)
         logger.info("node_started", extra={"node": self.name, "id": str(row.pk)})
 
     def _fenced(self) -> None:
         """Declared lost while it slept: its clients come back with jitter, under a new identity of this process."""
-        logger.warning(
-            "node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)}
-        )
+        logger.warning("node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
         self.id = self.writer.node_id = None
         for manager in self.registry.all():
             self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
@@ -229,9 +226,9 @@ class NodeRuntime:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            # Without its timer a node judges nobody: better lost, and fenced, than deaf.
+            # Without its timer a node judges nobody: better that it drains and is started anew.
             logger.critical("task_died", exc_info=task.exception(), extra={"task": task.get_name()})
-            os.abort()
+            signal.raise_signal(signal.SIGTERM)
 
     # The end
 
@@ -243,7 +240,12 @@ class NodeRuntime:
         deadline = time.monotonic() + seconds
         for manager in self.registry.all():
             manager.order(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
-        while len(self.registry) and time.monotonic() < deadline - 3:
+        # Polled: managers have better things to do than to tell, and this happens once.
+        while any(m.ended is None for m in self.registry.all()) and time.monotonic() < deadline - 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        for _ in range(20):  # a second for the close handshakes; handlers that take longer end with the process
+            if not len(self.registry):
+                break
             await asyncio.sleep(0.05)
         await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))
         await bus.stop()
@@ -290,7 +292,7 @@ def current_node() -> NodeRuntime | None:
 
 async def ensure_node(name: str = "") -> NodeRuntime:
     """This process as a node, made one now if need be."""
-    global _node
+    global _node  # noqa: PLW0603 - a process is one node
     if _node is None:
         values = tunables()
         default = f"{socket.gethostname()}-{os.getpid()}"

@@ -13,7 +13,7 @@ from connections import database, lifecycle
 from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord
-from connections.states import CloseReason
+from connections.states import FAREWELLS, CloseReason
 
 if TYPE_CHECKING:
     from connections.node import NodeRuntime
@@ -46,7 +46,8 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
     lost = [pk for pk in managers.keys() - held.keys() if not node.writer.is_writing(pk)]
     reasons = dict(ManagerRecord.objects.closed().filter(pk__in=lost).values_list("pk", "close_reason"))
     for pk, reason in reasons.items():
-        node.order(managers[pk], CloseReason(reason), "its record was closed")
+        told = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
+        node.order(managers[pk], told, "its record was closed")
     over = _sessions_over([m for pk, m in managers.items() if pk in held])
     for manager, evidence in over:
         node.order(manager, CloseReason.SESSION_ENDED, evidence)

@@ -123,6 +123,11 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         now = database.now()
         if run.due_at > now:
             return False
+        if run.user_id is None:  # never by "no user": that would be the records of everybody who was deleted
+            run.finished_at, run.outcome = now, Outcome.FAILED
+            run.error = "the account was deleted meanwhile"
+            run.save()
+            return False
         step = Step(run.step)
         taken = _Taken(run, now, values)
         try:
@@ -147,6 +152,8 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         elif not done:
             run.due_at = now + timedelta(seconds=min(0.25, values.beat_seconds / 4))
         run.save()
+        if run.finished_at is not None:
+            _follow_up(taken)
         if taken.bells:
             bells = set(taken.bells)
             transaction.on_commit(lambda: ring(bells))
@@ -157,6 +164,8 @@ class _Taken:
     """One step being taken: the run, the clock, and what the step says of itself."""
 
     def __init__(self, run: RecoveryRun, now: datetime, values: Tunables) -> None:
+        assert run.user_id is not None
+        self.user_id: Any = run.user_id
         self.run = run
         self.now = now
         self.values = values
@@ -177,9 +186,7 @@ class _Taken:
 
 def _take_stock(taken: _Taken) -> bool:
     run, now = taken.run, taken.now
-    gates_of_user = list(
-        UserGate.objects.filter(user_id=run.user_id).order_by("user_id", "pool").select_for_update()
-    )
+    gates_of_user = list(UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update())
     held = list(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("pk", "pool", "state"))
     run.stock = [str(pk) for pk, _, _ in held]
     run.before = len(held)
@@ -269,11 +276,13 @@ def _evict(taken: _Taken) -> bool:
         return False
     if run.dry_run:
         return True
-    evicted = 0
-    for pool in sorted({row.pool for row in taken.rows()} | _pools_of(run)):
-        evicted += _evict_in(pool, taken)
+    evicted = _evict_over(taken)
     taken.detail = f"{evicted} evicted" if evicted else "not over the limit"
     return True
+
+
+def _evict_over(taken: _Taken) -> int:
+    return sum(_evict_in(pool, taken) for pool in sorted({row.pool for row in taken.rows()} | _pools_of(taken.run)))
 
 
 def _pools_of(run: RecoveryRun) -> set[str]:
@@ -281,10 +290,10 @@ def _pools_of(run: RecoveryRun) -> set[str]:
 
 
 def _evict_in(pool: str, taken: _Taken) -> int:
-    gate = UserGate.objects.filter(user_id=taken.run.user_id, pool=pool).select_for_update().first()
+    gate = UserGate.objects.filter(user_id=taken.user_id, pool=pool).select_for_update().first()
     if gate is None or (taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM):
         return 0
-    counted = gates.counted_holdings({taken.run.user_id}, taken.now, taken.values)[taken.run.user_id, pool]
+    counted = gates.counted_holdings({taken.user_id}, taken.now, taken.values)[taken.user_id, pool]
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
     living = [holding for holding in counted if holding.id not in dying]
     soft_limit = gate.limit_at(taken.now, taken.values.soft_limit)
@@ -318,6 +327,8 @@ def _confirm(taken: _Taken) -> bool:
     run = taken.run
     if not run.dry_run:
         _free_lost(taken)
+        if run.kind == RunKind.CLEANUP:
+            _evict_over(taken)  # who connected above the limit meanwhile found this run open, and opened none
     rows = taken.rows()
     waiting = [row for row in rows if row.state == RecordState.CLOSING and not run.dry_run]
     if run.kind == RunKind.CLEANUP or run.dry_run:
@@ -326,6 +337,20 @@ def _confirm(taken: _Taken) -> bool:
         return False
     taken.detail = f"{len(waiting)} not confirmed" if waiting else "all confirmed"
     return True
+
+
+def _follow_up(taken: _Taken) -> None:
+    """A run of its own for whoever connected above the limit after the last look of this one, and found it open."""
+    run, values = taken.run, taken.values
+    if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
+        return
+    limits = {  # locked: an admission under way either is counted here, or finds this run finished
+        gate.pool: gate.limit_at(taken.now, values.soft_limit)
+        for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
+    }
+    counted = gates.counted_holdings({taken.user_id}, taken.now, values)
+    if any(len(holdings) > limits.get(pool, values.soft_limit) for (_, pool), holdings in counted.items()):
+        gates.open_system_runs({taken.user_id}, taken.now)
 
 
 def _verify(taken: _Taken) -> bool:

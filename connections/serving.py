@@ -45,7 +45,7 @@ def serve_daphne(app: Any, host: str, port: int, values: Tunables, name: str, re
             await ready(node)
             await _until_told(node)
             await node.drain()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again below, when the reactor has ended
             trouble.append(error)
         finally:
             for listener in server.listeners:
@@ -102,7 +102,7 @@ async def _listening(server: Any) -> None:
 
 async def _settled(listener: Any) -> None:
     """Stop accepting: a Twisted deferred that has given its port, or has failed and was reported."""
-    port = getattr(listener, "result", None)
+    port: Any = getattr(listener, "result", None)
     if hasattr(port, "stopListening"):
         stopped = port.stopListening()
         if stopped is not None:
@@ -136,7 +136,7 @@ def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, r
     async def life() -> None:
         server = Server(config)
         serving = asyncio.create_task(server.serve())
-        while not server.started and not serving.done():
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         if serving.done():
             await serving

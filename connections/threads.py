@@ -21,9 +21,7 @@ class Rounds:
     the thread and not of the database. A round that failed for another cause is logged and does not count.
     """
 
-    def __init__(
-        self, name: str, body: Callable[[], None], every: Callable[[], float], *, wait_seconds: float
-    ) -> None:
+    def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, wait_seconds: float) -> None:
         self.last = time.monotonic()
         self._name = name
         self._body = body
@@ -55,7 +53,7 @@ class Rounds:
                     self._body()
                 self.last = time.monotonic()
             except Exception:
-                logger.exception("round_failed", extra={"thread": self._name})
+                logger.exception("round_failed", extra={"worker": self._name})
             self._bell.wait(max(MIN_GAP, self._every()))
             if self._bell.is_set() and not self._stopping:
                 time.sleep(MIN_GAP)

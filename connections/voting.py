@@ -23,9 +23,7 @@ def vote(values: Tunables, *, needed: bool) -> Iterator[None]:
     row = lifecycle.register(
         values, name=f"command-{os.getpid()}", host=socket.gethostname(), pid=os.getpid(), serves=False
     )
-    renewal = Rounds(
-        "vote", lambda: _renew(row, values), lambda: values.beat_seconds, wait_seconds=values.beat_seconds
-    )
+    renewal = Rounds("vote", lambda: _renew(row, values), lambda: values.beat_seconds, wait_seconds=values.beat_seconds)
     renewal.start()
     try:
         until = time.monotonic() + values.lease_seconds + 2 * values.beat_seconds

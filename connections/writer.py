@@ -166,7 +166,7 @@ class Writer:
         except NodeGone:
             self._node_gone(items)
         except database.AWAY as error:
-            logger.warning("database_away", extra={"thread": "writer", "error": str(error), "items": len(items)})
+            logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
             connection.close()
             self._keep(items)
         except DatabaseError as error:
@@ -254,7 +254,7 @@ class Writer:
             except NodeGone:
                 self._node_gone([item])
             except database.AWAY as error:
-                logger.warning("database_away", extra={"thread": "writer", "error": str(error), "items": 1})
+                logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": 1})
                 connection.close()
                 self._keep([item])
             except DatabaseError as error:

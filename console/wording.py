@@ -85,7 +85,7 @@ SUGGESTIONS: dict[str, str] = {
 
 def in_words(code: str, catalogue: dict[str, str]) -> str:
     """The words for a code, or the code itself with spaces, for what the catalogue doesn't have."""
-    return catalogue.get(code) or str(code).replace("_", " ")
+    return catalogue[code] if code in catalogue else str(code).replace("_", " ")
 
 
 def duration(seconds: float) -> str:

@@ -44,6 +44,7 @@ class ChatConsumer(AsyncConsumer):
         self.rate = FrameRate(limits.FRAMES_PER_SECOND)
         self.waiting: asyncio.Queue[Message | None] = asyncio.Queue(limits.FRAMES_WAITING)
         self.worker: asyncio.Task[None] | None = None
+        self.cut_off = False
         self.gone = False  # the client is: what it sent is still done, and nothing is answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -70,19 +71,21 @@ class ChatConsumer(AsyncConsumer):
         self.worker = asyncio.get_running_loop().create_task(self.work(), name=f"chat-worker {self.manager.id}")
 
     async def websocket_receive(self, message: Message) -> None:
-        if self.manager.closing:
+        if self.cut_off:
             return
         text, data = message.get("text"), message.get("bytes")
         size = len(data or b"") if text is None else _utf8_size(text)
         if size > limits.FRAME_BYTES:
-            await self.manager.close(
-                CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed"
-            )
+            await self.cut(CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed")
         elif not self.rate.allows(time.monotonic()):
-            evidence = f"more than {limits.FRAMES_PER_SECOND} frames in a second"
-            await self.manager.close(CloseReason.PROTOCOL_ABUSE, evidence)
+            await self.cut(CloseReason.PROTOCOL_ABUSE, f"more than {limits.FRAMES_PER_SECOND} frames in a second")
         else:
             await self._wait_in_line(message)
+
+    async def cut(self, reason: CloseReason, evidence: str) -> None:
+        """Take nothing more from this client."""
+        self.cut_off = True
+        await self.manager.close(reason, evidence)
 
     async def websocket_disconnect(self, message: Message) -> None:
         """What was sent before the end is still stored: the engine gives a grace period for it."""

@@ -73,7 +73,7 @@ class Command(BaseCommand):
     def node(self, text: str) -> Node:
         """A node by id, or the newest that bears the name."""
         try:
-            found = Node.objects.filter(pk=UUID(text)).first()
+            found: Node | None = Node.objects.filter(pk=UUID(text)).first()
         except ValueError:
             found = None
         found = found or Node.objects.filter(name=text).order_by("-started_at").first()
@@ -88,9 +88,7 @@ def table(rows: list[dict[str, Any]], columns: list[str], empty: str) -> list[st
         return [empty]
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(columns)]
-    return [
-        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]
-    ]
+    return ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in [columns, *cells]]
 
 
 def _cell(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The demo's chat clients, in a process of their own: `python -m console.demo.clients`.
 
-Reads one line from standard input, a JSON list of `Client`s, opens them all, says "open", and goes on until standard
-input ends.
+Reads one line from standard input, a JSON list of `Client`s, opens them all, says "open", and goes on until its
+standard input ends.
 """
 
 import asyncio

@@ -15,7 +15,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 60.0  # a server takes two to four; this is for a machine that is busy with other things
 
 
-class Died(Exception):
+class DiedError(Exception):
     """A process of the demo ended before its time, or never got ready. The message is for people."""
 
 
@@ -37,8 +37,8 @@ def free_port() -> int:
 
 
 class Child:
-    """One Python process, in a process group of its own, so that the terminal's Ctrl-C reaches only the demo, which
-    ends the others in order. What it logs is in a file.
+    """One Python process. It has a process group of its own, so that the terminal's Ctrl-C reaches only the demo,
+    which ends the others in order. What it logs is in a file.
     """
 
     def __init__(self, name: str, arguments: list[str], env: dict[str, str], log: Path) -> None:
@@ -64,7 +64,7 @@ class Child:
         self.process.stdin.flush()
 
     def hear(self) -> str:
-        """The next line it says, waiting for it. Raises Died once it has ended."""
+        """The next line it says, waiting for it. Raises DiedError once it has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
         if not line:
@@ -89,10 +89,10 @@ class Child:
             self.kill()
         self.process.stdout.close()
 
-    def died(self) -> Died:
+    def died(self) -> DiedError:
         lines = self.log.read_text(errors="replace").strip().splitlines()
         last = f": {lines[-1]}" if lines else "."
-        return Died(f"{self.name} ended by itself with {self.process.poll()}{last} Its log is {self.log}.")
+        return DiedError(f"{self.name} ended by itself with {self.process.poll()}{last} Its log is {self.log}.")
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def child(name: str, arguments: list[str], env: dict[str, str], log: Path) -> It
 
 
 def wait_until_ready(server: Child, port: int) -> None:
-    """Until GET /readyz answers 200. Raises Died."""
+    """Until GET /readyz answers 200. Raises DiedError."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if not server.running:
@@ -116,7 +116,7 @@ def wait_until_ready(server: Child, port: int) -> None:
             if connection.getresponse().status == http.client.OK:
                 return
         time.sleep(0.1)
-    raise Died(f"{server.name} was not ready within {START_SECONDS:.0f} s. Its log is {server.log}.")
+    raise DiedError(f"{server.name} was not ready within {START_SECONDS:.0f} s. Its log is {server.log}.")
 
 
 def _connection(port: int) -> http.client.HTTPConnection:

@@ -30,33 +30,33 @@ _MARK = "demo"  # in the data of a session that the demo made for one of its cli
 _SESSION_DAYS = 1
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The demo may not run on this database. The message is for people."""
 
 
 def refuse_strangers() -> None:
-    """Raises Refused where the demo's accounts, whose password everybody knows, would do harm, or where one runs."""
+    """Raises RefusedError where accounts whose password everybody knows would do harm, or where a demo runs."""
     now = database.now()
     for node in Node.objects.alive(now).filter(serves=True):
         if node.name not in NODES:
-            raise Refused(f"The server {node.name} is running on this database. {_OWN_DATABASE}")
+            raise RefusedError(f"The server {node.name} is running on this database. {_OWN_DATABASE}")
         if _runs_here(node):
-            raise Refused(
+            raise RefusedError(
                 f"The demo is already running on this database (process {node.pid}). Stop it first. {_OWN_DATABASE}"
             )
     users = get_user_model()._default_manager
     taken = users.filter(username__in=[person.name for person in PEOPLE]).exclude(_demo("email"))
     for user in taken:
-        raise Refused(
+        raise RefusedError(
             f"There is a user {user.get_username()!r} in this database who is not the demo's (whose email ends "
             f"in @{DOMAIN}). {_OWN_DATABASE}"
         )
     strangers = users.exclude(_demo("email")).filter(is_superuser=False)
     count = strangers.count()
     if count:
-        raise Refused(
-            f"This database has users that are not the demo's: {count}, {strangers[0].get_username()!r} among them. "
-            f"The demo makes staff accounts with a password that everybody knows. {_OWN_DATABASE}"
+        raise RefusedError(
+            f"This database has {count} users that are not the demo's, {strangers[0].get_username()!r} among "
+            f"them. The demo makes staff accounts with a password that everybody knows. {_OWN_DATABASE}"
         )
 
 
@@ -83,7 +83,7 @@ def _runs_here(node: Node) -> bool:
 def clear() -> None:
     """Deletes what earlier demos left. The users stay, so that a browser stays logged in."""
     with transaction.atomic():
-        users = get_user_model()._default_manager.filter(_demo("email"))
+        users: Any = get_user_model()._default_manager.filter(_demo("email"))
         AuditEntry.objects.filter(Q(user__in=users) | Q(user=None, actor_user__in=users)).delete()
         ManagerRecord.objects.filter(user__in=users).delete()
         RecoveryRun.objects.filter(user__in=users).delete()
@@ -117,7 +117,7 @@ def make_people() -> dict[str, Any]:
         made: dict[str, Any] = {}
         for person in PEOPLE:
             user = known.get(person.name) or model(username=person.name, email=person.email)
-            if user.password not in {password, *good}:  # type: ignore[operator]  # a column, to the plugin
+            if user.password not in {password, *good}:
                 user.password = password
             user.is_active = not person.disabled
             user.is_staff = bool(person.group)

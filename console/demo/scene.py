@@ -19,7 +19,7 @@ from connections.models import ManagerRecord, Node
 from console.demo import rows
 from console.demo.clients import Client
 from console.demo.people import BROWSERS, LOST, PEOPLE, SILENT, SOFT_LIMIT, STUCK
-from console.demo.processes import HOST, Child, Died, child, free_port, wait_until_ready
+from console.demo.processes import HOST, Child, DiedError, child, free_port, wait_until_ready
 
 HEARTBEAT_SECONDS = 3600  # longer than anybody watches: the silent stay until somebody asks them
 
@@ -31,7 +31,7 @@ _LEASH = ["-m", "console.demo.leash"]
 def scene(port: int, *, live: bool) -> Iterator[list[Child]]:
     """The demo, serving on loopback while the block runs; its processes, of which none should end in it.
 
-    Entered once everything is as it will be shown. Raises rows.Refused, processes.Died.
+    Entered once everything is as it will be shown. Raises rows.RefusedError, processes.DiedError.
     """
     folder = Path(settings.BASE_DIR) / ".demo"
     folder.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def scene(port: int, *, live: bool) -> Iterator[list[Child]]:
             clients.hear()
             held = ManagerRecord.objects.counted().filter(user=users[STUCK]).count()
             if held != SOFT_LIMIT:
-                raise Died(f"{STUCK} holds {held} managers, and not {SOFT_LIMIT}. The logs are in {folder}.")
+                raise DiedError(f"{STUCK} holds {held} managers, and not {SOFT_LIMIT}. The logs are in {folder}.")
             doomed.kill()
             if not live:
                 _wait_until_lost(main)
@@ -116,5 +116,5 @@ def _wait_until_lost(main: Child) -> None:
         if not main.running:
             raise main.died()
         if time.monotonic() > deadline:
-            raise Died(f"The killed node did not lapse. The log of the other one is {main.log}.")
+            raise DiedError(f"The killed node did not lapse. The log of the other one is {main.log}.")
         time.sleep(0.1)

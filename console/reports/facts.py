@@ -144,17 +144,13 @@ def _of_client(record: ManagerRecord, now: datetime, values: Tunables) -> Found:
     if record.accepted_at is None and since(record.opened_at) > values.handshake_seconds:
         found.append((Doubt.SOME, f"admitted {wording.duration(since(record.opened_at))} ago and never opened"))
     if record.overdue_since is not None:
-        found.append(
-            (Doubt.SOME, f"the client has owed an answer for {wording.duration(since(record.overdue_since))}")
-        )
+        found.append((Doubt.SOME, f"the client has owed an answer for {wording.duration(since(record.overdue_since))}"))
     if record.busy_since is not None:
         busy = since(record.busy_since)
         level = Doubt.SOME if busy > values.stuck_seconds else Doubt.NONE
         found.append((level, f"its handler has been busy for {wording.duration(busy)}"))
     if record.turn_since is not None:
-        found.append(
-            (Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}")
-        )
+        found.append((Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}"))
     return found
 
 

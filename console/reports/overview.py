@@ -64,9 +64,7 @@ class Overview:
 
 def overview(now: datetime) -> Overview:
     held = ManagerRecord.objects.held()
-    doubtful = (
-        Q(node__fenced_at__isnull=False) | Q(node__lease_expires_at__lt=now) | Q(overdue_since__isnull=False)
-    )
+    doubtful = Q(node__fenced_at__isnull=False) | Q(node__lease_expires_at__lt=now) | Q(overdue_since__isnull=False)
     figures = held.aggregate(
         held=Count("pk"),
         counted=Count("pk", filter=Q(state=RecordState.LIVE)),

@@ -2,12 +2,16 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
+from connections import database
 from connections.findings import GONE, WOULD_GO
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun, RunStep
 from connections.states import DEAD, STEPS, Action, Verdict
+
+
+LOOKED_FOR = timedelta(minutes=10)  # as long as support stays on the phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,7 @@ class StepView:
 @dataclass(frozen=True, slots=True)
 class RunView:
     run: RecoveryRun
+    now: datetime
     held_now: int
     steps: tuple[StepView, ...]
     asked: tuple[AuditEntry, ...]
@@ -35,15 +40,21 @@ class RunView:
         return self.run.finished_at is None
 
     @property
+    def awaits_handshake(self) -> bool:
+        """Whether the page goes on looking: the user's next handshake is the proof that it worked."""
+        ended = self.run.finished_at
+        if ended is None or self.run.dry_run or self.run.user_id is None or self.next_handshake is not None:
+            return False
+        return self.now - ended < LOOKED_FOR
+
+    @property
     def joined(self) -> tuple[AuditEntry, ...]:
         return self.asked[1:]
 
     @property
     def findings(self) -> list[dict[str, Any]]:
         """The dead first, as the page's table shows them."""
-        return sorted(
-            self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", ""))
-        )
+        return sorted(self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", "")))
 
     @property
     def after(self) -> int:
@@ -91,9 +102,8 @@ def run_view(run: RecoveryRun) -> RunView:
     """Four queries."""
     return RunView(
         run=run,
-        held_now=ManagerRecord.objects.held().filter(user_id=run.user_id).count()
-        if run.user_id is not None
-        else 0,
+        now=database.now(),
+        held_now=ManagerRecord.objects.held().filter(user_id=run.user_id).count() if run.user_id is not None else 0,
         steps=_steps(run),
         asked=tuple(AuditEntry.objects.filter(run=run).order_by("at", "pk")),
         next_handshake=_next_handshake(run),

@@ -75,9 +75,7 @@ def _audited(user: Any) -> list[Event]:
 
 def _closed(user: Any) -> list[Event]:
     """One event a close; what one run closed for one reason is one event."""
-    records = (
-        ManagerRecord.objects.filter(user=user).select_related("node").order_by("-opened_at")[:CLOSED_LOOKED_AT]
-    )
+    records = ManagerRecord.objects.filter(user=user).select_related("node").order_by("-opened_at")[:CLOSED_LOOKED_AT]
     together: dict[Any, list[ManagerRecord]] = defaultdict(list)
     for record in records:
         if record.closed_at is not None:

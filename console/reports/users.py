@@ -137,9 +137,7 @@ def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
     gates = UserGate.objects.filter(user=OuterRef("user"), pool=OuterRef("pool"))
     override = gates.overridden(now).values("soft_limit")[:1]
     route = gates.values("route_soft_limit")[:1]
-    limit = Coalesce(
-        Subquery(override), Subquery(route), Value(tunables().soft_limit), output_field=IntegerField()
-    )
+    limit = Coalesce(Subquery(override), Subquery(route), Value(tunables().soft_limit), output_field=IntegerField())
     pressure = (
         ManagerRecord.objects.held()
         .filter(user=OuterRef("pk"))
@@ -202,6 +200,4 @@ def _by_name(users: QuerySet[Any], sort: Sort, after: str, size: int) -> tuple[l
 
 def by_keys(keys: list[str]) -> list[Any]:
     """The users with these keys, as text, in one query. What is no key, or nobody's, is left out."""
-    return list(
-        get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk")
-    )
+    return list(get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk"))

@@ -20,7 +20,7 @@ def limit(request: StaffRequest, user_id: str) -> HttpResponse:
     if not form.is_valid():
         if request.htmx:
             context = limit_context(account) | {"limit_form": form}
-            return form_again(request, "console/_limit_form.html", context)
+            return form_again(request, "limit-form", "console/_limit_form.html", context)
         return user_page(request, account, limit_form=form)
     asked = form.cleaned_data
     wanted = None if asked["clear"] else asked["soft_limit"]

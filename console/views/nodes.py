@@ -17,9 +17,7 @@ from console.views.shared import UNPROCESSABLE, Context, SeeOther, page
 @staff_only
 @require_safe
 def nodes(request: StaffRequest) -> HttpResponse:
-    template = (
-        "console/_nodes.html" if request.htmx and request.GET.get("part") == "nodes" else "console/nodes.html"
-    )
+    template = "console/_nodes.html" if request.htmx and request.GET.get("part") == "nodes" else "console/nodes.html"
     return page(request, template, _context())
 
 

@@ -61,9 +61,11 @@ def _recover_again(request: StaffRequest, account: Account, form: RecoverForm) -
         return user_page(request, account, recover_form=form)
     preview = account.recovery_runs.filter(pk=form.cleaned_data.get("preview"), dry_run=True).first()
     if preview is None:
-        return form_again(request, "console/_recover_form.html", {"account": account, "recover_form": form})
+        return form_again(
+            request, "recover-form", "console/_recover_form.html", {"account": account, "recover_form": form}
+        )
     context = {"account": account, "recover_form": confirm_form(data=request.POST), "view": run_view(preview)}
-    return form_again(request, "console/_confirm_form.html", context)
+    return form_again(request, "confirm-form", "console/_confirm_form.html", context)
 
 
 @staff_only
@@ -73,11 +75,11 @@ def reset(request: StaffRequest, user_id: str) -> HttpResponse:
     form = ResetForm(request.POST, username=account.get_username())
     if not form.is_valid():
         if request.htmx:
-            return form_again(request, "console/_reset_form.html", {"account": account, "reset_form": form})
+            return form_again(
+                request, "reset-form", "console/_reset_form.html", {"account": account, "reset_form": form}
+            )
         return user_page(request, account, reset_form=form)
-    run, joined = recovery.request(
-        account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"]
-    )
+    run, joined = recovery.request(account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"])
     return run_answer(request, run, joined=joined)
 
 

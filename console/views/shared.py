@@ -36,10 +36,10 @@ def _section(request: StaffRequest) -> str:
     return request.path.removeprefix(reverse("console:overview")).partition("/")[0] or "overview"
 
 
-def form_again(request: StaffRequest, template: str, context: Context) -> HttpResponse:
+def form_again(request: StaffRequest, form_id: str, template: str, context: Context) -> HttpResponse:
     """For htmx: the form that was sent takes its own place again, with what is wrong and what was typed."""
     response = page(request, template, context, status=UNPROCESSABLE)
-    return reswap(retarget(response, "this"), "outerHTML")
+    return reswap(retarget(response, f"#{form_id}"), "outerHTML")
 
 
 def facts_changed(response: HttpResponse) -> HttpResponse:

@@ -18,8 +18,14 @@ export class Outbox extends EventTarget {
     this.timer = null;
     this.last = 0;
     this.load();
+    addEventListener("storage", (event) => {
+      if (event.newValue !== null || !event.key?.startsWith(this.prefix)) return;
+      this.entries.delete(event.key.slice(this.prefix.length)); // another tab was told that it is stored
+      this.changed();
+    });
   }
 
+  // Also what other tabs left when they were closed.
   load() {
     for (const key of Object.keys(localStorage)) {
       if (!key.startsWith(this.prefix)) continue;

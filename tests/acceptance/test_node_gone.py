@@ -96,11 +96,14 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
         await back.expect("ready")
         await chats(back)
         await agree(database, user, [*here, back], within=MARGIN)
+        listed = await asyncio.to_thread(manage_json, "list_nodes", db=database)
+        nodes = [node for node in listed if node["name"] == "web-2"]
+        assert [(node["fenced"], node["managers"]) for node in nodes] == [(False, 1), (True, 0)]
+        assert nodes[0]["alive"]
+        assert not nodes[1]["alive"]
+        assert nodes[0]["pid"] == nodes[1]["pid"]
 
     run(main())
-    nodes = [node for node in manage_json("list_nodes", db=database) if node["name"] == "web-2"]
-    assert [(node["fenced"], node["alive"], node["managers"]) for node in nodes] == [(False, True, 1), (True, False, 0)]
-    assert nodes[0]["pid"] == nodes[1]["pid"]
 
 
 @KINDS

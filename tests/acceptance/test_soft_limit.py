@@ -7,7 +7,9 @@ import uuid
 from tests.support.clients import ChatClient, connect, connect_many, eventually, run
 from tests.support.databases import Database
 from tests.support.scenes import (
+    MARGIN,
     PAUSED,
+    Pace,
     Serve,
     agree,
     chats,
@@ -37,25 +39,59 @@ def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(
             await client.expect("sessions")
             await asyncio.sleep(1.5 * PAUSED.beat)  # last activity is exact to a beat
         with highest_count(database, user) as highest:
-            newcomers = []
-            for number in range(6):
-                client = await connect(server, user, device=str(uuid.uuid4()))
-                frame = await client.expect("ready", timeout=1)
-                assert frame["live"] == min(LIMIT + 1 + number, CEILING)
-                newcomers.append(client)
+            newcomers = await connect_many(6, server, user)
+            await ready(newcomers)
+            assert all(LIMIT < client.of("ready")[0]["live"] <= CEILING for client in newcomers)
             least_active, rest = living[:6], living[6:]
-            assert await least_active[0].closed(PAUSED.beat + 1) == 4409  # made room at the ceiling, at once
             await agree(database, user, [*rest, *newcomers], within=PAUSED.settled)
-            assert highest() == CEILING
+            assert LIMIT < highest() <= CEILING
         for client in least_active:
-            assert await client.closed() == 4409
-            assert client.closing is not None
-            assert (client.closing["reason"], client.closing["reconnect"]) == ("evicted", "never")
-            assert client.closing["retry_after"] == 0
+            await evicted(client)
             assert record_of(database, user, manager_of(client)).reason == "evicted"
         await asyncio.gather(*map(chats, [*rest, *newcomers]))
 
     run(main())
+
+
+def test_at_the_ceiling_a_newcomer_takes_the_place_of_the_least_active_at_once(
+    serve: Serve, database: Database
+) -> None:
+    limit, ceiling, unhurried = 4, 6, Pace(sweep=0, probe=2.0)
+    server = serve(database, ready="/readyz", **unhurried.settings(soft_limit=limit, burst=ceiling - limit))
+    user = database.user("u1")
+
+    async def main() -> None:
+        living = await connect_many(limit - 1, server, user)
+        await ready(living)
+        # While the run waits for its answer, nobody is evicted: the others fill the room up to the ceiling.
+        mute = await connect(server, user, answers_pings=False)
+        await ready([mute])
+        newcomers = []
+        with highest_count(database, user) as highest:
+            for live in (5, 6, 6, 6):
+                await asyncio.sleep(1.1 * unhurried.beat)
+                newcomers.append(await connect(server, user))
+                await newcomers[-1].expect("ready", timeout=1, live=live)
+            await asyncio.sleep(unhurried.beat)
+            gone = [client for client in living if not client.is_open]
+            assert len(gone) == 2
+            for client in gone:
+                await evicted(client)
+            assert highest() == ceiling
+            left = [client for client in [*living, *newcomers] if client not in gone]
+            assert await mute.closed(unhurried.settled) == 4408
+            await eventually(lambda: len(counted(database, user)) == limit, within=unhurried.settled)
+        await agree(database, user, left[-limit:], within=MARGIN)
+
+    run(main())
+
+
+async def evicted(client: ChatClient) -> None:
+    """Waits until a client was told that it went for the limit, and not to come back by itself."""
+    assert await client.closed() == 4409
+    told = client.closing
+    assert told is not None
+    assert (told["reason"], told["reconnect"], told["retry_after"]) == ("evicted", "never", 0)
 
 
 def test_of_50_at_once_at_least_25_get_in_and_the_others_when_they_are_told_to(
@@ -95,8 +131,8 @@ def test_of_50_at_once_at_least_25_get_in_and_the_others_when_they_are_told_to(
             assert len(set(waits)) == len(waits)
             await eventually(lambda: len(counted(database, user)) == LIMIT, within=PAUSED.settled)
             assert highest() <= CEILING
-        still = [client for client in admitted if client.is_open]
-        await agree(database, user, still, within=PAUSED.beat + 1)
+        await eventually(lambda: sum(client.is_open for client in admitted) == LIMIT, within=PAUSED.beat + MARGIN)
+        await agree(database, user, [client for client in admitted if client.is_open], within=MARGIN)
         assert reasons(database, user) == {"evicted": 50 - LIMIT}
 
     run(main())

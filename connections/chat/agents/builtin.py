@@ -84,6 +84,8 @@ def _say(intent: Intent, result: ToolResult, about: str) -> str:
 def _sessions(found: dict[str, Any], about: str) -> str:
     now = timezone.now()
     sessions = found["sessions"]
+    if not sessions:
+        return "You have no session open any more; this answer waits for you to come back."
     lines = [f"{count(len(sessions), 'session')} open, of {found['limit']}:"]
     for session in sessions:
         where = plain_name(session["user_agent"])

@@ -17,6 +17,8 @@ class Command(Base):
 
     def handle(self, *args: Any, **options: Any) -> None:
         now, values = database.now(), tunables()
-        nodes = Node.objects.annotate(held=Count("records", filter=Q(records__id__isnull=False, records__closed_at__isnull=True)))
+        nodes = Node.objects.annotate(
+            held=Count("records", filter=Q(records__id__isnull=False, records__closed_at__isnull=True))
+        )
         found = [describe_node(node, now, values, node.held) for node in nodes.order_by("-started_at")]
         self.answer(found, as_json=options["json"], lines=table(found, COLUMNS, "No nodes."))

@@ -33,9 +33,7 @@ class Command(Base):
                 user, kind, actor=Actor.command(), reason=options["reason"], dry_run=options["dry_run"]
             )
             # Two leases for nodes that do not answer, and the steps around them.
-            run = recovery.wait(
-                run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5
-            )
+            run = recovery.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5)
         document = report(run)
         lines = [
             f"{run.shown_kind} of {user.get_username()}: {run.outcome or 'not finished'}"

@@ -11,7 +11,7 @@ from connections.management.base import table
 from connections.management.commands.serve import Command as Serve
 from console.demo import rows
 from console.demo.people import LOST, PASSWORD, PEOPLE, SHOWN, SILENT, STUCK
-from console.demo.processes import HOST, Child, Died, is_free
+from console.demo.processes import HOST, Child, DiedError, is_free
 from console.demo.scene import scene
 
 _LOOK_SECONDS = 0.25  # how often it looks whether its processes are still there
@@ -44,19 +44,19 @@ class Command(Base):
             with scene(port, live=live) as processes:
                 self.present(port, live=live, options=options)
                 self.watch(processes)
+            self.say("The server was drained, and the demo has ended with it.", options)
         except KeyboardInterrupt:
             self.say("\nThe demo has ended, and all that it started.", options)
-        except (rows.Refused, Died) as error:
+        except (rows.RefusedError, DiedError) as error:
             raise CommandError(str(error)) from error
 
     def watch(self, processes: list[Child]) -> None:
-        """Until one of them ends, or a signal ends us. Raises Died."""
+        """Until the server was drained, or a signal ends us. Raises DiedError where one ended in another way."""
         while all(process.running for process in processes):
             time.sleep(_LOOK_SECONDS)
         for process in processes:
             if not process.running and process.process.returncode != 0:
                 raise process.died()
-        raise Died("The server was drained, and the demo ends with it.")
 
     def say(self, text: str, options: dict[str, Any]) -> None:
         if not options["json"]:
@@ -68,7 +68,12 @@ class Command(Base):
         url = f"http://{HOST}:{port}"
         shown = [person for person in PEOPLE if person.name in SHOWN]
         people = [
-            {"username": person.name, "password": PASSWORD, "about": person.about, "address": _page(url, person.group)}
+            {
+                "username": person.name,
+                "password": PASSWORD,
+                "about": person.about,
+                "address": _page(url, person.group),
+            }
             for person in shown
         ]
         timing = LIVE if live else PAUSED
@@ -90,16 +95,17 @@ class Command(Base):
 
 
 PAUSED = [
-    f"{STUCK} can't be helped by waiting: {LOST} of her managers were on a server that was killed, and {SILENT} belong",
-    "to clients that never answer. Log in as support, open her page, and click Recover user.",
+    f"{STUCK} is really stuck: {LOST} of her managers were on a server that was killed, and {SILENT} belong to",
+    "clients that never answer. Log in as support, open her page, and click Recover user.",
     "",
-    "Left alone the product would heal her within seconds. So that you can see her stuck, the automatic sweep is",
-    "paused and the heartbeat is slow. (Her next connect would heal her too.) --live runs on the defaults:",
-    "make run LIVE=1",
+    "Left alone the product would heal her within seconds. So that you can see her stuck, the automatic",
+    "sweep is paused and the heartbeat is slow. (Her next connect would heal her too.)",
+    "To run on the defaults: manage.py demo --live, or make run LIVE=1",
 ]
 LIVE = [
-    f"This runs on the default timings, so {STUCK} heals by herself: the {LOST} managers on the killed server are freed",
-    f"within about 20 seconds, and the {SILENT} that never answer within about 40. Look at her timeline afterwards.",
+    f"This runs on the default timings, so {STUCK} heals by herself: the {LOST} managers on the killed server",
+    f"are freed within about 20 seconds, and the {SILENT} that never answer within about 40. Her page has the",
+    "timeline of it.",
 ]
 
 

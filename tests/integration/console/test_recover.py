@@ -1,9 +1,13 @@
 """Check, preview, recover and reset: what they open, what they say, and what they refuse."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
 from connections.states import CloseReason, Outcome, RecordState, RunKind
 from tests.integration.console.conftest import HTMX
@@ -39,7 +43,7 @@ def test_recover_frees_the_dead_and_says_so(support: Client, ada: User, stuck: l
     RecoveryRun.objects.update(due_at=run.opened_at)
     text = page_of(support, run)
     assert 'http-equiv="refresh"' not in text
-    assert "hx-trigger" not in text[text.index("run-title") :]
+    assert 'hx-trigger="every 1s"' not in text
     assert '<span class="figure" title="held before">20</span>' in text
     assert '<span class="figure settled" title="held after">3</span>' in text
     assert "17 managers freed, 3 kept." in text
@@ -58,6 +62,19 @@ def test_the_next_handshake_is_told(support: Client, ada: User, stuck: list[Mana
     assert "ada is connected again" in text
     assert f"{later.opened_at:%H:%M:%S}" in text
     assert "2.0 s after this was asked for" in text
+
+
+def test_the_page_looks_for_the_next_handshake_for_a_while(support: Client, ada: User) -> None:
+    ended: dict[str, Any] = {"outcome": Outcome.RECOVERED, "before": 1, "after": 0}
+    now = database.now()
+    fresh = rows.make_run(ada, finished_at=now - timedelta(seconds=30), ago=31, **ended)
+    assert 'hx-trigger="every 3s"' in page_of(support, fresh)
+    old = rows.make_run(ada, finished_at=now - timedelta(minutes=11), ago=661, **ended)
+    preview = rows.make_run(ada, finished_at=now, dry_run=True, **ended)
+    assert "hx-trigger" not in page_of(support, old)
+    assert "hx-trigger" not in page_of(support, preview)
+    rows.make_record(ada, rows.make_node(), age=5)
+    assert "hx-trigger" not in page_of(support, fresh)
 
 
 def test_a_preview_names_the_dead_and_changes_nothing(
@@ -125,7 +142,7 @@ def test_without_a_reason_nothing_starts(lead: Client, ada: User, reason: str) -
 def test_htmx_gets_the_form_back_in_its_place(lead: Client, ada: User) -> None:
     response = lead.post(f"/console/users/{ada.pk}/recover/", {"reason": ""}, headers=HTMX)
     assert response.status_code == 422
-    assert response.headers["HX-Retarget"] == "this"
+    assert response.headers["HX-Retarget"] == "#recover-form"
     assert response.headers["HX-Reswap"] == "outerHTML"
     text = response.content.decode().strip()
     assert text.startswith('<form id="recover-form"')
@@ -159,7 +176,7 @@ def test_htmx_gets_the_run_as_a_fragment_that_polls_until_it_ends(support: Clien
     rows.answer_roll_call(record)
     RecoveryRun.objects.update(due_at=run.opened_at)
     ended = support.get(poll, headers=HTMX)
-    assert b"hx-trigger" not in ended.content
+    assert b'hx-trigger="every 1s"' not in ended.content
     assert "facts-changed" in ended.headers["HX-Trigger"]
 
 

@@ -70,7 +70,9 @@ def test_a_lapsed_node_that_is_not_fenced_renews_and_a_fenced_one_never_does() -
     node = make_node("asleep", silent=60)
     lifecycle.renew(node.pk, tunables())
     assert lifecycle.fence(tunables()) == []
-    Node.objects.filter(pk=node.pk).update(renewed_at=database.now() - timedelta(60), lease_expires_at=database.now() - timedelta(30))
+    Node.objects.filter(pk=node.pk).update(
+        renewed_at=database.now() - timedelta(60), lease_expires_at=database.now() - timedelta(30)
+    )
     assert lifecycle.fence(tunables()) != []
     with pytest.raises(lifecycle.NodeGone):
         lifecycle.renew(node.pk, tunables())

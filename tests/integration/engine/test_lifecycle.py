@@ -1,5 +1,7 @@
 """Transitions of a record: conditional, first reason wins, always explained."""
 
+from functools import partial
+
 import pytest
 from django.db import IntegrityError, transaction
 
@@ -43,7 +45,7 @@ def test_whoever_ends_a_record_first_is_the_only_one() -> None:
     for _ in range(5):
         record = make_record(user, node)
         reasons = [CloseReason.CLIENT_CLOSED, CloseReason.UNRESPONSIVE, CloseReason.NODE_LOST]
-        done = together(*[lambda r=r: end(record, r) for r in reasons])
+        done = together(*[partial(end, record, reason) for reason in reasons])
         assert sorted(done) == [0, 0, 1]
         record.refresh_from_db()
         assert record.close_reason == reasons[done.index(1)]
@@ -77,6 +79,6 @@ def test_users_close_their_own_and_nobody_elses() -> None:
 
 def test_two_who_set_a_limit_at_once_make_one_gate_and_both_are_in_the_audit_trail() -> None:
     ada = make_user("ada")
-    together(*[lambda n=n: actions.set_limit(ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
+    together(*[partial(actions.set_limit, ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
     assert UserGate.objects.get(user=ada, pool="chat").soft_limit in (30, 40)
     assert AuditEntry.objects.filter(action="set_limit").count() == 2

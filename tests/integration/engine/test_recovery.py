@@ -37,6 +37,7 @@ def back_in_time(run: RecoveryRun, seconds: float) -> None:
     from datetime import timedelta
 
     run.refresh_from_db()
+    assert run.roll_call_at is not None
     shift = timedelta(seconds=seconds)
     RecoveryRun.objects.filter(pk=run.pk).update(
         opened_at=run.opened_at - shift, roll_call_at=run.roll_call_at - shift, due_at=database.now()
@@ -195,7 +196,12 @@ def test_a_second_click_joins_the_run_and_adds_its_own_audit_entry() -> None:
 
 def test_a_cleanup_and_a_reset_of_one_user_are_two_runs_and_a_dry_run_joins_none() -> None:
     ada = make_user("ada")
-    runs = {request(ada).pk, request(ada, RunKind.RESET).pk, request(ada, dry_run=True).pk, request(ada, dry_run=True).pk}
+    runs = {
+        request(ada).pk,
+        request(ada, RunKind.RESET).pk,
+        request(ada, dry_run=True).pk,
+        request(ada, dry_run=True).pk,
+    }
     assert len(runs) == 4
 
 
@@ -221,6 +227,17 @@ def test_a_step_that_fails_is_recorded_and_the_run_goes_on(monkeypatch: pytest.M
     assert (run.outcome, run.step) == (Outcome.FAILED, Step.REPORT)
     assert "a bad row" in run.error
     assert run.steps.get(step=Step.FREE).error == "a bad row"
+
+
+def test_a_run_whose_user_was_deleted_touches_nobodys_records() -> None:
+    ada, bob, lost = make_user("ada"), make_user("bob"), lost_node()
+    make_records(2, bob, lost)
+    bob.delete()
+    run = request(ada)
+    ada.delete()
+    run = advance(run)
+    assert (run.outcome, run.error) == (Outcome.FAILED, "the account was deleted meanwhile")
+    assert ManagerRecord.objects.counted().count() == 2
 
 
 def test_a_manager_whose_node_drained_meanwhile_has_moved() -> None:

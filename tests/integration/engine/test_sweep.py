@@ -1,5 +1,7 @@
 """The sweep: frees what is proven dead, opens runs, sets a bad row aside, and prunes history."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
@@ -25,6 +27,30 @@ from tests.support.together import together
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+@contextmanager
+def unwritable(record: ManagerRecord) -> Iterator[None]:
+    """A row that the database refuses to change the state of."""
+    postgres = connection.vendor == "postgresql"
+    table = "connections_managerrecord"
+    key = str(record.pk) if postgres else record.pk.hex
+    with connection.cursor() as cursor:
+        if postgres:
+            cursor.execute(
+                "CREATE FUNCTION bad_row() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'bad row' USING ERRCODE = 'check_violation'; END $$"
+            )
+            body = "EXECUTE FUNCTION bad_row()"
+        else:
+            body = "BEGIN SELECT RAISE(ABORT, 'bad row'); END"
+        each, when = ("FOR EACH ROW", f"(OLD.id = '{key}')") if postgres else ("", f"OLD.id = '{key}'")
+        cursor.execute(f"CREATE TRIGGER bad_row BEFORE UPDATE OF state ON {table} {each} WHEN {when} {body}")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TRIGGER bad_row ON {table}" if postgres else "DROP TRIGGER bad_row")
+        if postgres:
+            cursor.execute("DROP FUNCTION bad_row")
+
+
 def test_it_fences_frees_and_explains() -> None:
     ada = make_user("ada")
     make_node("witness")
@@ -34,7 +60,7 @@ def test_it_fences_frees_and_explains() -> None:
     assert ManagerRecord.objects.counted().count() == 150
     swept = sweep(tunables(), "witness")
     assert (swept.as_json(), swept.fenced) == ({"freed": {"node_lost": 150}, "failed": 0}, 1)
-    record = ManagerRecord.objects.closed().first()
+    record = ManagerRecord.objects.closed()[0]
     assert "node web-2 was fenced" in record.evidence
     assert record.actor == "witness"
 
@@ -51,17 +77,9 @@ def test_a_record_that_can_not_be_freed_is_set_aside_and_the_sweep_goes_on() -> 
     ada = make_user("ada")
     make_node("witness")
     bad, *_ = make_records(5, ada, lost_node())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TRIGGER bad_row BEFORE UPDATE OF state ON connections_managerrecord "
-            f"WHEN OLD.id = '{bad.pk.hex}' BEGIN SELECT RAISE(ABORT, 'bad row'); END"
-        )
-    try:
+    with unwritable(bad):
         swept = sweep(tunables(), "witness")
         again = sweep(tunables(), "witness")
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("DROP TRIGGER bad_row")
     assert (swept.freed.total(), swept.failed) == (4, 1)
     assert (again.freed.total(), again.failed) == (0, 0), "it is left alone for a while"
     bad.refresh_from_db()

@@ -17,7 +17,9 @@ def test_the_defaults_are_consistent_and_those_of_the_contract() -> None:
 
 
 def test_the_environment_is_read_in_fractions_of_seconds() -> None:
-    values = read({"CONNECTIONS_BEAT_SECONDS": "0.25", "CONNECTIONS_CONNECT_RATE": "5/2s", "CONNECTIONS_ENFORCE": "observe"})
+    values = read(
+        {"CONNECTIONS_BEAT_SECONDS": "0.25", "CONNECTIONS_CONNECT_RATE": "5/2s", "CONNECTIONS_ENFORCE": "observe"}
+    )
     assert values.beat_seconds == 0.25
     assert values.connect_rate == Rate(5, 2.0)
     assert values.observe

@@ -77,9 +77,7 @@ def test_excess_is_exactly_as_many_as_needed() -> None:
     assert policy.excess(counted, 23) == []
 
 
-@given(
-    held=st.integers(0, 60), soft=st.integers(1, 30), burst=st.integers(1, 10), newcomers=st.integers(1, 60)
-)
+@given(held=st.integers(0, 60), soft=st.integers(1, 30), burst=st.integers(1, 10), newcomers=st.integers(1, 60))
 def test_no_admission_raises_the_count_above_the_ceiling_or_further_above_it(
     held: int, soft: int, burst: int, newcomers: int
 ) -> None:

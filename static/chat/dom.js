@@ -1,0 +1,32 @@
+// Building elements. Everything from the server or the user goes in as text, never as markup.
+
+export const byId = (id) => document.getElementById(id);
+
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === undefined || value === null) continue;
+    if (name === "onclick") element.addEventListener("click", value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+export function time(iso) {
+  const at = new Date(iso);
+  const today = at.toDateString() === new Date().toDateString();
+  return el("time", { datetime: iso, title: at.toLocaleString() }, (today ? TIME : DAY).format(at));
+}
+
+// "3 min", as the assistant says it.
+export function age(iso) {
+  const seconds = Math.max(0, Math.floor((Date.now() - new Date(iso)) / 1000));
+  for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"]]) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+  }
+  return `${seconds} s`;
+}

@@ -1,0 +1,215 @@
+"""A conversation over real sockets: stored, acknowledged, answered, delivered everywhere and resumed."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.support.clients import ChatClient, Frame, connected, run
+from tests.support.databases import Database
+from tests.support.servers import Server
+
+Serve = Callable[..., Server]
+EVENTS = ("agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed")
+
+
+async def say(client: ChatClient, text: str, conversation: str | None = None, client_id: str | None = None) -> Frame:
+    """Send a message and return its ack."""
+    client_id = client_id or str(uuid4())
+    await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
+    return await client.expect("ack", client_id=client_id)
+
+
+async def answer(client: ChatClient, conversation: str) -> Frame:
+    return await client.expect("agent_completed", conversation=conversation, timeout=10)
+
+
+async def resumed(client: ChatClient, conversation: str, after: int) -> list[Frame]:
+    """The messages that a resume delivers."""
+    before = len(client.frames)
+    await client.send("resume", conversation=conversation, after_seq=after)
+    end = await client.expect("resumed", conversation=conversation)
+    messages = [frame for frame in client.frames[before:] if frame["type"] == "message"]
+    assert end["last_seq"] == (messages[-1]["seq"] if messages else after)
+    return messages
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+def test_a_question_is_acknowledged_answered_and_found_again(serve: Serve, database: Database, kind: str) -> None:
+    server, user = serve(database, kind=kind, node_name="web-1"), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as client, connected(server, user) as second:
+            ready = client.of("ready")[0]
+            assert ready["user"] == "u1"
+            assert ready["node"] == "web-1"
+            assert (ready["live"], ready["soft_limit"], ready["heartbeat_seconds"]) == (1, 20, 25)
+            ack = await say(client, "Where am I signed in?")
+            conversation = ack["conversation"]
+            assert ack["seq"] == 1
+            done = await answer(client, conversation)
+            await events_are_in_order(client, conversation)
+            assert done["success"] is True
+            assert done["seq"] == 2
+            assert "2 sessions open" in done["text"]
+            for each in (client, second):
+                asked = await each.expect("message", conversation=conversation, seq=1)
+                assert (asked["role"], asked["text"]) == ("user", "Where am I signed in?")
+                assert asked["client_id"] == ack["client_id"]
+                replied = await each.expect("message", conversation=conversation, seq=2)
+                assert (replied["role"], replied["text"]) == ("assistant", done["text"])
+                assert "client_id" not in replied
+        async with connected(server, user) as later:
+            messages = await resumed(later, conversation, 0)
+            assert [message["seq"] for message in messages] == [1, 2]
+            assert await resumed(later, conversation, 2) == []
+
+    run(main())
+
+
+async def events_are_in_order(client: ChatClient, conversation: str) -> None:
+    events = [frame for frame in client.frames if frame["type"] in (*EVENTS, "agent_delta")]
+    named = [frame for frame in events if frame["type"] != "agent_delta"]
+    assert tuple(frame["type"] for frame in named) == EVENTS
+    assert events[-1]["type"] == "agent_completed"
+    assert len({frame["run"] for frame in events}) == 1
+    assert {frame["conversation"] for frame in events} == {conversation}
+    assert len({frame["event_id"] for frame in named}) == len(named)
+    assert [frame["timestamp"] for frame in named] == sorted(frame["timestamp"] for frame in named)
+    deltas = [frame["text"] for frame in events if frame["type"] == "agent_delta"]
+    assert len(deltas) > 1
+    assert "".join(deltas) == named[-1]["text"]
+    tool = named[3]
+    assert (tool["tool"], tool["success"]) == ("my_sessions", True)
+    assert [session["current"] for session in tool["result"]["sessions"]].count(True) == 1
+
+
+def test_a_resend_stores_nothing_and_says_the_same(serve: Serve, database: Database) -> None:
+    server, user = serve(database), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as first, connected(server, user) as second:
+            client_id = str(uuid4())
+            acks = await asyncio.gather(*(say(tab, "hello", None, client_id) for tab in (first, second) * 3))
+            places = {(ack["conversation"], ack["seq"]) for ack in acks}
+            assert len(places) == 1
+            again = await say(first, "hello", acks[0]["conversation"], client_id)
+            assert (again["conversation"], again["seq"]) in places
+            await answer(first, again["conversation"])
+        async with connected(server, user) as later:
+            messages = await resumed(later, again["conversation"], 0)
+            assert [(message["seq"], message["role"]) for message in messages] == [(1, "user"), (2, "assistant")]
+
+    run(main())
+    assert database.query("SELECT count(*) FROM chat_conversation") == [(1,)]
+    assert database.query("SELECT count(*) FROM chat_agentturn") == [(1,)]
+
+
+def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(serve: Serve, database: Database) -> None:
+    server, user = serve(database), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as first, connected(server, user) as second:
+            conversation = (await say(first, "hello"))["conversation"]
+            await answer(first, conversation)
+
+            async def write(tab: ChatClient, name: str) -> list[int]:
+                return [(await say(tab, f"{name} {number}", conversation))["seq"] for number in range(6)]
+
+            given = await asyncio.gather(write(first, "first"), write(second, "second"))
+            assert all(seqs == sorted(seqs) for seqs in given)
+            for _ in range(12):
+                await answer(first, conversation)
+            everything = [(m["seq"], m["role"], m["text"]) for m in await resumed(first, conversation, 0)]
+            assert [seq for seq, _, _ in everything] == list(range(1, 27))
+            assert sum(role == "assistant" for _, role, _ in everything) == 13
+            seen = [(m["seq"], m["role"], m["text"]) for m in second.of("message")]
+            assert seen == everything
+
+    run(main())
+
+
+def test_a_closed_tab_loses_no_answer(serve: Serve, database: Database) -> None:
+    server, user = serve(database), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as client:
+            conversation = (await say(client, "Where am I signed in?"))["conversation"]
+            await client.send("user_message", client_id=str(uuid4()), conversation=conversation, text="hello")
+        async with connected(server, user) as later:
+            await later.send("resume", conversation=conversation, after_seq=0)
+            found: dict[int, str] = {}
+            for seq in range(1, 5):
+                found[seq] = (await later.expect("message", seq=seq, timeout=10))["role"]
+            assert sorted(found.values()) == ["assistant", "assistant", "user", "user"]
+
+    run(main())
+
+
+def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(serve: Serve, database: Database) -> None:
+    server, user = serve(database), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as client:
+            ack = await say(client, "What can you do?")
+            await client.expect("agent_delta")
+        async with connected(server, user) as later:
+            await later.send("resume", conversation=ack["conversation"], after_seq=0)
+            started = await later.expect("agent_started", conversation=ack["conversation"])
+            done = await answer(later, ack["conversation"])
+            assert done["run"] == started["run"]
+            assert "".join(frame["text"] for frame in later.of("agent_delta")) == done["text"]
+
+    run(main())
+
+
+def test_long_histories_are_resumed_whole_and_in_order(serve: Serve, database: Database) -> None:
+    server, user = serve(database), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as client:
+            conversation = (await say(client, "hello"))["conversation"]
+            await answer(client, conversation)
+            fill(database, 3, 450)
+            messages = await resumed(client, conversation, 0)
+            assert [message["seq"] for message in messages] == list(range(1, 451))
+            assert len(await resumed(client, conversation, 440)) == 10
+
+    run(main())
+
+
+def fill(database: Database, first: int, last: int) -> None:
+    """Give the one conversation there is many more messages."""
+    numbers = f"WITH RECURSIVE n(seq) AS (SELECT {first} UNION ALL SELECT seq + 1 FROM n WHERE seq < {last}) "
+    columns = "INSERT INTO chat_message (conversation_id, seq, role, text, created_at) "
+    database.query(
+        f"{columns} {numbers} SELECT c.id, n.seq, 'assistant', 'filled', c.created_at FROM chat_conversation c, n"
+    )
+    database.query("UPDATE chat_conversation SET last_seq = ?", (last,))
+
+
+def test_another_users_conversation_does_not_exist(serve: Serve, database: Database) -> None:
+    server = serve(database)
+
+    async def main() -> None:
+        async with connected(server, database.user("u1")) as mine, connected(server, database.user("u2")) as theirs:
+            conversation = (await say(mine, "my secret"))["conversation"]
+            await answer(mine, conversation)
+            answers: list[Any] = []
+            for target in (conversation, str(uuid4())):
+                client_id = str(uuid4())
+                await theirs.send("user_message", client_id=client_id, conversation=target, text="hi")
+                refused = await theirs.expect("error", client_id=client_id)
+                await theirs.send("resume", conversation=target, after_seq=0)
+                hidden = await theirs.expect("error")
+                answers.append([(refused["code"], refused["message"]), (hidden["code"], hidden["message"])])
+            assert answers[0] == answers[1]
+            assert answers[0][0][0] == "not_found"
+            assert not theirs.of("message")
+            assert not theirs.of("agent_started")
+            told = await say(theirs, "Search for secret")
+            assert "nothing" in (await answer(theirs, told["conversation"]))["text"]
+
+    run(main())

@@ -1,0 +1,196 @@
+"""`manage.py demo`: a user who is really stuck, freed by a command, and nothing left running."""
+
+import asyncio
+import http.cookiejar
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import connect, eventually, run
+from tests.support.databases import Database, TestUser
+from tests.support.processes import manage, manage_json
+from tests.support.servers import Server, free_port
+
+READY_SECONDS = 60  # it takes 13 on the defaults; on two cores that run other tests too, longer
+PASSWORD = "demo"
+QUICK: dict[str, Any] = {"beat_seconds": 0.5, "lease_seconds": 3, "probe_seconds": 1}
+QUICK_LIVE = QUICK | {"heartbeat_seconds": 3, "pong_seconds": 2, "sweep_seconds": 1}
+
+Demo = Callable[..., Server]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Database:
+    """A migrated database with nobody in it."""
+    database = Database(f"sqlite:///{tmp_path / 'empty.sqlite3'}")
+    assert manage("migrate", "--no-input", db=database).code == 0
+    return database
+
+
+@pytest.fixture
+def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
+    """Starts the demo and waits until it has said that it is ready. Whatever it started ends with the test."""
+    started: list[set[int]] = []
+
+    def start(*arguments: str, port: int | None = None, **settings: object) -> Server:
+        port = port or free_port()
+        command = ["manage.py", "demo", "--port", str(port), *arguments]
+        server = serve(empty, start=False, port=port, command=command, **settings)
+        server.start(ready="/healthz", within=READY_SECONDS)
+        deadline = time.monotonic() + READY_SECONDS
+        while "Ctrl-C ends the demo" not in server.output():
+            assert server.running, server.output()
+            assert time.monotonic() < deadline, server.output()
+            time.sleep(0.1)
+        started.append(family(server.pid))
+        return server
+
+    yield start
+    for pid in set().union(*started):
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
+def family(pid: int) -> set[int]:
+    """The process and all that descend from it."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(line.split()[0]): int(line.split()[1]) for line in listed.splitlines()}
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def all_gone(pids: set[int]) -> bool:
+    return not any(alive(pid) for pid in pids)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def log_in(server: Server, name: str) -> TestUser:
+    """Logs in over HTTP, as a person does."""
+    jar = http.cookiejar.CookieJar()
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
+    address = f"{server.url}/accounts/login/?next=/healthz"
+    page = opener.open(address, timeout=10).read().decode()
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert token is not None
+    form = {"csrfmiddlewaretoken": token[1], "username": name, "password": PASSWORD, "next": "/healthz"}
+    answer = opener.open(address, urllib.parse.urlencode(form).encode(), timeout=10)
+    assert answer.url.endswith("/healthz"), answer.read().decode()
+    cookies = {cookie.name: cookie.value for cookie in jar}
+    return TestUser(id=0, name=name, session=str(cookies["sessionid"]))
+
+
+def held(database: Database, name: str) -> int:
+    statement = (
+        "SELECT count(*) FROM connections_managerrecord r JOIN auth_user u ON u.id = r.user_id"
+        " WHERE u.username = ? AND r.state != 'closed'"
+    )
+    count: int = database.query(statement, [name])[0][0]
+    return count
+
+
+def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo, empty: Database) -> None:
+    server = demo(**QUICK)
+    assert all(f"{name} " in server.output() for name in ("viewer", "support", "lead", "ada", "grace"))
+    assert "automatic sweep is" in server.output()
+    assert "--live" in server.output()
+    assert held(empty, "grace") == 20
+    diagnosis = manage_json("diagnose_user", "grace", db=empty, **QUICK)
+    assert {cause["code"]: cause["count"] for cause in diagnosis["causes"]}["node_lost"] == 12
+    assert diagnosis["suggestion"] == "recover"
+    assert manage_json("diagnose_user", "ada", "--no-roll-call", db=empty)["held"] == 3
+
+    support = log_in(server, "support")
+    assert server.get("/console/users/?q=grace", cookie=support.cookie)[0] == 200
+
+    report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=empty, **QUICK)
+    assert (report["outcome"], report["before"], report["after"], report["spared"]) == ("recovered", 20, 3, 3)
+    assert report["freed"] == {"node_lost": 12, "unresponsive": 5}
+
+    async def grace_chats() -> None:
+        client = await connect(server, log_in(server, "grace"))
+        assert (await client.expect("ready"))["live"] == 4
+        await client.close()
+        await eventually(lambda: held(empty, "grace") == 3, why="her new connect is released")
+
+    run(grace_chats())
+
+    processes = family(server.pid)
+    assert len(processes) >= 3, "a server and its clients belong to it"
+    server.signal(signal.SIGINT)
+    assert server.wait() in (0, 130)
+    assert all_gone(processes)
+    assert not listens(server.port)
+
+    again = demo(port=server.port, **QUICK)
+    assert held(empty, "grace") == 20
+    assert manage_json("list_managers", "--user", "grace", "--state", "closed", db=empty) == []
+    assert {node["name"] for node in manage_json("list_nodes", db=empty)} == {"demo-1", "demo-2"}
+    assert log_in(again, "viewer").session
+
+    same_port = manage("demo", "--port", again.port, db=empty)
+    assert same_port.code == 1
+    assert f"Port {again.port} is in use" in same_port.err
+    same_database = manage("demo", "--port", free_port(), db=empty)
+    assert same_database.code == 1
+    assert "already running" in same_database.err
+    assert held(empty, "grace") == 20, "a refused start leaves the running demo alone"
+
+    processes = family(again.pid)
+    again.kill()  # even then its children notice
+    asyncio.run(eventually(lambda: all_gone(processes), within=15, why="its children end with it"))
+    assert not listens(again.port)
+
+
+def test_live_on_the_defaults_grace_heals_by_herself(demo: Demo, empty: Database) -> None:
+    server = demo("--live", **QUICK_LIVE)
+    assert "default timings" in server.output()
+    asyncio.run(eventually(lambda: held(empty, "grace") == 3, within=20, why="only her living managers are held"))
+    closed = empty.query("SELECT close_reason, count(*) FROM connections_managerrecord GROUP BY 1 ORDER BY 1")
+    assert {("node_lost", 12), ("unresponsive", 5)} <= {(reason, count) for reason, count in closed}
+    server.terminate()
+    assert server.wait() == 0
+
+
+def test_a_database_with_people_of_its_own_is_refused_and_left_alone(database: Database) -> None:
+    users = "SELECT id, username, email, password, is_staff, is_active FROM auth_user ORDER BY id"
+    before = database.query(users)
+    result = manage("demo", "--port", free_port(), db=database)
+    assert result.code == 1
+    assert "not the demo's" in result.err
+    assert database.query(users) == before
+    assert database.query("SELECT * FROM connections_node") == []
+
+
+def test_a_superuser_of_ones_own_may_stay_but_not_as_ada(empty: Database) -> None:
+    empty.add_users(["ada"], superuser=True)
+    result = manage("demo", "--port", free_port(), db=empty)
+    assert result.code == 1
+    assert "user 'ada'" in result.err
+    assert len(empty.query("SELECT id FROM auth_user")) == 1
+
+
+@pytest.mark.parametrize(("port", "code"), [("0", 1), ("65536", 1), ("x", 2)])
+def test_a_port_that_is_none_is_refused(port: str, code: int, empty: Database) -> None:
+    assert manage("demo", "--port", port, db=empty).code == code
