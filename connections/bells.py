@@ -15,7 +15,7 @@ _ringer: Ringer | None = None
 
 def use(ringer: Ringer) -> None:
     """This process has become a node, and rings through it."""
-    global _ringer
+    global _ringer  # noqa: PLW0603 - a process is one node
     _ringer = ringer
 
 

@@ -55,7 +55,7 @@ class Bus:
     async def _ring(self, node_id: UUID | None, topic: str, data: dict[str, Any]) -> None:
         try:
             await send_bell(node_id, topic, data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the layer's library raises, it is only a bell
             self._trouble("ring", error)
 
     async def _run(self) -> None:
@@ -64,7 +64,7 @@ class Bus:
             try:
                 await self._listen()
                 backoff = 0.1
-            except Exception as error:  # whatever the layer's library raises: join again
+            except Exception as error:  # noqa: BLE001 - whatever the layer's library raises: join again
                 self._trouble("listen", error)
             self.connected = False
             await asyncio.sleep(backoff)

@@ -156,9 +156,8 @@ def _summary(facts: Facts, held: int, dead: _Dead, causes: list[Cause]) -> str:
     sentences = []
     if CauseCode.ACCOUNT_DISABLED in codes:
         sentences.append(f"{name} can't connect: the account is disabled.")
-    for code in (CauseCode.NO_NODE, CauseCode.NODES_DRAINING, CauseCode.NODES_FULL):
-        if code in codes:
-            sentences.append(f"Nobody can connect: {codes[code].text}.")
+    everybody = (CauseCode.NO_NODE, CauseCode.NODES_DRAINING, CauseCode.NODES_FULL)
+    sentences += [f"Nobody can connect: {codes[code].text}." for code in everybody if code in codes]
     if CauseCode.RATE_LIMITED in codes:
         sentences.append(f"{name} connected too often and is {codes[CauseCode.RATE_LIMITED].text}.")
     if CauseCode.DATABASE_SLOW in codes:

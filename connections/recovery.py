@@ -105,7 +105,7 @@ def advance(run_id: UUID, values: Tunables | None = None) -> RecoveryRun:
 
 
 def wait(run_id: UUID, timeout: float) -> RecoveryRun:
-    """Advance a run until it has finished, or `timeout` seconds are over. For commands, which have a thread to spare."""
+    """Advance a run until it has finished, or `timeout` seconds are over. For commands, which have time to spare."""
     deadline = time.monotonic() + timeout
     while True:
         run = advance(run_id)
@@ -130,22 +130,7 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             return False
         step = Step(run.step)
         taken = _Taken(run, now, values)
-        try:
-            with transaction.atomic():
-                done = STEP_OF[step](taken)
-        except database.AWAY:
-            raise
-        except DatabaseError as error:
-            # Recorded, and the run goes on: what this step would have done shows up as not done in the report.
-            logger.exception("step_failed", extra={"run": str(run_id), "step": step})
-            RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])
-            run.error = run.error or f"{step}: {error}"[:500]
-            done = True
-            if step is Step.REPORT:
-                run.finished_at, run.outcome = now, Outcome.FAILED
-        else:
-            if done:
-                RunStep.objects.create(run=run, step=step, at=now, detail=taken.detail[:500])
+        done = _take(step, taken)
         if done and run.finished_at is None:
             run.step = STEPS[STEPS.index(step) + 1]
             run.due_at = now
@@ -158,6 +143,28 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             bells = set(taken.bells)
             transaction.on_commit(lambda: ring(bells))
         return done
+
+
+def _take(step: Step, taken: "_Taken") -> bool:
+    """Take a step in a savepoint. One that fails is recorded, and the run goes on: what it would have done shows up
+    as not done in the report. False if it is not due yet.
+    """
+    run, now = taken.run, taken.now
+    try:
+        with transaction.atomic():
+            done = STEP_OF[step](taken)
+    except database.AWAY:
+        raise
+    except DatabaseError as error:
+        logger.exception("step_failed", extra={"run": str(run.pk), "step": step})
+        RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])
+        run.error = run.error or f"{step}: {error}"[:500]
+        if step is Step.REPORT:
+            run.finished_at, run.outcome = now, Outcome.FAILED
+        return True
+    if done:
+        RunStep.objects.create(run=run, step=step, at=now, detail=taken.detail[:500])
+    return done
 
 
 class _Taken:

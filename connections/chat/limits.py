@@ -10,7 +10,7 @@ SESSIONS_AT_ONCE = 100  # ids in one close_sessions; four times the usual ceilin
 PAGE_OF_MESSAGES = 100  # rows read at once by a resume
 
 TURNS_PER_USER = 3  # running at the same time, over all nodes
-TURNS_WAITING = 10  # per conversation; later questions join the last that waits
+TURNS_WAITING = 20  # per conversation; later questions join the last that waits
 TURN_SECONDS = 60.0  # a turn that takes longer is ended with an apology
 TURN_GRACE_SECONDS = 5.0  # after its deadline a turn is its own node's to end; later anybody's
 TURN_RETRIES = 1  # how often a turn whose node was lost is begun again

@@ -11,6 +11,7 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
+from connections import database
 from connections.inspection import UnknownUser, find_user
 from connections.models import Node
 
@@ -52,6 +53,12 @@ class Command(BaseCommand):
             super().run_from_argv(argv)
         except KeyboardInterrupt:
             self.stop(130)
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            return super().execute(*args, **options)
+        except database.AWAY as error:
+            raise CommandError(f"The database does not answer: {error}") from error
 
     def stop(self, status: int) -> NoReturn:
         sys.stdout.flush()

@@ -79,7 +79,7 @@ def test_a_user_who_is_gone_or_disabled_is_refused_and_holds_nothing(writers: li
 
 
 def test_a_fenced_node_admits_nobody(writers: list[Writer]) -> None:
-    Node.objects.filter(pk=writers[0].node_id).update(fenced_at=database.now())
+    Node.objects.filter(name="web-0").update(fenced_at=database.now())
     assert writers[0].admit(shake(make_user("ada"))).result(5) is Refused.TRY_AGAIN
     assert ManagerRecord.objects.count() == 0
 
