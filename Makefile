@@ -14,11 +14,12 @@ DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_
 	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock browser bench clean
+.PHONY: help install run test newest check format lock browser bench clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
 	@echo "make test     install everything and run all tests (ARGS='-k …')"
+	@echo "make newest   unit and integration tests on Python >= 3.13 and the newest Django"
 	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
 	@echo "make install  only make $(VENV), with everything"
 	@echo "make format   format and fix what can be fixed"
@@ -36,6 +37,14 @@ run:
 
 test: install browser
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The other end of the matrix: the newest Python and Django that are locked. Where none is installed, it says so.
+newest: install
+	@for newest in python3.14 python3.13 "$$(pyenv root 2>/dev/null)"/versions/3.1[3-9]*/bin/python3 ""; do \
+		"$$newest" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && break; done; \
+	test -n "$$newest" || { echo "No Python 3.13 or newer here: the newest leg is skipped."; test -z "$$CI"; exit; }; \
+	PYTHON="$$newest" VENV=.venv-newest sh scripts/setup requirements-dev.lock && \
+	.venv-newest/bin/python -m pytest tests/unit tests/integration $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

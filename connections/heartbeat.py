@@ -7,7 +7,8 @@ from datetime import datetime
 from connections import policy
 from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.manager import Manager, Probe
+from connections.host import Probe
+from connections.manager import Manager
 from connections.policy import Patience
 from connections.registry import Registry
 from connections.states import DEAD, CloseReason, ProbeMode

@@ -216,7 +216,7 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             suspects = suspects.filter(pk__in=list(node_ids))
         for node in suspects:
             now = database.now()
-            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, lease over since {_ago(now, node)}"
+            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_ago(now, node)} before"
             done = (
                 Node.objects.lapsed(now)
                 .filter(Exists(witnesses(now, tunables)), pk=node.pk)

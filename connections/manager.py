@@ -9,19 +9,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from connections import farewell, frames, policy
 from connections.asgi_types import App, Message, Receive, Scope, Send
-from connections.clock import NodeClock
-from connections.conf import Tunables
 from connections.farewell import GOODBYE_SECONDS
 from connections.gates import Handshake
+from connections.host import Host, Probe
 from connections.inbox import Inbox, size_of
 from connections.outlet import Outlet
-from connections.states import CloseReason, ProbeMode, Refused, Verdict
+from connections.states import CloseReason, Refused, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -29,37 +27,6 @@ CANCEL_SECONDS = 2.0  # for a cancelled application to end; one that swallows it
 DELIVER_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
 DELIVER_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
 PEER_CLOSED = (1000, 1001, 1005)
-
-
-class Host(Protocol):
-    """What a manager needs of its node. Nothing here blocks."""
-
-    clock: NodeClock
-    tunables: Tunables
-    leaving: bool
-
-    async def admit(self, manager: "Manager") -> policy.Admission | Refused: ...
-    def accepted(self, manager: "Manager") -> None: ...
-    def released(self, manager: "Manager", reason: CloseReason, evidence: str) -> None: ...
-    def retry_after(self, manager: "Manager", refused: Refused) -> float: ...
-    def abandoned(self, manager: "Manager") -> None: ...
-    def probe_answered(self) -> None: ...
-
-
-class Probe:
-    """One roll call of one manager, timed from this node's own sending."""
-
-    __slots__ = ("evidence", "mode", "sent", "verdict", "wanted_at")
-
-    def __init__(self, wanted_at: datetime, mode: ProbeMode, sent: float) -> None:
-        self.wanted_at = wanted_at
-        self.mode = mode
-        self.sent = sent
-        self.verdict: Verdict | None = None
-        self.evidence = ""
-
-    def answer(self, verdict: Verdict, evidence: str) -> None:
-        self.verdict, self.evidence = verdict, evidence
 
 
 class Manager:

@@ -12,7 +12,20 @@ logger = logging.getLogger(__name__)
 
 
 class Outlet:
-    __slots__ = ("_abort", "_backlog", "_backlog_last", "_clock", "_send", "_sends", "_since", "failed", "told")
+    __slots__ = (
+        "_abort",
+        "_backlog",
+        "_backlog_last",
+        "_clock",
+        "_full_since",
+        "_handed",
+        "_one_at_a_time",
+        "_send",
+        "_sends",
+        "_since",
+        "failed",
+        "told",
+    )
 
     def __init__(self, send: Send, clock: NodeClock, server_send: Send | None = None) -> None:
         """`server_send` is the server's own, if other middleware has wrapped `send`."""
@@ -21,8 +34,12 @@ class Outlet:
         self._abort = abort_of(server_send or send)
         self._backlog = backlog_of(server_send or send)
         self._backlog_last = 0
-        self._since: float | None = None  # since when the client has taken nothing of what waits for it
+        self._handed = 0  # bytes handed to the server since the backlog was last looked at
+        self._full_since: float | None = None  # since when the client has taken nothing of the backlog
+        self._since: float | None = None  # since when the server has not taken a message
         self._sends = 0
+        # Two at once make uvicorn's library fail while the client does not read.
+        self._one_at_a_time = asyncio.Lock()
         self.told = clock.now()  # the last frame handed to the server
         self.failed = False  # the server said that the socket has ended
 
@@ -32,7 +49,9 @@ class Outlet:
         if self._since is None:
             self._since = self._clock.now()
         try:
-            await self._send(message)
+            async with self._one_at_a_time:
+                self._handed += _size_of(message)
+                await self._send(message)
         except OSError:
             self.failed = True
             raise
@@ -60,15 +79,24 @@ class Outlet:
 
     def stalled(self, now: float) -> float | None:
         """Since when the client has taken nothing; None while it takes what it is sent. Ask once a tick."""
-        backlog = self.backlog()
-        if backlog and self._backlog_last and backlog >= self._backlog_last:
-            self._since = self._since or now
-        elif not self._sends:
-            self._since = None
-        self._backlog_last = backlog
-        return self._since
+        backlog, last, handed = self.backlog(), self._backlog_last, self._handed
+        self._backlog_last, self._handed = backlog, 0
+        if not backlog or not last or backlog < last + handed:
+            self._full_since = None
+        elif self._full_since is None:
+            self._full_since = now
+        waits = [since for since in (self._since, self._full_since) if since is not None]
+        return min(waits, default=None)
 
     def cut(self) -> None:
         """Drop the connection at once, where the server is known."""
         if self._abort is not None:
             self._abort()
+
+
+def _size_of(message: Message) -> int:
+    """Bytes of a message's payload."""
+    text = message.get("text")
+    if text is None:
+        return len(message.get("bytes") or b"")
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -35,15 +35,16 @@ STEPS_A_ROUND = 20  # of one run in one round: each is due at once or not at all
 
 
 def request(
-    user: Any, kind: RunKind, *, actor: Actor, reason: str, dry_run: bool = False, action: str = ""
+    user: Any, kind: RunKind, *, actor: Actor, reason: str, dry_run: bool = False, action: str = "", delay: float = 0.0
 ) -> tuple[RecoveryRun, bool]:
-    """Open a run, or join the one of this kind that is open for the user. A dry run joins none.
+    """Open a run, or join the one of this kind that is open for the user. A dry run joins none. A new run takes its
+    first step after `delay` seconds, so that many can be paced.
 
     Returns (run, whether it was joined). Writes the audit entry, and rings all nodes. Two at once: one opens it, the
     constraint makes the other join.
     """
     action = action or ("dry_run" if dry_run else kind.value)
-    run, joined = _open_or_join(user, kind, actor, reason, dry_run)
+    run, joined = _open_or_join(user, kind, actor, reason, dry_run, delay)
     lifecycle.audit(
         actor,
         action,
@@ -57,7 +58,9 @@ def request(
     return run, joined
 
 
-def _open_or_join(user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool) -> tuple[RecoveryRun, bool]:
+def _open_or_join(
+    user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool, delay: float
+) -> tuple[RecoveryRun, bool]:
     for _ in range(3):
         try:
             with transaction.atomic():
@@ -75,7 +78,7 @@ def _open_or_join(user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: 
                     actor=actor.label[:200],
                     reason=reason[:500],
                     opened_at=now,
-                    due_at=now,
+                    due_at=now + timedelta(seconds=delay),
                 )
                 return run, False
         except IntegrityError:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from connections.conf import Tunables
+from connections.farewell import GOODBYE_SECONDS
 from connections.node import NodeRuntime, ensure_node
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,10 @@ def serve_daphne(app: Any, host: str, port: int, values: Tunables, name: str, re
         application=app,
         endpoints=build_endpoint_description_strings(host=host, port=port),
         signal_handlers=False,
-        ping_interval=values.heartbeat_seconds,
-        ping_timeout=values.pong_seconds,
+        # Autobahn cuts its timers to whole seconds, so one more keeps it from closing the living; and Daphne looks only
+        # every other second, so it asks that much earlier.
+        ping_interval=max(values.heartbeat_seconds - 1, values.heartbeat_seconds / 2),
+        ping_timeout=values.pong_seconds + 1,
         websocket_timeout=-1,  # no end after 24 h
         websocket_connect_timeout=values.handshake_seconds + values.admission_seconds,
         websocket_handshake_timeout=values.handshake_seconds + values.admission_seconds,
@@ -114,6 +117,13 @@ def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, r
     import contextlib
 
     import uvicorn
+    from uvicorn.protocols.websockets.websockets_impl import WebSocketProtocol
+
+    class Protocol(WebSocketProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # Its library waits 10 s for the close of a client that answers no ping, and only then says that it is gone.
+            self.close_timeout = GOODBYE_SECONDS
 
     class Server(uvicorn.Server):
         def capture_signals(self) -> Any:
@@ -126,7 +136,7 @@ def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, r
         lifespan="off",
         log_config=None,
         access_log=False,
-        ws="websockets",
+        ws=Protocol,
         ws_ping_interval=values.heartbeat_seconds,
         ws_ping_timeout=values.pong_seconds,
         ws_max_size=MAX_FRAME_BYTES,

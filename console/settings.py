@@ -185,5 +185,6 @@ LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+DATETIME_FORMAT = "Y-m-d H:i:s"  # in the admin seconds matter
 
 LOGGING = logs.configure(human=DEBUG or sys.stderr.isatty())

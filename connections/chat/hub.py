@@ -22,9 +22,7 @@ from connections.manager import Manager
 logger = logging.getLogger(__name__)
 
 TOPIC = "conversation"
-CURSORS = (
-    200  # conversations a socket is followed in; whoever looks at more gets a message twice, which is harmless
-)
+CURSORS = 200  # conversations a socket is followed in; whoever looks at more gets a message twice, which is harmless
 BEHIND_SECONDS = 0.5  # how often a client that is too far behind is tried again
 
 Send = Callable[[str], Awaitable[object]]
@@ -37,9 +35,7 @@ class Reader:
         self.manager = manager
         self.user_id: Any = manager.user_id
         self._told: OrderedDict[UUID, int] = OrderedDict()
-        self._filling: dict[
-            UUID, int
-        ] = {}  # conversations being read from the rows: the highest seq seen meanwhile
+        self._filling: dict[UUID, int] = {}  # conversations being read from the rows: the highest seq seen meanwhile
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 

@@ -26,7 +26,10 @@ class Conversation(models.Model):
     updated_at = models.DateTimeField()
 
     class Meta:
-        indexes = [models.Index(fields=["user", "-updated_at"], name="conversation_by_user")]
+        indexes = [
+            models.Index(fields=["user", "-updated_at"], name="conversation_by_user"),
+            models.Index(fields=["-created_at"], name="conversation_created"),
+        ]
 
     def __str__(self) -> str:
         return self.title
@@ -35,9 +38,7 @@ class Conversation(models.Model):
 class Message(models.Model):
     """One message, never changed. `client_id` is the sender's idempotency key."""
 
-    conversation = models.ForeignKey(
-        Conversation, on_delete=models.CASCADE, related_name="messages", db_index=False
-    )
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages", db_index=False)
     seq = models.PositiveBigIntegerField()
     role = models.CharField(max_length=9, choices=choices(Role))
     text = models.TextField()
@@ -98,9 +99,7 @@ class AgentTurn(models.Model):
     )
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="turns", db_index=False)
     question = models.OneToOneField(Message, on_delete=models.CASCADE, related_name="turn")
-    answer = models.OneToOneField(
-        Message, null=True, blank=True, on_delete=models.SET_NULL, related_name="answer_of"
-    )
+    answer = models.OneToOneField(Message, null=True, blank=True, on_delete=models.SET_NULL, related_name="answer_of")
     joined = models.PositiveIntegerField(default=0, help_text="Earlier questions that this one stands for too.")
     state = models.CharField(max_length=9, choices=choices(TurnState), default=TurnState.QUEUED)
     node = models.ForeignKey(
@@ -110,9 +109,7 @@ class AgentTurn(models.Model):
         null=True, blank=True, help_text="Which of the user's few running turns it is."
     )
     attempt = models.PositiveIntegerField(default=0)
-    retries = models.PositiveIntegerField(
-        default=0, help_text="How often it was begun again, its node being lost."
-    )
+    retries = models.PositiveIntegerField(default=0, help_text="How often it was begun again, its node being lost.")
     asked_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 
@@ -58,7 +59,9 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except database.AWAY as error:
-            raise CommandError(f"The database does not answer: {error}") from error
+            raise CommandError(f"The database does not answer, or has not been migrated: {error}") from error
+        except ImproperlyConfigured as error:  # it names the variable
+            raise CommandError(str(error)) from error
 
     def stop(self, status: int) -> NoReturn:
         sys.stdout.flush()

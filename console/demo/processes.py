@@ -59,9 +59,14 @@ class Child:
         return self.process.poll() is None
 
     def tell(self, line: str) -> None:
+        """Raises DiedError if it has ended."""
         assert self.process.stdin is not None
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self.process.wait()
+            raise self.died() from None
 
     def hear(self) -> str:
         """The next line it says, waiting for it. Raises DiedError once it has ended."""

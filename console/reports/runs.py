@@ -10,7 +10,6 @@ from connections.findings import GONE, WOULD_GO
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun, RunStep
 from connections.states import DEAD, STEPS, Action, Verdict
 
-
 LOOKED_FOR = timedelta(minutes=10)  # as long as support stays on the phone
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from console import wording
+from console import user_agents, wording
 
 register = template.Library()
 
@@ -51,6 +51,11 @@ def suggestion(code: str) -> str:
 @register.filter
 def spaced(code: Any) -> str:
     return str(code).replace("_", " ")
+
+
+@register.filter
+def client(user_agent: str) -> str:
+    return user_agents.in_short(user_agent)
 
 
 @register.filter

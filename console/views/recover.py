@@ -22,8 +22,12 @@ from console.forms import BulkRecoverForm, CheckForm, RecoverForm, ResetForm
 from console.reports.runs import run_view
 from console.reports.users import by_keys
 from console.views.shared import SeeOther, confirm_form, form_again, page, run_answer
-from console.views.user import user_page
+from console.views.user import limit_context, user_page
 from console.views.users import users_page
+
+# Between the starts of the runs of a bulk recovery: a hundred are spread over ten seconds, so that neither the
+# roll calls nor the clients that come back arrive all at once.
+PACE_SECONDS = 0.1
 
 
 @staff_only
@@ -34,7 +38,12 @@ def check(request: StaffRequest, user_id: str) -> HttpResponse:
     if not form.is_valid():
         return user_page(request, account, check_form=form)
     run, joined = recovery.request(
-        account, RunKind.CLEANUP, actor=actor_of(request), reason=form.cleaned_data["reason"], dry_run=True
+        account,
+        RunKind.CLEANUP,
+        actor=actor_of(request),
+        reason=form.cleaned_data["reason"],
+        dry_run=True,
+        action="check",
     )
     return run_answer(request, run, joined=joined)
 
@@ -75,9 +84,8 @@ def reset(request: StaffRequest, user_id: str) -> HttpResponse:
     form = ResetForm(request.POST, username=account.get_username())
     if not form.is_valid():
         if request.htmx:
-            return form_again(
-                request, "reset-form", "console/_reset_form.html", {"account": account, "reset_form": form}
-            )
+            context = limit_context(account) | {"reset_form": form}
+            return form_again(request, "reset-form", "console/_reset_form.html", context)
         return user_page(request, account, reset_form=form)
     run, joined = recovery.request(account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"])
     return run_answer(request, run, joined=joined)
@@ -95,7 +103,11 @@ def bulk_recover(request: StaffRequest) -> HttpResponse:
     opened = joined = 0
     for account in accounts:
         _, was_open = recovery.request(
-            account, RunKind.CLEANUP, actor=actor_of(request), reason=form.cleaned_data["reason"]
+            account,
+            RunKind.CLEANUP,
+            actor=actor_of(request),
+            reason=form.cleaned_data["reason"],
+            delay=opened * PACE_SECONDS,
         )
         joined += was_open
         opened += not was_open

@@ -20,7 +20,8 @@ from console.views.shared import UNPROCESSABLE, Context, page, run_context
 def user(request: StaffRequest, user_id: str) -> HttpResponse:
     account = user_to_view(request, user_id)
     if request.htmx and request.GET.get("part") == "facts":
-        return page(request, "console/_facts.html", facts_context(account))
+        context = facts_context(account) | {"timeline": timeline_of(account)}
+        return page(request, "console/_facts.html", context)
     return user_page(request, account)
 
 

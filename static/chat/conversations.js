@@ -19,6 +19,7 @@ export class Conversations extends EventTarget {
   merge(listed) {
     for (const { id, title, last_seq } of listed.slice().reverse()) {
       const known = this.byId.get(id) ?? this.add(id);
+      known.unread ||= known.title !== "" && last_seq > known.lastSeq;
       known.title = title;
       known.lastSeq = Math.max(known.lastSeq, last_seq);
     }
@@ -70,11 +71,13 @@ export class Conversations extends EventTarget {
       conversation.upto = conversation.from = 0;
       conversation.title = titleOf(frame.text);
     }
-    const news = !conversation.messages.has(frame.seq) && frame.seq > conversation.lastSeq;
-    const steps = frame.role === "assistant" ? conversation.turn?.steps : undefined;
-    conversation.messages.set(frame.seq, { ...conversation.messages.get(frame.seq), ...frame, ...(steps && news && { steps }) });
+    const news = frame.seq > conversation.lastSeq;
+    const turn = conversation.turn;
+    const answers = frame.role === "assistant" && turn !== null && frame.seq > turn.after;
+    const known = conversation.messages.get(frame.seq);
+    conversation.messages.set(frame.seq, { ...known, ...frame, ...(answers && { steps: turn.steps }) });
     conversation.lastSeq = Math.max(conversation.lastSeq, frame.seq);
-    if (frame.role === "assistant" && news) conversation.turn = null;
+    if (answers) conversation.turn = null;
     this.advance(conversation);
     if (news && !this.resuming.has(conversation.id)) {
       this.byId.delete(conversation.id);
@@ -103,7 +106,9 @@ export class Conversations extends EventTarget {
   event(frame) {
     const conversation = this.byId.get(frame.conversation);
     if (conversation === undefined) return;
-    if (frame.type === "agent_started") conversation.turn = { run: frame.run, steps: [], text: "" };
+    if (frame.type === "agent_started") {
+      conversation.turn = { run: frame.run, after: conversation.lastSeq, steps: [], text: "", open: false };
+    }
     const turn = conversation.turn;
     if (turn?.run === frame.run) apply(turn, frame);
     if (frame.type === "agent_completed") {

@@ -21,7 +21,13 @@ const outbox = new Outbox(data.user, ({ client_id, conversation, text }) =>
   send("user_message", { client_id, conversation, text }),
 );
 const sessions = new Sessions(send);
-const status = new Status(data.login, { connect: () => connection.open(), sessions: () => sessions.open() });
+const status = new Status(data.login, {
+  connect() {
+    connection.open();
+    text.focus(); // the button that had it goes away
+  },
+  sessions: () => sessions.open(),
+});
 
 // What is shown: a conversation's id, or a new one that `draft`, its first message's client_id, will begin.
 let selected = null;
@@ -52,9 +58,10 @@ function show() {
   byId("title").textContent = conversation?.title || "New conversation";
   showLog(conversation);
   byId("turn").replaceChildren(...(conversation?.turn ? [liveTurn(conversation.turn)] : []));
+  const actions = { retry: (id) => outbox.retry(id), discard: (id) => outbox.discard(id) };
   const mine = outbox.list().filter(belongsHere);
   byId("pending").replaceChildren(
-    ...mine.map((entry) => pending(entry, { retry: (id) => outbox.retry(id), discard: (id) => outbox.discard(id) })),
+    ...mine.map((entry) => pending(entry, live(), actions)),
   );
   byId("empty").hidden = selected !== null || mine.length > 0;
   byId("earlier").hidden = !conversation?.from;
@@ -71,9 +78,7 @@ function belongsHere(entry) {
 function showLog(conversation) {
   const log = byId("log");
   const shown = new Map([...log.children].map((item) => [Number(item.dataset.seq), item]));
-  const known = [...(conversation?.messages.values() ?? [])]
-    .filter(({ seq }) => seq > conversation.from || seq <= conversation.upto)
-    .sort((a, b) => a.seq - b.seq);
+  const known = [...(conversation?.messages.values() ?? [])].sort((a, b) => a.seq - b.seq);
   let previous = null;
   for (const item of known) {
     let element = shown.get(item.seq);
@@ -153,6 +158,7 @@ connection.addEventListener("frame", ({ detail }) => FRAMES[detail.type]?.(detai
 connection.addEventListener("state", ({ detail }) => {
   if (detail.name !== "live") conversations.disconnected();
   status.show(detail);
+  redraw();
 });
 
 // One redraw for however many frames came at once.

@@ -16,26 +16,33 @@ export function message({ seq, role, text, created_at, steps, failed }) {
     "li",
     { class: `message ${role}${failed ? " failed" : ""}`, "data-seq": seq },
     el("p", { class: "who" }, el("span", {}, who), " ", time(created_at)),
-    steps?.length ? stepsOf(steps, false) : null,
+    steps?.length ? stepsOf(steps) : null,
     el("p", { class: "text" }, text),
   );
 }
 
-// The turn under way: its steps open, its text growing.
+// The turn under way. It is drawn anew for each piece of text, and stays unfolded if the user unfolded it.
 export function liveTurn(turn) {
   return el(
     "div",
     { class: "message assistant live" },
     el("p", { class: "who" }, el("span", {}, "Assistant"), " is working"),
-    turn.steps.length ? stepsOf(turn.steps, true) : null,
+    turn.steps.length ? liveSteps(turn) : null,
     turn.text === "" ? null : el("p", { class: "text" }, turn.text),
   );
 }
 
-function stepsOf(steps, open) {
+function liveSteps(turn) {
+  const folded = stepsOf(turn.steps);
+  folded.open = turn.open;
+  folded.addEventListener("toggle", () => (turn.open = folded.open));
+  return folded;
+}
+
+function stepsOf(steps) {
   const tools = steps.filter((step) => step.kind === "tool");
   const heading = tools.length ? tools.map(label).join(", ") : "Thought about it";
-  return el("details", { class: "steps", open }, el("summary", {}, heading), el("ol", {}, ...steps.map(step)));
+  return el("details", { class: "steps" }, el("summary", {}, heading), el("ol", {}, ...steps.map(step)));
 }
 
 function label({ tool, success }) {
@@ -58,12 +65,13 @@ function step(known) {
 }
 
 // `actions`: {retry, discard}, called with the entry's client_id.
-export function pending(entry, actions) {
+export function pending(entry, live, actions) {
   const { client_id: id, text, failed } = entry;
+  const state = failed ? ` not sent: ${failed}` : live ? " sending …" : " waits for the connection";
   return el(
     "li",
     { class: `message user ${failed ? "failed" : "waiting"}` },
-    el("p", { class: "who" }, el("span", {}, "You"), failed ? ` not sent: ${failed}` : " sending …"),
+    el("p", { class: "who" }, el("span", {}, "You"), state),
     el("p", { class: "text" }, text),
     failed &&
       el(

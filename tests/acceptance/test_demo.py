@@ -112,9 +112,10 @@ def held(database: Database, name: str) -> int:
 
 def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo, empty: Database) -> None:
     server = demo(**QUICK)
-    assert all(f"{name} " in server.output() for name in ("viewer", "support", "lead", "ada", "grace"))
-    assert "automatic sweep is" in server.output()
-    assert "--live" in server.output()
+    said = " ".join(server.output().split())
+    assert all(f"{name} demo" in said for name in ("viewer", "support", "lead", "ada", "grace"))
+    assert "the automatic sweep is paused and the heartbeat is slow" in said
+    assert "--live" in said
     assert held(empty, "grace") == 20
     diagnosis = manage_json("diagnose_user", "grace", db=empty, **QUICK)
     assert {cause["code"]: cause["count"] for cause in diagnosis["causes"]}["node_lost"] == 12
@@ -171,6 +172,19 @@ def test_live_on_the_defaults_grace_heals_by_herself(demo: Demo, empty: Database
     assert {("node_lost", 12), ("unresponsive", 5)} <= {(reason, count) for reason, count in closed}
     server.terminate()
     assert server.wait() == 0
+
+
+def test_ended_while_it_still_starts_it_leaves_nothing(serve: Callable[..., Server], empty: Database) -> None:
+    port = free_port()
+    server = serve(empty, start=False, port=port, command=["manage.py", "demo", "--port", str(port)])
+    server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
+    processes = family(server.pid)
+    assert len(processes) > 1
+    assert "Ctrl-C ends" not in server.output()
+    server.terminate()
+    assert server.wait() == 0
+    assert all_gone(processes)
+    assert empty.query("SELECT * FROM django_session") == [], "the log-ins of its clients end with it"
 
 
 def test_a_database_with_people_of_its_own_is_refused_and_left_alone(database: Database) -> None:

@@ -24,9 +24,7 @@ from tests.support.scenes import (
 LIMIT, CEILING = 20, 25
 
 
-def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(
-    serve: Serve, database: Database
-) -> None:
+def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **PAUSED.settings())
     user = database.user("u1")
 

@@ -73,11 +73,7 @@ class ChatClient:
                 while True:
                     self._news.clear()
                     for index, frame in enumerate(self.frames):
-                        if (
-                            index not in self._claimed
-                            and frame.get("type") == kind
-                            and fields.items() <= frame.items()
-                        ):
+                        if index not in self._claimed and frame.get("type") == kind and fields.items() <= frame.items():
                             self._claimed.add(index)
                             return frame
                     assert not self._ended.is_set(), self._so_far(f"closed with {self.close_code} before a {kind}")

@@ -46,9 +46,7 @@ class Database:
     def user(self, name: str) -> TestUser:
         return self.users[name]
 
-    def add_users(
-        self, names: Iterable[str], *, group: str | None = None, superuser: bool = False
-    ) -> list[TestUser]:
+    def add_users(self, names: Iterable[str], *, group: str | None = None, superuser: bool = False) -> list[TestUser]:
         """Users besides those that every database has, each with a session. Takes a second, for any number."""
         wanted = [{"name": name, "group": group, "superuser": superuser} for name in names]
         made = _seed(self.url, wanted)

@@ -2,8 +2,10 @@
 
 import uuid
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
 
 from connections import database
@@ -16,7 +18,13 @@ VIEWER, SUPPORT, LEAD = "Support viewer", "Support", "Support lead"
 
 def make_user(username: str, **fields: Any) -> User:
     fields.setdefault("email", f"{username}@example.org")
-    return User.objects.create_user(username, password="demo", **fields)
+    return User.objects.create(username=username, password=_hashed("demo"), **fields)
+
+
+@cache
+def _hashed(password: str) -> str:
+    """One hash for all: hashing is slow on purpose."""
+    return make_password(password)
 
 
 def make_staff(group: str, username: str = "") -> User:
@@ -50,9 +58,7 @@ def lost_node(name: str = "web-2", **fields: Any) -> Node:
     return make_node(name, silent=75, **fenced | fields)
 
 
-def make_record(
-    user: User | None, node: Node, *, pool: str = "chat", age: float = 60, **fields: Any
-) -> ManagerRecord:
+def make_record(user: User | None, node: Node, *, pool: str = "chat", age: float = 60, **fields: Any) -> ManagerRecord:
     """A live manager that was opened and last active `age` seconds ago."""
     opened = database.now() - timedelta(seconds=age)
     defaults: dict[str, Any] = {
@@ -112,9 +118,7 @@ def make_run(user: User, *, kind: RunKind = RunKind.CLEANUP, ago: float = 10, **
     return RecoveryRun.objects.create(**defaults | fields)
 
 
-def answer_roll_call(
-    *records: ManagerRecord, verdict: Verdict = Verdict.ALIVE, evidence: str = "answered"
-) -> None:
+def answer_roll_call(*records: ManagerRecord, verdict: Verdict = Verdict.ALIVE, evidence: str = "answered") -> None:
     """What the node of these records writes when its clients have been asked."""
     ManagerRecord.objects.filter(pk__in=[record.pk for record in records]).update(
         probe_answered_at=database.now(), probe_verdict=verdict, probe_evidence=evidence

@@ -56,9 +56,7 @@ def _plan(intent: Intent, about: str, text: str) -> tuple[str, ToolCall]:
                 "my_sessions"
             )
         case Intent.SUMMARY if about:
-            return f"I look for a conversation about “{about}”.", ToolCall(
-                "summary_of_conversation", {"title": about}
-            )
+            return f"I look for a conversation about “{about}”.", ToolCall("summary_of_conversation", {"title": about})
         case Intent.SUMMARY:
             return "I read this conversation.", ToolCall("summary_of_conversation")
         case Intent.SEARCH:
@@ -101,9 +99,7 @@ def _sessions(found: dict[str, Any], about: str) -> str:
 
 
 def _help(found: dict[str, Any], about: str) -> str:
-    return (
-        f"Hello. {WHO} {CAN_DO}\n\nYou have {count(len(found['sessions']), 'session')} open, of {found['limit']}."
-    )
+    return f"Hello. {WHO} {CAN_DO}\n\nYou have {count(len(found['sessions']), 'session')} open, of {found['limit']}."
 
 
 def _sign_out_here(found: dict[str, Any], about: str) -> str:
@@ -142,9 +138,7 @@ def _other(found: list[dict[str, Any]], about: str) -> str:
 
 
 def _excerpts(found: list[dict[str, Any]]) -> str:
-    return "\n".join(
-        f"- {_day(passage['at'])}, in “{passage['title']}”: {passage['excerpt']}" for passage in found
-    )
+    return "\n".join(f"- {_day(passage['at'])}, in “{passage['title']}”: {passage['excerpt']}" for passage in found)
 
 
 def _summary(found: dict[str, Any], about: str) -> str:

@@ -27,7 +27,7 @@ class Understood:
 
 
 _POLITE = r"^(?:(?:hi|hello|hey)[\s,!.]+)?(?:(?:please|can you|could you|would you|will you|now)[\s,]+)*"
-_END = r"(?:\s*(?:please|now|thanks|thank you))*[\s.!?]*$"
+_END = r"(?:[\s,]*(?:please|now|thanks|thank you))*[\s.!?]*$"
 _SIGN_OUT = r"(?:(?:sign|log)\s*(?:out|off)|(?:close|end|disconnect|kick|terminate))"
 _THINGS = r"(?:sessions?|devices?|tabs?|browsers?|connections?|clients?|places?|ones?|computers?)"
 _OTHERS = rf"(?:of\s+)?(?:all\s+)?(?:of\s+)?(?:my\s+|the\s+)?other(?:s|\s+{_THINGS})"
@@ -40,9 +40,7 @@ _ORDER = re.compile(
     rf"|(?:sign|log)\s+(?:{_OTHERS}\s+(?:out|off)|me\s+(?:out|off)\s+(?:everywhere|anywhere)\s+else)){_END}",
     re.IGNORECASE,
 )
-_HERE = re.compile(
-    rf"{_POLITE}(?:(?:sign|log)\s+me\s+(?:out|off)|(?:sign|log)\s*(?:out|off)){_END}", re.IGNORECASE
-)
+_HERE = re.compile(rf"{_POLITE}(?:(?:sign|log)\s+me\s+(?:out|off)|(?:sign|log)\s*(?:out|off)){_END}", re.IGNORECASE)
 _SEARCH = re.compile(
     rf"{_POLITE}(?:search|find|look\s+up|look\s+for|where\s+did\s+I\s+(?:mention|write|say|ask\s+about)"
     r"|when\s+did\s+I\s+(?:mention|write|say|ask\s+about)|what\s+did\s+I\s+(?:say|write|ask)\s+about)"
@@ -60,9 +58,7 @@ _THIS = re.compile(
     r"(?:\s+so\s+far)?$",
     re.IGNORECASE,
 )
-_TITLED = re.compile(
-    r"^(?:the\s+|my\s+)?(?:conversation|chat|thread)\s+(?:about|on|called|named)\s+", re.IGNORECASE
-)
+_TITLED = re.compile(r"^(?:the\s+|my\s+)?(?:conversation|chat|thread)\s+(?:about|on|called|named)\s+", re.IGNORECASE)
 _ENDINGS = re.compile(
     r"\b(?:why|what happened|how come|when)\b.*"
     r"\b(?:disconnect\w*|kick\w*|sign\w*\s+out|log\w*\s+out|clos\w+|evict\w*|drop\w*|lost|cut\s+off|end(?:ed)?)\b",

@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.clients import ChatClient, connected, run
-from tests.support.databases import Database
+from tests.support.clients import ChatClient, connect, connected, run
+from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 from tests.support.talk import answer, resumed, say
 
@@ -66,9 +66,7 @@ async def events_are_in_order(client: ChatClient, conversation: str) -> None:
     assert [session["current"] for session in tool["result"]["sessions"]].count(True) == 1
 
 
-def test_a_resend_stores_nothing_and_says_the_same(serve: Serve, database: Database) -> None:
-    server, user = serve(database), database.user("u1")
-
+def test_a_resend_stores_nothing_and_says_the_same(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as first, connected(server, user) as second:
             client_id = str(uuid4())
@@ -83,37 +81,33 @@ def test_a_resend_stores_nothing_and_says_the_same(serve: Serve, database: Datab
             assert [(message["seq"], message["role"]) for message in messages] == [(1, "user"), (2, "assistant")]
 
     run(main())
-    assert database.query("SELECT count(*) FROM chat_conversation") == [(1,)]
-    assert database.query("SELECT count(*) FROM chat_agentturn") == [(1,)]
+    assert shared.query("SELECT count(*) FROM chat_conversation WHERE user_id = ?", (user.id,)) == [(1,)]
+    assert shared.query("SELECT count(*) FROM chat_agentturn WHERE user_id = ?", (user.id,)) == [(1,)]
 
 
-def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(serve: Serve, database: Database) -> None:
-    server, user = serve(database), database.user("u1")
-
+def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as first, connected(server, user) as second:
             conversation = (await say(first, "hello"))["conversation"]
             await answer(first, conversation)
 
             async def write(tab: ChatClient, name: str) -> list[int]:
-                return [(await say(tab, f"{name} {number}", conversation))["seq"] for number in range(6)]
+                return [(await say(tab, f"{name} {number}", conversation))["seq"] for number in range(3)]
 
             given = await asyncio.gather(write(first, "first"), write(second, "second"))
             assert all(seqs == sorted(seqs) for seqs in given)
-            for _ in range(12):
+            for _ in range(6):
                 await answer(first, conversation)
             everything = [(m["seq"], m["role"], m["text"]) for m in await resumed(first, conversation, 0)]
-            assert [seq for seq, _, _ in everything] == list(range(1, 27))
-            assert sum(role == "assistant" for _, role, _ in everything) == 13
+            assert [seq for seq, _, _ in everything] == list(range(1, 15))
+            assert sum(role == "assistant" for _, role, _ in everything) == 7
             seen = [(m["seq"], m["role"], m["text"]) for m in second.of("message")]
             assert seen == everything
 
     run(main())
 
 
-def test_a_closed_tab_loses_no_answer(serve: Serve, database: Database) -> None:
-    server, user = serve(database), database.user("u1")
-
+def test_a_closed_tab_loses_no_answer(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
             conversation = (await say(client, "Where am I signed in?"))["conversation"]
@@ -128,9 +122,7 @@ def test_a_closed_tab_loses_no_answer(serve: Serve, database: Database) -> None:
     run(main())
 
 
-def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(serve: Serve, database: Database) -> None:
-    server, user = serve(database), database.user("u1")
-
+def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
             ack = await say(client, "What can you do?")
@@ -145,14 +137,12 @@ def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(serve: Serve, d
     run(main())
 
 
-def test_long_histories_are_resumed_whole_and_in_order(serve: Serve, database: Database) -> None:
-    server, user = serve(database), database.user("u1")
-
+def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
             conversation = (await say(client, "hello"))["conversation"]
             await answer(client, conversation)
-            fill(database, 3, 450)
+            fill(shared, user, 3, 450)
             messages = await resumed(client, conversation, 0)
             assert [message["seq"] for message in messages] == list(range(1, 451))
             assert len(await resumed(client, conversation, 440)) == 10
@@ -160,21 +150,20 @@ def test_long_histories_are_resumed_whole_and_in_order(serve: Serve, database: D
     run(main())
 
 
-def fill(database: Database, first: int, last: int) -> None:
-    """Give the one conversation there is many more messages."""
-    numbers = f"WITH RECURSIVE n(seq) AS (SELECT {first} UNION ALL SELECT seq + 1 FROM n WHERE seq < {last}) "
-    columns = "INSERT INTO chat_message (conversation_id, seq, role, text, created_at) "
+def fill(database: Database, user: TestUser, first: int, last: int) -> None:
+    """Give the one conversation of the user many more messages."""
     database.query(
-        f"{columns} {numbers} SELECT c.id, n.seq, 'assistant', 'filled', c.created_at FROM chat_conversation c, n"
+        "INSERT INTO chat_message (conversation_id, seq, role, text, created_at)"
+        " WITH RECURSIVE n(seq) AS (SELECT ? UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"
+        " SELECT c.id, n.seq, 'assistant', 'filled', c.created_at FROM chat_conversation c, n WHERE c.user_id = ?",
+        (first, last, user.id),
     )
-    database.query("UPDATE chat_conversation SET last_seq = ?", (last,))
+    database.query("UPDATE chat_conversation SET last_seq = ? WHERE user_id = ?", (last, user.id))
 
 
-def test_another_users_conversation_does_not_exist(serve: Serve, database: Database) -> None:
-    server = serve(database)
-
+def test_another_users_conversation_does_not_exist(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
-        async with connected(server, database.user("u1")) as mine, connected(server, database.user("u2")) as theirs:
+        async with connected(server, user) as mine, connected(server, shared.user("viewer")) as theirs:
             conversation = (await say(mine, "my secret"))["conversation"]
             await answer(mine, conversation)
             answers: list[Any] = []
@@ -193,3 +182,26 @@ def test_another_users_conversation_does_not_exist(serve: Serve, database: Datab
             assert "nothing" in (await answer(theirs, told["conversation"]))["text"]
 
     run(main())
+
+
+def test_an_answer_survives_the_node_that_worked_on_it(serve: Serve, database: Database) -> None:
+    quick = {"beat_seconds": 0.3, "lease_seconds": 2, "sweep_seconds": 0.5}
+    first, user = serve(database, node_name="web-1", **quick), database.user("u1")
+    second = serve(database, node_name="web-2", **quick)
+
+    async def main() -> None:
+        client = await connect(first, user)
+        ack = await say(client, "What can you do?")
+        await client.expect("agent_delta")
+        await asyncio.to_thread(first.kill)
+        async with connected(second, user) as later:
+            await later.send("resume", conversation=ack["conversation"], after_seq=0)
+            done = await later.expect("agent_completed", conversation=ack["conversation"], timeout=20)
+            assert done["success"] is True
+            assert [(message["seq"], message["role"]) for message in later.of("message")] == [
+                (1, "user"),
+                (2, "assistant"),
+            ]
+
+    run(main())
+    assert database.query("SELECT attempt, retries, state FROM chat_agentturn") == [(2, 1, "completed")]

@@ -66,9 +66,7 @@ def test_history_is_not_counted(ada: User) -> None:
         with connection.cursor() as cursor:
             cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
             plan = [str(line[3]) for line in cursor.fetchall()]
-        assert not [
-            line for line in plan if line in ("SCAN connections_managerrecord", "SCAN connections_refusal")
-        ], (
+        assert not [line for line in plan if line in ("SCAN connections_managerrecord", "SCAN connections_refusal")], (
             query["sql"],
             plan,
         )

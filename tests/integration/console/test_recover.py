@@ -10,6 +10,7 @@ from django.test import Client
 from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
 from connections.states import CloseReason, Outcome, RecordState, RunKind
+from console.views.recover import PACE_SECONDS
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 
@@ -77,9 +78,7 @@ def test_the_page_looks_for_the_next_handshake_for_a_while(support: Client, ada:
     assert "hx-trigger" not in page_of(support, fresh)
 
 
-def test_a_preview_names_the_dead_and_changes_nothing(
-    support: Client, ada: User, stuck: list[ManagerRecord]
-) -> None:
+def test_a_preview_names_the_dead_and_changes_nothing(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     before = list(ManagerRecord.objects.order_by("pk").values("state", "close_reason", "closed_at"))
     run = open_run(support, ada, "recover", dry_run="1")
     assert run.dry_run
@@ -93,9 +92,7 @@ def test_a_preview_names_the_dead_and_changes_nothing(
     assert Node.objects.filter(fenced_at=None).count() == 1
 
 
-def test_a_check_is_a_preview_that_anyone_may_ask_for(
-    viewer: Client, ada: User, stuck: list[ManagerRecord]
-) -> None:
+def test_a_check_is_a_preview_that_anyone_may_ask_for(viewer: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     response = viewer.post(f"/console/users/{ada.pk}/check/")
     assert response.status_code == 303
     run = RecoveryRun.objects.get()
@@ -149,9 +146,7 @@ def test_htmx_gets_the_form_back_in_its_place(lead: Client, ada: User) -> None:
     assert "Say why" in text
 
 
-def test_the_form_under_a_preview_keeps_its_numbers(
-    support: Client, ada: User, stuck: list[ManagerRecord]
-) -> None:
+def test_the_form_under_a_preview_keeps_its_numbers(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     run = open_run(support, ada, "recover", dry_run="1")
     page_of(support, run)
     rows.answer_roll_call(*stuck)
@@ -215,12 +210,12 @@ def test_what_is_done_for_one_touches_no_other(support: Client, ada: User, stuck
 class TestBulk:
     def test_each_user_gets_a_run(self, support: Client) -> None:
         people = [rows.make_user(f"user-{number}") for number in range(3)]
-        response = support.post(
-            "/console/users/recover/", {"user_ids": [p.pk for p in people], "reason": "incident"}
-        )
+        response = support.post("/console/users/recover/", {"user_ids": [p.pk for p in people], "reason": "incident"})
         assert response.status_code == 303
         assert response.headers["Location"] == "/console/runs/"
         assert set(RecoveryRun.objects.values_list("user_id", "reason")) == {(p.pk, "incident") for p in people}
+        starts = [run.due_at - run.opened_at for run in RecoveryRun.objects.order_by("user_id")]
+        assert starts == [timedelta(seconds=number * PACE_SECONDS) for number in range(3)]
         assert "3 recoveries opened." in support.get("/console/runs/").content.decode()
 
     def test_ids_may_come_in_one_field(self, support: Client, ada: User) -> None:

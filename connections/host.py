@@ -1,0 +1,43 @@
+"""What a manager needs of its node, and the roll call that a node holds of it."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from connections import policy
+from connections.clock import NodeClock
+from connections.conf import Tunables
+from connections.states import CloseReason, ProbeMode, Refused, Verdict
+
+if TYPE_CHECKING:
+    from connections.manager import Manager
+
+
+class Host(Protocol):
+    """What a manager needs of its node. Nothing here blocks."""
+
+    clock: NodeClock
+    tunables: Tunables
+    leaving: bool
+
+    async def admit(self, manager: "Manager") -> policy.Admission | Refused: ...
+    def accepted(self, manager: "Manager") -> None: ...
+    def released(self, manager: "Manager", reason: CloseReason, evidence: str) -> None: ...
+    def retry_after(self, manager: "Manager", refused: Refused) -> float: ...
+    def abandoned(self, manager: "Manager") -> None: ...
+    def probe_answered(self) -> None: ...
+
+
+class Probe:
+    """One roll call of one manager, timed from this node's own sending."""
+
+    __slots__ = ("evidence", "mode", "sent", "verdict", "wanted_at")
+
+    def __init__(self, wanted_at: datetime, mode: ProbeMode, sent: float) -> None:
+        self.wanted_at = wanted_at
+        self.mode = mode
+        self.sent = sent
+        self.verdict: Verdict | None = None
+        self.evidence = ""
+
+    def answer(self, verdict: Verdict, evidence: str) -> None:
+        self.verdict, self.evidence = verdict, evidence

@@ -1,0 +1,238 @@
+"""The chat page in a real browser: a conversation, what happens to it when the socket ends, and the way back."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.support.browser import PHONE, WIDE, Pages
+from tests.support.databases import Database
+from tests.support.processes import manage_json
+from tests.support.servers import Server
+
+Serve = Callable[..., Server]
+
+
+def live(page: Page) -> Page:
+    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
+    return page
+
+
+def reload(page: Page) -> None:
+    page.reload()
+    live(page)
+
+
+def say(page: Page, words: str) -> None:
+    page.get_by_label("Message", exact=True).fill(words)
+    page.keyboard.press("Enter")
+
+
+def messages(page: Page) -> Any:
+    return page.locator("#log > .message")
+
+
+def texts(page: Page) -> list[str]:
+    """The messages shown, without who and when."""
+    found: list[str] = messages(page).locator(".text").all_inner_texts()
+    return found
+
+
+def held(database: Database, user: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = manage_json("list_managers", "--user", user, db=database)
+    return found
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")])
+def test_a_question_is_answered_and_there_after_a_reload(
+    serve: Serve, database: Database, pages: Pages, size: tuple[int, int], scheme: Any
+) -> None:
+    page = live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
+    page.get_by_role("button", name="Where am I signed in?").click()
+    expect(messages(page)).to_have_count(2)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Where am I signed in?")
+    assert "1 session open" in texts(page)[1]
+    page.locator(".steps summary").click()
+    expect(page.get_by_text("You ask about your sessions, so I look at what is open.")).to_be_visible()
+    expect(page.locator(".steps code")).to_have_text("my_sessions")
+    pages.screenshot(page, "answered")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+
+    reload(page)
+    expect(messages(page)).to_have_count(2)
+    say(page, "<b>two</b>\nlines")
+    expect(messages(page)).to_have_count(4)
+    assert texts(page)[2] == "<b>two</b>\nlines"
+    assert len(held(database, "u1")) == 1, "a reload replaces its own record"
+
+
+def test_who_is_logged_out_is_sent_to_the_log_in_and_back(serve: Serve, database: Database, pages: Pages) -> None:
+    page = pages.open(serve(database), path="/chat/")
+    expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/chat/$"))
+    page.get_by_label("Username").fill("u1")
+    page.get_by_label("Password").fill("test")
+    page.get_by_role("button", name="Log in").click()
+    live(page)
+
+
+def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
+    serve: Serve, database: Database, pages: Pages
+) -> None:
+    server = serve(database)
+    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    say(page, "hello")
+    expect(messages(page)).to_have_count(2)
+    server.kill()
+    expect(page.locator("#connection")).to_contain_text("reconnecting in")
+    for words in ("first", "second"):
+        say(page, words)
+    expect(page.locator("#pending")).to_contain_text("waits for the connection")
+    pages.screenshot(page, "reconnecting", full=False)
+    server.start()
+    reload(page)
+    expect(page.locator("#pending > li")).to_have_count(0)
+    expect(messages(page)).to_have_count(6)
+    pages.errors.clear()  # refused connections, while nobody listened
+    mine = database.query("SELECT text FROM chat_message WHERE role = 'user' ORDER BY seq")
+    assert mine == [("hello",), ("first",), ("second",)]
+    assert [words for words in texts(page) if words in ("first", "second")] == ["first", "second"]
+
+
+def test_messages_of_a_new_conversation_wait_for_its_first(serve: Serve, database: Database, pages: Pages) -> None:
+    server = serve(database)
+    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    server.kill()
+    expect(page.locator("#connection")).to_contain_text("reconnecting in")
+    for words in ("first", "second", "third"):
+        say(page, words)
+    server.start()
+    expect(messages(page)).to_have_count(6, timeout=20_000)
+    pages.errors.clear()
+    assert database.query("SELECT text FROM chat_message WHERE role = 'user' ORDER BY id") == [
+        ("first",),
+        ("second",),
+        ("third",),
+    ]
+    assert database.query("SELECT count(*) FROM chat_conversation") == [(1,)]
+
+
+def test_two_tabs_show_the_same(serve: Serve, database: Database, pages: Pages) -> None:
+    first = live(pages.open(serve(database), database.user("u1"), "/chat/"))
+    say(first, "hello")
+    expect(messages(first)).to_have_count(2)
+    second = first.context.new_page()
+    second.goto(first.url)
+    live(second)
+    for tab, words in ((first, "from the first"), (second, "from the second")):
+        say(tab, words)
+    for tab in (first, second):
+        expect(messages(tab)).to_have_count(6)
+    assert texts(first) == texts(second)
+    assert len(held(database, "u1")) == 2
+
+
+def test_a_duplicated_tab_is_a_tab_of_its_own(serve: Serve, database: Database, pages: Pages) -> None:
+    first = live(pages.open(serve(database), database.user("u1"), "/chat/"))
+    copied = json.dumps(first.evaluate("Object.entries(sessionStorage)"))
+    second = first.context.new_page()
+    # As a browser does when it duplicates a tab: only once, so that a reload of it keeps what it has by then.
+    second.add_init_script(
+        f"if (!sessionStorage.length) {copied}.forEach(([name, value]) => sessionStorage.setItem(name, value))"
+    )
+    second.goto("/chat/")
+    live(second)
+    reload(second)
+    live(first)
+    devices = {record["device"] for record in held(database, "u1")}
+    assert len(devices) == 2
+    assert first.evaluate("sessionStorage.getItem('chat.device')") in devices
+    for tab in (first, second):
+        say(tab, "hello")
+        expect(messages(tab)).to_have_count(2)
+
+
+def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
+    serve: Serve, database: Database, pages: Pages
+) -> None:
+    server = serve(database, soft_limit=1, burst=1, probe_seconds=0.5, beat_seconds=0.5, lease_seconds=4)
+    tabs = [live(pages.open(server, database.user("u1"), "/chat/"))]
+    tabs.append(tabs[0].context.new_page())
+    for taken, other in ((1, 0), (0, 1), (1, 0)):
+        if tabs[taken].url == "about:blank":
+            tabs[taken].goto("/chat/")
+        else:
+            tabs[taken].get_by_role("button", name="Use here").click()
+        expect(tabs[other].locator("#connection")).to_contain_text("used elsewhere", timeout=10_000)
+        live(tabs[taken])
+    pages.screenshot(tabs[0], "evicted", full=False)
+    say(tabs[1], "hello")
+    expect(messages(tabs[1])).to_have_count(2)
+    expect(tabs[0].locator("#connection")).to_have_attribute("data-state", "ended")
+    # Three connects were asked for after the first, and no more came by themselves.
+    assert len(manage_json("list_managers", "--user", "u1", "--state", "all", db=database)) == 4
+
+
+def test_the_other_sessions_are_listed_and_signed_out(serve: Serve, database: Database, pages: Pages) -> None:
+    server, user = serve(database), database.user("u1")
+    page = live(pages.open(server, user, "/chat/"))
+    other = page.context.new_page()
+    other.goto("/chat/")
+    live(other)
+
+    page.get_by_role("button", name="Your sessions").click()
+    expect(page.locator("#sessions-list > li")).to_have_count(2)
+    expect(page.locator("#sessions-list > .current")).to_contain_text("this one")
+    pages.screenshot(page, "sessions", full=False)
+    page.get_by_role("button", name="Sign out the other one").click()
+    expect(page.locator("#sessions-list > li")).to_have_count(1)
+    expect(other.locator("#banner")).to_contain_text("You signed this tab out")
+    expect(other.get_by_role("button", name="Use here")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    live(page)
+
+
+def test_near_the_limit_the_page_says_so_and_shows_the_sessions(serve: Serve, database: Database, pages: Pages) -> None:
+    server = serve(database, soft_limit=1)
+    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    expect(page.locator("#banner")).to_contain_text("You have 1 of 1 sessions open.")
+    page.get_by_role("button", name="See your sessions").click()
+    expect(page.get_by_role("dialog")).to_contain_text("This is your only open session.")
+
+
+def test_logging_out_elsewhere_ends_this_tab_with_a_way_to_log_in(
+    serve: Serve, database: Database, pages: Pages
+) -> None:
+    server = serve(database, reconcile_seconds=2)
+    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    database.query("DELETE FROM django_session")
+    expect(page.locator("#connection")).to_contain_text("signed out", timeout=10_000)
+    expect(page.locator("#banner").get_by_role("button", name="Log in")).to_have_attribute(
+        "href", "/accounts/login/?next=/chat/"
+    )
+
+
+def test_a_server_that_falls_silent_is_noticed(serve: Serve, database: Database, pages: Pages) -> None:
+    server = serve(database, heartbeat_seconds=1, pong_seconds=1)
+    page = pages.open(server, database.user("u1"))
+    deaf: list[bool] = []
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        upstream = socket.connect_to_server()
+        upstream.on_message(lambda text: None if deaf else socket.send(text))
+
+    page.route_web_socket("**/ws/chat/**", between)
+    page.goto("/chat/")
+    live(page)
+    page.wait_for_timeout(3000)  # three heartbeats, in which only the server's pings say that it is there
+    assert len(sockets) == 1
+    deaf.append(True)
+    expect(page.locator("#connection")).to_contain_text("reconnecting in", timeout=4000)
+    deaf.clear()
+    live(page)
+    assert len(sockets) == 2

@@ -1,0 +1,129 @@
+"""Turns: who may run one, what a lost attempt may still do, and that each ends."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from connections.chat import store, turns
+from connections.chat.limits import TURN_GRACE_SECONDS, TURN_SECONDS, TURNS_PER_USER, TURNS_WAITING
+from connections.chat.models import AgentTurn, Message
+from connections.chat.states import TurnState
+from connections.chat.wire import UserMessage
+from tests.support.rows import lost_node, make_node, make_user
+from tests.support.together import together
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def user() -> User:
+    return make_user("ada")
+
+
+def ask(user: User, text: str = "hello", conversation: Any = None) -> store.Stored:
+    key = uuid4()
+    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
+
+
+def test_a_conversation_has_one_turn_at_a_time_and_answers_in_order(user: User) -> None:
+    node = make_node()
+    first = ask(user, "first")
+    conversation = first.message.conversation
+    second = ask(user, "second", conversation)
+    claimed = turns.claim(user.pk, node.pk)
+    assert claimed is not None
+    assert (claimed.run, claimed.attempt, claimed.text) == (first.run, 1, "first")
+    assert turns.claim(user.pk, node.pk) is None
+    answer = turns.finish(claimed.run, claimed.attempt, "answer")
+    assert answer is not None
+    assert (answer.seq, answer.role) == (3, "assistant")
+    following = turns.claim(user.pk, node.pk)
+    assert following is not None
+    assert following.run == second.run
+
+
+def test_a_user_has_a_few_turns_at_once(user: User) -> None:
+    node, other = make_node(), make_user("grace")
+    for _ in range(TURNS_PER_USER + 1):
+        ask(user)
+    ask(other)
+    claimed = [turns.claim(user.pk, node.pk) for _ in range(TURNS_PER_USER + 1)]
+    assert [turn is not None for turn in claimed] == [True] * TURNS_PER_USER + [False]
+    assert turns.claim(other.pk, node.pk) is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nodes_that_claim_at_once_get_different_turns(user: User) -> None:
+    nodes = [make_node(f"web-{number}") for number in range(4)]
+    runs = {ask(user, conversation=None).run for _ in range(3)}
+    claimed = together(*(lambda node=node: turns.claim(user.pk, node.pk) for node in nodes))
+    assert {turn.run for turn in claimed if turn is not None} == runs
+    assert sum(turn is None for turn in claimed) == 1
+
+
+def test_a_question_too_many_joins_the_last_that_waits(user: User) -> None:
+    conversation = ask(user).message.conversation
+    last = [ask(user, f"question {number}", conversation) for number in range(TURNS_WAITING + 2)][-1]
+    waiting = AgentTurn.objects.queued().order_by("question__seq")
+    assert len(waiting) == TURNS_WAITING
+    assert waiting[TURNS_WAITING - 1].id == last.run
+    assert waiting[TURNS_WAITING - 1].joined == 3
+    assert waiting[TURNS_WAITING - 1].question.seq == last.message.seq
+
+
+def test_a_turn_of_a_lost_node_is_begun_again_once_and_the_first_attempt_adds_nothing(user: User) -> None:
+    lost, node = lost_node(), make_node()
+    ask(user)
+    first = turns.claim(user.pk, lost.pk)
+    assert first is not None
+    assert turns.rescue(timezone.now()) == ([], {user.pk})
+    again = turns.claim(user.pk, node.pk)
+    assert again is not None
+    assert (again.run, again.attempt) == (first.run, 2)
+    assert turns.finish(first.run, first.attempt, "too late") is None
+    assert turns.finish(again.run, again.attempt, "answer") is not None
+    assert list(Message.objects.filter(role="assistant").values_list("text", flat=True)) == ["answer"]
+
+
+def test_a_turn_that_lost_two_nodes_ends_with_an_apology(user: User) -> None:
+    lost = lost_node()
+    ask(user)
+    assert turns.claim(user.pk, lost.pk) is not None
+    assert turns.rescue(timezone.now())[0] == []
+    assert turns.claim(user.pk, lost.pk) is not None
+    ended, _ = turns.rescue(timezone.now())
+    assert [turn.message.text for turn in ended] == [turns.APOLOGY_LOST]
+    assert turns.claim(user.pk, lost.pk) is None
+    assert AgentTurn.objects.get().state == TurnState.FAILED
+
+
+def test_a_hand_over_of_a_drained_node_is_no_retry(user: User) -> None:
+    retired = make_node(retired_at=timezone.now())
+    ask(user)
+    for attempt in (1, 2, 3):
+        claimed = turns.claim(user.pk, retired.pk)
+        assert claimed is not None
+        assert claimed.attempt == attempt
+        assert turns.rescue(timezone.now())[0] == []
+    assert AgentTurn.objects.get().retries == 0
+
+
+def test_no_turn_hangs_for_ever(user: User) -> None:
+    ask(user)
+    claimed = turns.claim(user.pk, make_node().pk)
+    assert claimed is not None
+    just_over = timezone.now() + timedelta(seconds=TURN_SECONDS + 1)
+    assert turns.rescue(just_over) == ([], set())
+    ended, users = turns.rescue(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
+    assert [turn.message.text for turn in ended] == [turns.APOLOGY_LATE]
+    assert users == {user.pk}
+
+
+def test_a_living_nodes_turns_are_left_alone(user: User) -> None:
+    ask(user)
+    assert turns.claim(user.pk, make_node().pk) is not None
+    assert turns.rescue(timezone.now()) == ([], set())

@@ -1,0 +1,5 @@
+"""The project's settings with `tests.support.apps` behind the sockets: DJANGO_SETTINGS_MODULE of a server under test."""
+
+from console.settings import *  # noqa: F403
+
+ASGI_APPLICATION = "tests.support.apps.application"

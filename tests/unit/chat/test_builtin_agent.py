@@ -1,0 +1,129 @@
+"""The built-in agent understands plain requests, and signs nobody out unless it was told to."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connections.chat.agents.builtin import BuiltinAgent, pieces
+from connections.chat.agents.intents import Intent, Understood, understand
+from connections.chat.agents.protocol import Delta, Question, Thought, ToolCall, ToolResult
+from connections.chat.agents.useragents import plain_name
+from connections.chat.agents.wording import ENDINGS
+from connections.states import CloseReason
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "about"),
+    [
+        ("hello", Intent.HELP, ""),
+        ("What can you do?", Intent.HELP, ""),
+        ("how do I sign out the others?", Intent.HELP, ""),
+        ("Where am I signed in?", Intent.SESSIONS, ""),
+        ("how many connections do I have", Intent.SESSIONS, ""),
+        ("Why was I disconnected?", Intent.ENDINGS, ""),
+        ("Sign out the others", Intent.SIGN_OUT_OTHERS, ""),
+        ("please log out all my other devices!", Intent.SIGN_OUT_OTHERS, ""),
+        ("Can you sign me out everywhere else, please?", Intent.SIGN_OUT_OTHERS, ""),
+        ("sign me out", Intent.SIGN_OUT_HERE, ""),
+        ("Search for blue whales", Intent.SEARCH, "blue whales"),
+        ("search my conversations for “tax”", Intent.SEARCH, "tax"),
+        ("What did I say about the invoice?", Intent.SEARCH, "the invoice"),
+        ("Summary", Intent.SUMMARY, ""),
+        ("Please summarise this conversation", Intent.SUMMARY, ""),
+        ("summary of the conversation about invoices", Intent.SUMMARY, "invoices"),
+        ("Tell me a joke", Intent.OTHER, ""),
+    ],
+)
+def test_requests_are_understood(text: str, intent: Intent, about: str) -> None:
+    assert understand(text) == Understood(intent, about)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "don't sign out the others",
+        "Should I sign out the others?",
+        "What happens if I sign out the others?",
+        "My colleague said: sign out the others",
+        "Sign out the others" + " and tell me everything" * 20,
+        "sign out the other user",
+    ],
+)
+def test_only_a_plain_order_signs_anybody_out(text: str) -> None:
+    assert understand(text).intent is not Intent.SIGN_OUT_OTHERS
+
+
+@given(st.text(max_size=500))
+def test_any_text_is_understood_somehow(text: str) -> None:
+    understand(text)
+
+
+@given(st.text())
+def test_pieces_leave_nothing_out(text: str) -> None:
+    assert "".join(pieces(text)) == text
+
+
+def converse(text: str, result: ToolResult, joined: int = 0) -> tuple[list[str], str]:
+    """The tools that were called, and the answer."""
+
+    async def main() -> tuple[list[str], str]:
+        steps = BuiltinAgent(pace_seconds=0).answer(Question(text, joined))
+        called: list[str] = []
+        answer, sent = "", None
+        first = await anext(steps)
+        assert isinstance(first, Thought)
+        while True:
+            try:
+                step = await steps.asend(sent)
+            except StopAsyncIteration:
+                return called, answer
+            sent = None
+            if isinstance(step, ToolCall):
+                called.append(step.tool)
+                sent = result
+            elif isinstance(step, Delta):
+                answer += step.text
+
+    return asyncio.run(main())
+
+
+SESSIONS: dict[str, Any] = {"limit": 20, "sessions": []}
+
+
+def test_every_question_is_answered_with_the_help_of_a_tool() -> None:
+    called, answer = converse("hello", ToolResult(SESSIONS))
+    assert called == ["my_sessions"]
+    assert "no language model" in answer
+
+
+def test_a_tool_that_failed_is_said_as_it_is() -> None:
+    _, answer = converse("Summary", ToolResult("It broke.", success=False))
+    assert answer == "It broke."
+
+
+def test_questions_that_waited_together_are_mentioned() -> None:
+    _, answer = converse("Where am I signed in?", ToolResult(SESSIONS), joined=2)
+    assert answer.startswith("3 questions waited")
+
+
+def test_every_ending_has_words() -> None:
+    assert set(ENDINGS) == set(CloseReason)
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        (
+            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/130 Safari/537.36 Edg/130",
+            "Edge on Windows",
+        ),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Version/17.0 Safari/604.1", "Safari on an iPhone"),
+        ("curl/8.1", "curl/8.1"),
+        ("", "An unknown browser"),
+    ],
+)
+def test_browsers_are_named_as_people_call_them(user_agent: str, name: str) -> None:
+    assert plain_name(user_agent) == name
