@@ -108,7 +108,7 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
 
 @KINDS
 def test_a_node_frozen_for_less_than_its_lease_loses_nobody(kind: str, serve: Serve, database: Database) -> None:
-    pace = Pace(lease=4.0, heartbeat=1.0)
+    pace = Pace(lease=3.0, heartbeat=1.0)
     steady, frozen = (
         serve(database, start=False, kind=kind, node_name=name, **pace.settings()) for name in ("web-1", "web-2")
     )

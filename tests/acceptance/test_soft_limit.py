@@ -35,7 +35,7 @@ def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(serv
         for client in living:
             await client.send("list_sessions")
             await client.expect("sessions")
-            await asyncio.sleep(1.5 * PAUSED.beat)  # last activity is exact to a beat
+            await asyncio.sleep(1.2 * PAUSED.beat)  # last activity is exact to a beat
         with highest_count(database, user) as highest:
             newcomers = await connect_many(6, server, user)
             await ready(newcomers)

@@ -10,14 +10,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from console.asgi import application as project
-
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.urls import path, re_path
 
 from connections.admission import Guard, SoftLimitMiddleware
+from console.asgi import application as project
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]

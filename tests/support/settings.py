@@ -1,4 +1,4 @@
-"""The project's settings with `tests.support.apps` behind the sockets: DJANGO_SETTINGS_MODULE of a server under test."""
+"""The project's settings with `tests.support.apps` behind the sockets, for servers under test."""
 
 from console.settings import *  # noqa: F403
 

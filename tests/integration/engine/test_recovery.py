@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
-from connections import database, lifecycle, recovery
+from connections import database, lifecycle, recovery, steps
 from connections.conf import tunables
 from connections.findings import report
 from connections.lifecycle import Actor
@@ -214,15 +214,15 @@ def test_many_that_advance_a_run_at_once_take_each_step_once() -> None:
     together(*[lambda: recovery.advance(run.pk)] * 4)
     run = advance(run)
     assert run.outcome == Outcome.RECOVERED
-    steps = list(run.steps.values_list("step", flat=True))
-    assert steps == [step.value for step in Step]
+    taken = list(run.steps.values_list("step", flat=True))
+    assert taken == [step.value for step in Step]
 
 
 def test_a_step_that_fails_is_recorded_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(taken: object) -> bool:
         raise DatabaseError("a bad row")
 
-    monkeypatch.setitem(recovery.STEP_OF, Step.FREE, fail)
+    monkeypatch.setitem(steps.STEP_OF, Step.FREE, fail)
     run = advance(request(make_user("ada")))
     assert (run.outcome, run.step) == (Outcome.FAILED, Step.REPORT)
     assert "a bad row" in run.error

@@ -1,0 +1,252 @@
+"""The seven steps of a run. Each takes what the facts allow now, and says whether it is done.
+
+All of them run in the transaction of `recovery.advance`, which holds the lock on the run's row.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from connections import gates, lifecycle, policy
+from connections.conf import Tunables
+from connections.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
+from connections.lifecycle import Actor
+from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.states import (
+    DEAD,
+    ActorKind,
+    CloseReason,
+    Outcome,
+    ProbeMode,
+    RecordState,
+    RunKind,
+    Step,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Taken:
+    """One step being taken: the run, the clock, and what the step says of itself."""
+
+    def __init__(self, run: RecoveryRun, now: datetime, values: Tunables) -> None:
+        assert run.user_id is not None
+        self.user_id: Any = run.user_id
+        self.run = run
+        self.now = now
+        self.values = values
+        self.detail = ""
+        self.bells: set[UUID] = set()
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(ActorKind(self.run.actor_kind), self.run.actor)
+
+    def rows(self) -> list[ManagerRecord]:
+        return stock_of(self.run)
+
+    def since_roll_call(self) -> float:
+        started = self.run.roll_call_at or self.run.opened_at
+        return (self.now - started).total_seconds()
+
+
+def _take_stock(taken: Taken) -> bool:
+    run, now = taken.run, taken.now
+    gates_of_user = list(UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update())
+    held = list(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("pk", "pool", "state"))
+    run.stock = [str(pk) for pk, _, _ in held]
+    run.before = len(held)
+    pools: dict[str, int] = {}
+    for _, pool, _ in held:
+        pools[pool] = pools.get(pool, 0) + 1
+    fullest = max(pools, key=lambda pool: pools[pool], default="chat")
+    limits = {gate.pool: gate.limit_at(now, taken.values.soft_limit) for gate in gates_of_user}
+    run.soft_limit = limits.get(fullest, taken.values.soft_limit)
+    if not run.dry_run:
+        nodes = set(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("node_id", flat=True))
+        fenced = lifecycle.fence(taken.values, nodes)
+        taken.detail = "".join(f"fenced {node.name}; " for node in fenced)
+    taken.detail += f"{run.before} held"
+    return True
+
+
+def _roll_call(taken: Taken) -> bool:
+    """Ask every node that may answer, at once. A reset closes all the same, so it asks only in a dry run."""
+    run, now = taken.run, taken.now
+    run.roll_call_at = now
+    if run.kind == RunKind.RESET and not run.dry_run:
+        taken.detail = "not asked: a reset closes everything"
+        return True
+    rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
+    if run.dry_run:  # a roll call under way is asked no second time, and never weakened
+        rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
+    ids = dict(rows.values_list("pk", "node_id"))
+    ManagerRecord.objects.filter(pk__in=ids, state=RecordState.LIVE).update(
+        probe_wanted_at=now,
+        probe_mode=ProbeMode.REPORT if run.dry_run else ProbeMode.CLOSE,
+        probe_answered_at=None,
+        probe_verdict="",
+        probe_evidence="",
+    )
+    taken.bells = set(ids.values())
+    taken.detail = f"{len(ids)} asked on {len(taken.bells)} nodes"
+    return True
+
+
+def _free(taken: Taken) -> bool:
+    if not taken.run.dry_run:
+        taken.detail = f"{_free_lost(taken)} freed of nodes that are gone"
+    return True
+
+
+def _free_lost(taken: Taken) -> int:
+    """Free what nodes that are gone have left. Asked again while the run waits: a witness may have become steady."""
+    rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
+    lapsed = {row.node_id for row in rows if row.node.lapsed(taken.now)}
+    if lapsed and lifecycle.fence(taken.values, lapsed):
+        rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
+    freed = 0
+    for node in {row.node_id: row.node for row in rows if row.node.gone}.values():
+        freed += lifecycle.end(
+            [row.pk for row in rows if row.node_id == node.pk],
+            CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST,
+            evidence_of(node),
+            actor=taken.actor,
+            now=taken.now,
+            run=taken.run,
+        )
+    return freed
+
+
+def _evict(taken: Taken) -> bool:
+    """A cleanup: back to the soft limit, once the roll call has had its time. A reset: everything it is about."""
+    run = taken.run
+    if run.kind == RunKind.RESET and not run.dry_run:
+        ordered = lifecycle.order_close(
+            ManagerRecord.objects.filter(pk__in=run.stock),
+            CloseReason.RESET,
+            f"reset: {run.reason}",
+            actor=taken.actor,
+            now=taken.now,
+            run=run,
+        )
+        taken.bells = set(ordered.values())
+        taken.detail = f"{len(ordered)} told to close"
+        return True
+    if not run.dry_run:
+        _free_lost(taken)
+    # Two beats are for the order to reach its node and for the answer to come back. They are counted a quarter short,
+    # so that the eviction itself falls within them.
+    deadline = taken.values.probe_seconds + 1.75 * taken.values.beat_seconds
+    if taken.since_roll_call() < deadline and any(_awaited(row, taken) for row in taken.rows()):
+        return False
+    if run.dry_run:
+        return True
+    evicted = _evict_over(taken)
+    taken.detail = f"{evicted} evicted" if evicted else "not over the limit"
+    return True
+
+
+def _evict_over(taken: Taken) -> int:
+    return sum(_evict_in(pool, taken) for pool in sorted({row.pool for row in taken.rows()} | _pools_of(taken.run)))
+
+
+def _pools_of(run: RecoveryRun) -> set[str]:
+    return set(ManagerRecord.objects.counted().filter(user_id=run.user_id).values_list("pool", flat=True))
+
+
+def _evict_in(pool: str, taken: Taken) -> int:
+    gate = UserGate.objects.filter(user_id=taken.user_id, pool=pool).select_for_update().first()
+    if gate is None or (taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM):
+        return 0
+    counted = gates.counted_holdings({taken.user_id}, taken.now, taken.values)[taken.user_id, pool]
+    dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
+    living = [holding for holding in counted if holding.id not in dying]
+    soft_limit = gate.limit_at(taken.now, taken.values.soft_limit)
+    victims = policy.excess(living, soft_limit)
+    ordered = lifecycle.order_close(
+        ManagerRecord.objects.filter(pk__in=[victim.id for victim in victims]),
+        CloseReason.EVICTED,
+        f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
+        actor=taken.actor,
+        now=taken.now,
+        run=taken.run,
+    )
+    taken.bells |= set(ordered.values())
+    if ordered:
+        taken.run.stock = sorted({*taken.run.stock, *(str(pk) for pk in ordered)})
+    return len(ordered)
+
+
+def _awaited(row: ManagerRecord, taken: Taken) -> bool:
+    """Whether a node may still say something of this record."""
+    if row.state != RecordState.LIVE or row.node.gone:
+        return False
+    if taken.run.dry_run and row.node_id in lifecycle.would_fence(taken.values, taken.now):
+        return False
+    answered = row.probe_answered_at is not None and row.probe_answered_at >= (taken.run.roll_call_at or taken.now)
+    return not answered or (row.probe_verdict in DEAD and not taken.run.dry_run)
+
+
+def _confirm(taken: Taken) -> bool:
+    """Wait, at most two leases, for nodes that have not answered and for closes that are not confirmed."""
+    run = taken.run
+    if not run.dry_run:
+        _free_lost(taken)
+        if run.kind == RunKind.CLEANUP:
+            _evict_over(taken)  # who connected above the limit meanwhile found this run open, and opened none
+    rows = taken.rows()
+    waiting = [row for row in rows if row.state == RecordState.CLOSING and not run.dry_run]
+    if run.kind == RunKind.CLEANUP or run.dry_run:
+        waiting += [row for row in rows if _awaited(row, taken)]
+    if waiting and taken.since_roll_call() < 2 * taken.values.lease_seconds:
+        return False
+    taken.detail = f"{len(waiting)} not confirmed" if waiting else "all confirmed"
+    return True
+
+
+def follow_up(taken: Taken) -> None:
+    """A run of its own for whoever connected above the limit after the last look of this one, and found it open."""
+    run, values = taken.run, taken.values
+    if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
+        return
+    limits = {  # locked: an admission under way either is counted here, or finds this run finished
+        gate.pool: gate.limit_at(taken.now, values.soft_limit)
+        for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
+    }
+    counted = gates.counted_holdings({taken.user_id}, taken.now, values)
+    if any(len(holdings) > limits.get(pool, values.soft_limit) for (_, pool), holdings in counted.items()):
+        gates.open_system_runs({taken.user_id}, taken.now)
+
+
+def _verify(taken: Taken) -> bool:
+    """Count again, from the records."""
+    run = taken.run
+    conclude(run, taken.now, taken.values)
+    taken.detail = f"{run.before} before, {run.after} after"
+    return True
+
+
+def _report(taken: Taken) -> bool:
+    run = taken.run
+    run.finished_at = taken.now
+    run.outcome = Outcome.FAILED if run.error else outcome_of(run)
+    taken.detail = run.outcome
+    logger.info(
+        "run_finished",
+        extra={"run": str(run.pk), "user": str(run.user_id), "kind": run.shown_kind, "outcome": run.outcome},
+    )
+    return True
+
+
+STEP_OF: dict[Step, Callable[[Taken], bool]] = {
+    Step.TAKE_STOCK: _take_stock,
+    Step.ROLL_CALL: _roll_call,
+    Step.FREE: _free,
+    Step.EVICT: _evict,
+    Step.CONFIRM: _confirm,
+    Step.VERIFY: _verify,
+    Step.REPORT: _report,
+}
