@@ -192,8 +192,7 @@ class ChatConsumer(AsyncConsumer):
         conversation = wanted.conversation
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
-        for text in runner.under_way(self.manager.user_id, conversation):
-            await self.say(text)
+        runner.show(self.reader, conversation)
 
     async def list_sessions(self) -> None:
         found = await in_database(sessions.open_sessions, self.manager.user_id, self.manager.id)

@@ -22,6 +22,7 @@ from connections.manager import Manager
 logger = logging.getLogger(__name__)
 
 TOPIC = "conversation"
+FIRST_EVENT, LAST_EVENT = "agent_started", "agent_completed"
 CURSORS = 200  # conversations a socket is followed in; whoever looks at more gets a message twice, which is harmless
 BEHIND_SECONDS = 0.5  # how often a client that is too far behind is tried again
 
@@ -35,6 +36,7 @@ class Reader:
         self.manager = manager
         self.user_id: Any = manager.user_id
         self._told: OrderedDict[UUID, int] = OrderedDict()
+        self._runs: set[UUID] = set()  # turns whose beginning it was told, and whose end not yet
         self._filling: dict[UUID, int] = {}  # conversations being read from the rows: the highest seq seen meanwhile
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -52,6 +54,21 @@ class Reader:
             self._note(conversation, seq)
         else:
             self._fill_later(conversation, told)
+
+    def event(self, kind: str, run: UUID, text: str) -> None:
+        """Tell of an agent event. Whoever missed the beginning of a turn is told nothing of it, until a resume shows
+        it from the beginning; so no client ever gets half a turn.
+        """
+        if kind == FIRST_EVENT:
+            if self.manager.deliver(text):
+                self._runs.add(run)
+        elif run in self._runs:
+            self.manager.deliver(text)
+        if kind == LAST_EVENT:
+            self._runs.discard(run)
+
+    def follows(self, run: UUID) -> bool:
+        return run in self._runs
 
     def knows(self, conversation: UUID, seq: int) -> bool:
         return self._told.get(conversation, 0) >= seq
@@ -139,10 +156,10 @@ class Hub:
         ids = {"user": str(user_id), "conversation": str(message.conversation), "seq": message.seq}
         bus.ring(None, TOPIC, ids)
 
-    def event(self, user_id: Any, text: str) -> None:
+    def event(self, user_id: Any, kind: str, run: UUID, text: str) -> None:
         """An agent event, to the sockets on this node; best effort, since the answer is a message as well."""
         for reader in self._readers.get(str(user_id), ()):
-            reader.manager.deliver(text)
+            reader.event(kind, run, text)
 
     def _tell(self, user_id: Any, message: StoredMessage) -> None:
         readers = self._readers.get(str(user_id))

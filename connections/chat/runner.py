@@ -16,7 +16,7 @@ from connections.chat import limits, turns
 from connections.chat.agents.builtin import BuiltinAgent
 from connections.chat.agents.protocol import Agent, Delta, Question, Thought, ToolCall, ToolResult
 from connections.chat.agents.tools import Asker, use
-from connections.chat.hub import Hub, hub
+from connections.chat.hub import Hub, Reader, hub
 from connections.chat.store import StoredMessage
 from connections.chat.threads import in_database
 from connections.chat.turns import Claimed
@@ -26,6 +26,7 @@ from connections.node import current_node
 
 logger = logging.getLogger(__name__)
 
+DELTA = "agent_delta"
 FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer; then it is left behind
 
 
@@ -36,25 +37,31 @@ class Live:
         self.turn = turn
         self.began = time.monotonic()
         self._hub = hub
-        self._events: list[str] = []
+        self._events: list[tuple[str, str]] = []
         self._pieces: list[str] = []
 
     def event(self, kind: str, **fields: Any) -> None:
         event_id, timestamp = uuid4(), timezone.now()
         text = self._frame(kind, event_id=event_id, timestamp=timestamp, **fields)
-        self._events.append(text)
-        self._hub.event(self.turn.user_id, text)
+        self._events.append((kind, text))
+        self._hub.event(self.turn.user_id, kind, self.turn.run, text)
 
     def delta(self, piece: str) -> None:
         self._pieces.append(piece)
-        self._hub.event(self.turn.user_id, self._frame("agent_delta", text=piece))
+        self._hub.event(self.turn.user_id, DELTA, self.turn.run, self._frame(DELTA, text=piece))
 
     @property
     def text(self) -> str:
         return "".join(self._pieces)
 
-    def frames(self) -> list[str]:
-        return [*self._events, self._frame("agent_delta", text=self.text)] if self._pieces else list(self._events)
+    def show(self, reader: Reader) -> None:
+        """Everything so far, to a socket that missed the beginning. At once, so that what follows comes after it."""
+        if reader.follows(self.turn.run):
+            return
+        for kind, text in self._events:
+            reader.event(kind, self.turn.run, text)
+        if self._pieces:
+            reader.event(DELTA, self.turn.run, self._frame(DELTA, text=self.text))
 
     def _frame(self, kind: str, **fields: Any) -> str:
         return frame(kind, run=self.turn.run, conversation=self.turn.conversation, **fields)
@@ -91,10 +98,11 @@ class TurnRunner:
         for run in [run for run, asker in self._askers.items() if asker is manager]:
             del self._askers[run]
 
-    def under_way(self, user_id: Any, conversation: UUID) -> list[str]:
-        """The frames that show where the conversation's turn is; none if this node runs none."""
+    def show(self, reader: Reader, conversation: UUID) -> None:
+        """Show a socket where the conversation's turn is, if this node runs one."""
         live = self._live.get(conversation)
-        return live.frames() if live is not None and live.turn.user_id == user_id else []
+        if live is not None and live.turn.user_id == reader.user_id:
+            live.show(reader)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

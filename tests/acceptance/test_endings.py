@@ -27,9 +27,9 @@ class Stage:
         self.server = server
         self.database = database
 
-    async def opened(self, user: str, path: str, *, frames: int = 0, **options: bool) -> ChatClient:
+    async def opened(self, user: str, path: str, *, frames: int = 0, answers_pings: bool = True) -> ChatClient:
         """A client on a path, which then sends so many frames."""
-        client = await connect(self.server, self.database.user(user), path=path, **options)
+        client = await connect(self.server, self.database.user(user), path=path, answers_pings=answers_pings)
         await client.expect("ready")
         for number in range(frames):
             await client.send("go", number=number)

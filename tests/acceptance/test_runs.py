@@ -21,6 +21,15 @@ def ended_runs(database: Database, user: TestUser) -> list[tuple[Any, ...]]:
     )
 
 
+def recover_process(database: Database, user: TestUser) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "recover_user", user.name],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **environment({"DATABASE_URL": database.url} | overrides(SETTINGS)),
+    )
+
+
 def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **SETTINGS)
     ada, grace = database.user("u1"), database.user("u2")
@@ -28,12 +37,7 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
     async def the_command_is_killed() -> None:
         silent, living = await connect_many(2, server, ada, answers_pings=False), await connect_many(3, server, ada)
         await ready([*silent, *living])
-        command = subprocess.Popen(
-            [sys.executable, "manage.py", "recover_user", ada.name],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            **environment({"DATABASE_URL": database.url} | overrides(SETTINGS)),
-        )
+        command = recover_process(database, ada)
         try:
             await eventually(
                 lambda: database.query("SELECT id FROM connections_recoveryrun WHERE user_id = ?", [ada.id]),

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,13 @@ def test_a_stuck_user_is_explained_and_recovered_and_another_gets_in_without_sta
     start_together(*nodes)
     serving, doomed, doomed_too = nodes
 
-    def ask(*arguments: object) -> dict[str, object]:
-        document: dict[str, object] = manage_json(*arguments, db=database, **settings)
+    def ask(*arguments: object) -> dict[str, Any]:
+        document: dict[str, Any] = manage_json(*arguments, db=database, **settings)
         return document
 
     async def diagnosed(stuck: Stuck) -> None:
         found = await asyncio.to_thread(ask, "diagnose_user", stuck.user.name)
-        causes = {cause["code"]: cause["count"] for cause in found["causes"]}  # type: ignore[attr-defined]
+        causes = {cause["code"]: cause["count"] for cause in found["causes"]}
         assert causes["node_lost"] == 12, found
         assert causes["unresponsive"] == 5, found
         assert (found["held"], found["counted"], found["soft_limit"], found["ceiling"]) == (20, 20, 20, 25)
@@ -57,7 +58,7 @@ def test_a_stuck_user_is_explained_and_recovered_and_another_gets_in_without_sta
     async def foreseen(stuck: Stuck) -> None:
         found = await asyncio.to_thread(ask, "recover_user", stuck.user.name, "--dry-run")
         assert (found["kind"], found["outcome"]) == ("dry_run", "recovered")
-        would = {m["id"] for m in found["managers"] if m["action"] == "would_free"}  # type: ignore[attr-defined]
+        would = {m["id"] for m in found["managers"] if m["action"] == "would_free"}
         assert would == stuck.dead_ids
         assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
 
@@ -65,7 +66,7 @@ def test_a_stuck_user_is_explained_and_recovered_and_another_gets_in_without_sta
         found = await asyncio.to_thread(ask, "recover_user", stuck.user.name, "--reason", "a ticket")
         assert (found["kind"], found["outcome"]) == ("cleanup", "recovered")
         assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
-        managers: list[dict[str, str]] = found["managers"]  # type: ignore[assignment]
+        managers: list[dict[str, str]] = found["managers"]
         assert {m["id"] for m in managers if m["action"] == "freed"} == stuck.dead_ids
         assert {m["id"] for m in managers if m["action"] == "spared"} == stuck.living_ids
         assert all(m["evidence"] for m in managers)

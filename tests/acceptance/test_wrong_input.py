@@ -155,7 +155,7 @@ def test_who_may_not_connect_is_told_so(serve: Serve, database: Database) -> Non
             assert client.closing["reconnect"] == "never"
         # A device and an attempt that are none are passed over, and lock nobody out.
         for query in ({"device": "7"}, {"device": ""}, {"attempt": -1}, {"attempt": 10**30}):
-            client = await connect(server, user, **query)  # type: ignore[arg-type]
+            client = await connect(server, user, **query)
             await client.expect("ready")
 
     run(main())

@@ -100,20 +100,14 @@ APPS = {
 }
 
 
-def _wrapped(app: Any, *, inject: bool) -> Guard:
+def _wrapped(app: Any, *, inject: bool) -> Any:
     limited = SoftLimitMiddleware(app, pool="apps", inject=inject, login_required=True)
     return Guard(AllowedHostsOriginValidator(AuthMiddlewareStack(limited)), inject=inject)
 
 
-application = ProtocolTypeRouter(
-    {
-        "http": project,
-        "websocket": URLRouter(
-            [
-                *(path(f"ws/{name}/", _wrapped(app, inject=True)) for name, app in APPS.items()),
-                *(path(f"plain/{name}/", _wrapped(app, inject=False)) for name, app in APPS.items()),
-                re_path(r"", project),
-            ]
-        ),
-    }
-)
+_routes: list[Any] = [
+    *(path(f"ws/{name}/", _wrapped(app, inject=True)) for name, app in APPS.items()),
+    *(path(f"plain/{name}/", _wrapped(app, inject=False)) for name, app in APPS.items()),
+    re_path(r"", project),  # type: ignore[arg-type]  # Channels routes applications as Django does views
+]
+application = ProtocolTypeRouter({"http": project, "websocket": URLRouter(_routes)})

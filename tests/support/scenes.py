@@ -32,7 +32,7 @@ class Pace:
     pong: float = 0.5
     sweep: float = 0.5
 
-    def settings(self, **others: object) -> dict[str, object]:
+    def settings(self, **others: object) -> dict[str, Any]:
         """For `serve` and `manage`: CONNECTIONS_BEAT_SECONDS and so on, and the others as they are."""
         return {f"{f.name}_seconds": getattr(self, f.name) for f in fields(self)} | others
 

@@ -113,3 +113,19 @@ def test_a_socket_that_is_gone_is_told_nothing() -> None:
         hub.message(user.pk, written[0])
 
     assert told(user, main) == []
+
+
+def test_no_socket_gets_half_a_turn() -> None:
+    user, run = make_user("ada"), uuid4()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early)  # type: ignore[arg-type]
+        hub.event(user.pk, "agent_started", run, '{"type": "agent_started"}')
+        hub.attach(late)  # type: ignore[arg-type]
+        for kind in ("agent_delta", "agent_completed", "agent_delta"):
+            hub.event(user.pk, kind, run, f'{{"type": "{kind}"}}')
+
+    asyncio.run(main())
+    assert [frame["type"] for frame in early.frames] == ["agent_started", "agent_delta", "agent_completed"]
+    assert late.frames == []
