@@ -103,7 +103,7 @@ class NodeRuntime:
             return None
         if len(self.registry) >= self.tunables.node_capacity:
             return Refused.NODE_FULL
-        if not self._bucket(manager.user_id).take(self.clock.now()):
+        if not self._bucket(manager.user_id).take(self.clock.now(), manager.handshake.device):
             return Refused.RATE_LIMITED
         return None
 

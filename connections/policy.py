@@ -12,6 +12,7 @@ from uuid import UUID
 from connections.states import CloseReason, Verdict
 
 MAX_RETRY_AFTER = 30.0  # seconds; the contract's bound for a rate limited client
+EARLY = 0.02  # seconds that a client may come before its time: it was told two decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,10 @@ class TokenBucket:
     # Who was told to come back when: a device keeps its place, others are staggered.
     promises: dict[UUID, float] = field(default_factory=dict)
     promised_until: float = 0.0
+    # Promises are kept, also when somebody who came in between took the token: they leave a debt. Only those of a
+    # queue that has not begun anew are, so that many refusals give no more rights than the rate allows.
+    rights: dict[UUID, float] = field(default_factory=dict)
+    rights_until: float = 0.0
 
     @classmethod
     def full(cls, burst: int, per_second: float, now: float) -> "TokenBucket":
@@ -131,12 +136,18 @@ class TokenBucket:
             self.tokens = min(float(self.burst), self.tokens + (now - self.at) * self.per_second)
             self.at = now
 
-    def take(self, now: float) -> bool:
+    def take(self, now: float, device: UUID | None = None) -> bool:
         self._refill(now)
-        if self.tokens < 1:
+        if self.tokens < 1 and not self._was_promised(now, device):
             return False
         self.tokens -= 1
         self.pending += 1
+        return True
+
+    def _was_promised(self, now: float, device: UUID | None) -> bool:
+        if device is None or self.rights.get(device, float("inf")) > now + EARLY:
+            return False
+        del self.rights[device]
         return True
 
     def settle(self, now: float, *, costs_two: bool) -> None:
@@ -165,6 +176,10 @@ class TokenBucket:
         if device is not None:
             self.promises = {d: at for d, at in self.promises.items() if at > now}
             self.promises[device] = slot
+            if slot > self.rights_until:
+                self.rights_until = slot
+                self.rights = {d: at for d, at in self.rights.items() if at > now - MAX_RETRY_AFTER}
+                self.rights[device] = slot
         return max(0.0, slot - now)
 
     def idle(self, now: float) -> bool:

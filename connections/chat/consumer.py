@@ -38,7 +38,7 @@ class ChatConsumer(AsyncConsumer):
     channel_layer_alias = None  # type: ignore[assignment]  # Channels then asks no layer for a channel
 
     manager: Manager
-    reader: Reader
+    reader: Reader | None = None
 
     def __init__(self) -> None:
         self.rate = FrameRate(limits.FRAMES_PER_SECOND)
@@ -49,11 +49,11 @@ class ChatConsumer(AsyncConsumer):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.manager = scope["manager"]
-        self.reader = hub.attach(self.manager)
         try:
             await super().__call__(scope, receive, send)
         finally:
-            hub.detach(self.reader)
+            if self.reader is not None:
+                hub.detach(self.reader)
             runner.forget(self.manager)
             if self.worker is not None:
                 self.worker.cancel()
@@ -115,6 +115,8 @@ class ChatConsumer(AsyncConsumer):
     async def greet(self) -> None:
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
+        # Directly before `ready`: nothing is told before it, and nothing missed after it.
+        self.reader = hub.attach(self.manager)
         await self.say(
             wire.frame(
                 "ready",
@@ -155,6 +157,9 @@ class ChatConsumer(AsyncConsumer):
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_frame_not_handled", extra=self.context() | {"error": repr(error)})
             await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", client_id))
+        except OSError as error:  # what servers raise for a send to a client that has left
+            logger.info("chat_client_left", extra=self.context() | {"error": repr(error)})
+            self.gone = True
         except Exception:
             logger.exception("chat_frame_failed", extra=self.context())
             words = "Something went wrong on our side, and this was not done."
@@ -189,6 +194,7 @@ class ChatConsumer(AsyncConsumer):
             runner.asked(stored.run, self.manager)
 
     async def resume(self, wanted: wire.Resume) -> None:
+        assert self.reader is not None, "frames are handled after the greeting"
         conversation = wanted.conversation
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))

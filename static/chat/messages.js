@@ -67,7 +67,7 @@ function step(known) {
 // `actions`: {retry, discard}, called with the entry's client_id.
 export function pending(entry, live, actions) {
   const { client_id: id, text, failed } = entry;
-  const state = failed ? ` not sent: ${failed}` : live ? " sending …" : " waits for the connection";
+  const state = failed ? ` not sent: ${failed}` : live ? " sending …" : " waiting for the connection";
   return el(
     "li",
     { class: `message user ${failed ? "failed" : "waiting"}` },

@@ -75,7 +75,6 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
         assert len({entry[2] for entry in entries}) == 1
 
     async def main() -> None:
-        await the_command_is_killed()
-        await two_at_once()
+        await asyncio.gather(the_command_is_killed(), two_at_once())
 
     run(main())

@@ -95,7 +95,7 @@ async def evicted(client: ChatClient) -> None:
 def test_of_50_at_once_at_least_25_get_in_and_the_others_when_they_are_told_to(
     serve: Serve, database: Database
 ) -> None:
-    server = serve(database, ready="/readyz", **PAUSED.settings(connect_rate="30/5s"))
+    server = serve(database, ready="/readyz", **PAUSED.settings(connect_rate="30/3s"))
     user = database.user("u1")
     devices = [str(uuid.uuid4()) for _ in range(50)]
     waits: list[float] = []

@@ -89,7 +89,7 @@ def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
     expect(page.locator("#connection")).to_contain_text("reconnecting in")
     for words in ("first", "second"):
         say(page, words)
-    expect(page.locator("#pending")).to_contain_text("waits for the connection")
+    expect(page.locator("#pending")).to_contain_text("waiting for the connection")
     pages.screenshot(page, "reconnecting", full=False)
     server.start()
     reload(page)
