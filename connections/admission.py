@@ -106,7 +106,7 @@ class Guard:
                 await self.app({**scope, GUARD: watch}, watch.receive, watch.send)
             return
         except TimeoutError:
-            if watch.passed or not limit.expired():
+            if watch.passed:
                 raise
             logger.warning("handshake_timed_out", extra={"path": scope.get("path")})
         except Exception:

@@ -75,8 +75,8 @@ class Beat:
             self.write_changes(node_id)
             self.write_refusals(node_id)
         if now - self._reconciled_at >= self._node.tunables.reconcile_seconds:
-            reconcile(self._node, node_id)
             self._reconciled_at = now
+            reconcile(self._node, node_id)
 
     def act_on_flags(self, node_id: UUID) -> None:
         """Close what shall be closed, probe what is to be probed, free what this node does not have."""
@@ -194,7 +194,7 @@ class Beat:
 
     def _free_orphans(self, ids: list[UUID], now: datetime) -> None:
         actor = Actor.system(self._node.name)
-        lifecycle.end(ids, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+        lifecycle.end_each(ids, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
 
     def _settled(self, opened_at: datetime, now: datetime) -> bool:
         return now - opened_at >= timedelta(seconds=self._node.tunables.handshake_seconds)

@@ -13,8 +13,8 @@ MAX_ATTEMPT = 2**63 - 1  # what the column holds
 
 def device_and_attempt(scope: Any) -> tuple[UUID | None, int]:
     """`?device=<uuid>&attempt=<n>`. A malformed device is none: then nothing is replaced."""
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=50)
     try:
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=50)
         device = UUID(query["device"][0])
     except (KeyError, ValueError):
         return None, 0

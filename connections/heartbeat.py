@@ -43,13 +43,19 @@ class Heartbeat:
         for manager in self._registry.all():
             if manager.admission is None or manager.closing:
                 continue
-            pulse = manager.pulse(now)
-            self._roll_call(manager, pulse, now)
-            judged = policy.judge(pulse, now, self._patience)
-            if judged.ping:
-                manager.ping()
-            elif judged.end is not None and not manager.closing:
-                self._end(manager, judged.end, judged.evidence)
+            try:
+                self._judge(manager, now)
+            except Exception:  # one manager must not stop the timer of all
+                logger.exception("not_judged", extra={"manager": str(manager.id)})
+
+    def _judge(self, manager: Manager, now: float) -> None:
+        pulse = manager.pulse(now)
+        self._roll_call(manager, pulse, now)
+        judged = policy.judge(pulse, now, self._patience)
+        if judged.ping:
+            manager.ping()
+        elif judged.end is not None and not manager.closing:
+            self._end(manager, judged.end, judged.evidence)
 
     def begin_probe(self, manager: Manager, wanted_at: datetime, mode: ProbeMode) -> None:
         """Start the roll call of one manager, or learn that the one under way is to close. On the event loop."""

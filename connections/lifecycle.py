@@ -4,13 +4,14 @@ A transition is one conditional UPDATE whose row count is checked; losing a race
 reason written stands. Every function runs in its caller's transaction, or is a transaction of its own.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Case, Exists, F, QuerySet, Value, When
 from django.db.models.functions import Concat, Left
 
@@ -18,6 +19,8 @@ from connections import database
 from connections.conf import Tunables
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
 from connections.states import ActorKind, CloseReason, RecordState
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,72 @@ def end(
         ),
     )
     return from_live + from_closing
+
+
+def end_each(
+    ids: Iterable[UUID],
+    reason: CloseReason,
+    evidence: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    run: RecoveryRun | None = None,
+) -> tuple[int, dict[UUID, str]]:
+    """`end`, and where that fails row by row, so that one bad row keeps nobody else's.
+
+    Returns how many were still held, and the error of each that could not be ended.
+    """
+    wanted = list(ids)
+    try:
+        with transaction.atomic():
+            return end(wanted, reason, evidence, actor=actor, now=now, run=run), {}
+    except database.AWAY:
+        raise
+    except DatabaseError as error:
+        logger.warning("ended_singly", extra={"error": str(error), "records": len(wanted)})
+    done, failed = 0, dict[UUID, str]()
+    for pk in wanted:
+        try:
+            with transaction.atomic():
+                done += end([pk], reason, evidence, actor=actor, now=now, run=run)
+        except database.AWAY:
+            raise
+        except DatabaseError as error:
+            logger.exception("end_failed", extra={"manager": str(pk)})
+            failed[pk] = str(error)
+    return done, failed
+
+
+def order_each(
+    ids: Iterable[UUID],
+    reason: CloseReason,
+    evidence: str,
+    *,
+    actor: Actor,
+    now: datetime,
+    run: RecoveryRun | None = None,
+) -> dict[UUID, UUID]:
+    """`order_close`, and where that fails row by row. What could not be ordered stays as it is, and is logged."""
+    wanted = list(ids)
+    try:
+        with transaction.atomic():
+            rows = ManagerRecord.objects.filter(pk__in=wanted)
+            return order_close(rows, reason, evidence, actor=actor, now=now, run=run)
+    except database.AWAY:
+        raise
+    except DatabaseError as error:
+        logger.warning("ordered_singly", extra={"error": str(error), "records": len(wanted)})
+    ordered: dict[UUID, UUID] = {}
+    for pk in wanted:
+        try:
+            with transaction.atomic():
+                row = ManagerRecord.objects.filter(pk=pk)
+                ordered |= order_close(row, reason, evidence, actor=actor, now=now, run=run)
+        except database.AWAY:
+            raise
+        except DatabaseError:
+            logger.exception("order_failed", extra={"manager": str(pk)})
+    return ordered
 
 
 def accepted(ids: Iterable[UUID], now: datetime) -> int:

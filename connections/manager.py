@@ -150,9 +150,8 @@ class Manager:
         task.add_done_callback(self._sending.discard)
 
     async def _send_own(self, message: Message) -> None:
-        seconds = self._host.tunables.send_seconds
-        if not await self.outlet.bounded(self.outlet.forward(message), seconds):
-            self.order(CloseReason.CLIENT_GONE, f"took no bytes for {seconds:g} s")
+        # Whether a client that has not taken it in time is gone or only slow, the heartbeat judges.
+        await self.outlet.bounded(self.outlet.forward(message), self._host.tunables.send_seconds)
 
     # The application's send; its receive is inbox.take
 
@@ -243,8 +242,8 @@ class Manager:
         finally:
             if task is not None and not task.done():
                 task.cancel()
-            reason = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
-            self._end(reason, "the server cancelled it")
+            cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
+            self._end(*(self._ordered or (cancelled, "the server cancelled it")))
             pump.cancel()
 
     async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:

@@ -12,7 +12,7 @@ import time
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection
 
 from connections import bells, database, farewell, lifecycle, policy
 from connections.beat import Beat, Refusals
@@ -261,17 +261,16 @@ class NodeRuntime:
             return
         try:
             database.tune(self.tunables.beat_seconds)
-            with transaction.atomic():
-                left = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
-                lifecycle.end(
-                    left,
-                    CloseReason.NODE_DRAINING,
-                    f"node {self.name} drained",
-                    actor=Actor.system(self.name),
-                    now=database.now(),
-                )
-                lifecycle.retire(node_id)
-        except database.AWAY as error:
+            left = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
+            lifecycle.end_each(
+                left,
+                CloseReason.NODE_DRAINING,
+                f"node {self.name} drained",
+                actor=Actor.system(self.name),
+                now=database.now(),
+            )
+            lifecycle.retire(node_id)  # whatever it could not free is the sweep's now
+        except DatabaseError as error:
             logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
         finally:
             connection.close()
@@ -293,7 +292,7 @@ def current_node() -> NodeRuntime | None:
 async def ensure_node(name: str = "") -> NodeRuntime:
     """This process as a node, made one now if need be."""
     global _node  # noqa: PLW0603 - a process is one node
-    if _node is None:
+    if _node is None or _node.loop.is_closed():
         values = tunables()
         default = f"{socket.gethostname()}-{os.getpid()}"
         _node = NodeRuntime(values, values.node_name or name or default)

@@ -24,6 +24,7 @@ class Outlet:
         "_sends",
         "_since",
         "failed",
+        "stuck_since",
         "told",
     )
 
@@ -41,6 +42,7 @@ class Outlet:
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
         self.told = clock.now()  # the last frame handed to the server
+        self.stuck_since: float | None = None  # what `stalled` last said
         self.failed = False  # the server said that the socket has ended
 
     async def forward(self, message: Message) -> None:
@@ -85,8 +87,10 @@ class Outlet:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = now
-        waits = [since for since in (self._since, self._full_since) if since is not None]
-        return min(waits, default=None)
+        # Where the transport tells what waits, it knows better than a send that has not returned: a client may take
+        # a large frame steadily and slowly.
+        self.stuck_since = self._full_since if self._backlog is not None and backlog else self._since
+        return self.stuck_since
 
     def cut(self) -> None:
         """Drop the connection at once, where the server is known."""

@@ -1,7 +1,7 @@
 """The full comparison of a node's records with its registry, both ways, and of its managers with their sessions."""
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -36,7 +36,7 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
         if node.registry.get(pk) is None and opened_at < young and not node.writer.is_writing(pk)
     ]
     if orphans:
-        lifecycle.end(
+        lifecycle.end_each(
             orphans,
             CloseReason.ORPHANED,
             "its node does not know it",
@@ -44,7 +44,10 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
             now=now,
         )
     lost = [pk for pk in managers.keys() - held.keys() if not node.writer.is_writing(pk)]
-    reasons = dict(ManagerRecord.objects.closed().filter(pk__in=lost).values_list("pk", "close_reason"))
+    # Still held: admitted since. Closed: by somebody else. Missing: deleted by somebody's hand.
+    there = {pk: (at, why) for pk, at, why in _rows(lost)}
+    reasons = {pk: why for pk, (at, why) in there.items() if at is not None}
+    reasons |= dict.fromkeys((pk for pk in lost if pk not in there), CloseReason.ORPHANED.value)
     for pk, reason in reasons.items():
         told = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
         node.order(managers[pk], told, "its record was closed")
@@ -55,6 +58,10 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
     if drift or over:
         logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": len(over)})
     return drift + len(over)
+
+
+def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:
+    return list(ManagerRecord.objects.filter(pk__in=ids).values_list("pk", "closed_at", "close_reason"))
 
 
 def _sessions_over(managers: list[Manager]) -> list[tuple[Manager, str]]:
@@ -84,10 +91,22 @@ def _hash_holds(user: Any, session_hash: str) -> bool:
 
 
 def _sessions(keys: set[str]) -> set[str]:
-    """Which of these sessions still exist, whichever engine keeps them."""
+    """Which of these sessions still exist, whichever engine keeps them.
+
+    Cookies that are signed are kept by their browsers: nobody can tell, so all of them do. The silence of a cache is
+    no evidence either.
+    """
+    if settings.SESSION_ENGINE.endswith("signed_cookies"):
+        return keys
     store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
     if getattr(store, "get_model_class", None) is not None and "cached" not in settings.SESSION_ENGINE:
         model = store.get_model_class()
         found = model.objects.filter(session_key__in=keys, expire_date__gt=database.now())
         return set(found.values_list("session_key", flat=True))
-    return {key for key in keys if store(key).exists(key)}
+    try:
+        return {key for key in keys if store(key).exists(key)}
+    except database.AWAY:
+        raise
+    except Exception:
+        logger.exception("sessions_not_known", extra={"engine": settings.SESSION_ENGINE})
+        return keys

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import IntegrityError, transaction
 
 from connections import database, lifecycle
 from connections.bells import ring
@@ -84,7 +84,12 @@ def advance_due(values: Tunables) -> float | None:
     """Advance every run that is due. Returns the seconds until the next is, None if none is open."""
     now = database.now()
     for run_id in RecoveryRun.objects.due(now).order_by("due_at").values_list("pk", flat=True):
-        advance(run_id, values)
+        try:
+            advance(run_id, values)
+        except database.AWAY:
+            raise
+        except Exception:  # one run that can't go on must not keep the others
+            logger.exception("run_not_advanced", extra={"run": str(run_id)})
     next_due = RecoveryRun.objects.open().order_by("due_at").values_list("due_at", flat=True).first()
     return None if next_due is None else max(0.0, (next_due - database.now()).total_seconds())
 
@@ -153,7 +158,7 @@ def _take(step: Step, taken: Taken) -> bool:
             done = STEP_OF[step](taken)
     except database.AWAY:
         raise
-    except DatabaseError as error:
+    except Exception as error:
         logger.exception("step_failed", extra={"run": str(run.pk), "step": step})
         RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])
         run.error = run.error or f"{step}: {error}"[:500]

@@ -83,7 +83,7 @@ def _roll_call(taken: Taken) -> bool:
     if run.dry_run:  # a roll call under way is asked no second time, and never weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
     ids = dict(rows.values_list("pk", "node_id"))
-    ManagerRecord.objects.filter(pk__in=ids, state=RecordState.LIVE).update(
+    rows.filter(pk__in=ids).update(
         probe_wanted_at=now,
         probe_mode=ProbeMode.REPORT if run.dry_run else ProbeMode.CLOSE,
         probe_answered_at=None,
@@ -109,7 +109,7 @@ def _free_lost(taken: Taken) -> int:
         rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
     freed = 0
     for node in {row.node_id: row.node for row in rows if row.node.gone}.values():
-        freed += lifecycle.end(
+        done, _ = lifecycle.end_each(
             [row.pk for row in rows if row.node_id == node.pk],
             CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST,
             evidence_of(node),
@@ -117,6 +117,7 @@ def _free_lost(taken: Taken) -> int:
             now=taken.now,
             run=taken.run,
         )
+        freed += done
     return freed
 
 
@@ -124,8 +125,8 @@ def _evict(taken: Taken) -> bool:
     """A cleanup: back to the soft limit, once the roll call has had its time. A reset: everything it is about."""
     run = taken.run
     if run.kind == RunKind.RESET and not run.dry_run:
-        ordered = lifecycle.order_close(
-            ManagerRecord.objects.filter(pk__in=run.stock),
+        ordered = lifecycle.order_each(
+            [UUID(pk) for pk in run.stock],
             CloseReason.RESET,
             f"reset: {run.reason}",
             actor=taken.actor,
@@ -166,8 +167,8 @@ def _evict_in(pool: str, taken: Taken) -> int:
     living = [holding for holding in counted if holding.id not in dying]
     soft_limit = gate.limit_at(taken.now, taken.values.soft_limit)
     victims = policy.excess(living, soft_limit)
-    ordered = lifecycle.order_close(
-        ManagerRecord.objects.filter(pk__in=[victim.id for victim in victims]),
+    ordered = lifecycle.order_each(
+        [victim.id for victim in victims],
         CloseReason.EVICTED,
         f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
         actor=taken.actor,

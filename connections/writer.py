@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import connection, transaction
 
 from connections import database, gates, lifecycle, policy
 from connections.conf import Tunables
@@ -143,6 +144,8 @@ class Writer:
                     continue
                 taken.append(item)
             self._items.extendleft(reversed(kept))
+            if not taken and not self._stopping:
+                self._wake.wait(self.tunables.beat_seconds / 2)  # all that is left waits for its next try
             return taken
 
     def _put_back(self, items: list[Item]) -> None:
@@ -169,28 +172,38 @@ class Writer:
             logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
             connection.close()
             self._keep(items)
-        except DatabaseError as error:
-            logger.warning("batch_replayed", extra={"error": str(error), "items": len(items)})
+        except Exception as error:  # noqa: BLE001 - this thread must outlive any one item; each is tried by itself
+            logger.warning("batch_replayed", extra={"error": repr(error), "items": len(items)})
             self._replay(items)
 
     def _commit(self, items: list[Item]) -> None:
-        """One transaction for all of them. Admissions first, since none of a batch is behind its own release."""
+        """One transaction for all: who left makes room first, and what a newcomer of this batch did comes last."""
         admits = [i for i in items if isinstance(i, Admit) and not i.withdrawn]
+        newcomers = {i.id for i in admits}
         if admits:
             gates.ensure_gates({(i.handshake.user_id, i.handshake.pool) for i in admits})
         batch = Batch()
         with transaction.atomic():
-            # A manager that is opened and closed within one batch is written in that order.
-            if admits and self.node_id is not None:
-                batch = gates.admit([i.handshake for i in admits], self.node_id, self.tunables)
             now = database.now()
-            opened = [i.id for i in items if isinstance(i, Accepted)]
+            self._end([i for i in items if i.id not in newcomers], now)
+            if admits and self.node_id is None:  # its row is being written: as a locked gate, until the 4 s are over
+                batch.locked = [i.handshake for i in admits]
+            elif admits and self.node_id is not None:
+                batch = gates.admit([i.handshake for i in admits], self.node_id, self.tunables)
+            waiting = {h.id for h in batch.locked}
+            opened = [i.id for i in items if isinstance(i, Accepted) and i.id not in waiting]
             if opened:
                 lifecycle.accepted(opened, now)
-            held_back = {h.id for h in batch.locked}
-            for (reason, evidence), ids in _grouped(items, held_back).items():
-                lifecycle.end(ids, reason, evidence, actor=self._actor(reason), now=now)
+            self._end([i for i in items if i.id in newcomers - waiting], now)
         self._settle(items, batch)
+
+    def _end(self, items: list[Item], now: datetime) -> None:
+        groups: dict[tuple[CloseReason, str], list[UUID]] = {}
+        for item in items:
+            if isinstance(item, Release):
+                groups.setdefault((item.reason, item.evidence), []).append(item.id)
+        for (reason, evidence), ids in groups.items():
+            lifecycle.end(ids, reason, evidence, actor=self._actor(reason), now=now)
 
     def _actor(self, reason: CloseReason) -> Actor:
         if reason is CloseReason.CLIENT_CLOSED:
@@ -198,29 +211,26 @@ class Writer:
         return Actor.system(self.node_name)
 
     def _settle(self, items: list[Item], batch: Batch) -> None:
-        held_back = {h.id for h in batch.locked}
+        """Tell the outcome of a transaction that was committed. What waits for a locked gate is tried again."""
+        locked = {h.id for h in batch.locked}
+        now = time.monotonic()
         again: list[Item] = []
         for item in items:
-            if item.id in held_back:
+            expired = isinstance(item, Admit) and item.deadline <= now
+            if item.id in locked and not expired:
                 again.append(item)
                 continue
             if isinstance(item, Admit) and not item.withdrawn:
                 decided: policy.Admission | Refused | None = batch.admissions.get(item.id)
-                if decided is None:
-                    decided = batch.refused.get(item.id, Refused.TRY_AGAIN)
-                _resolve(item.future, decided)
+                _resolve(item.future, decided or batch.refused.get(item.id, Refused.TRY_AGAIN))
             self._done(item)
         if again:
-            now = time.monotonic()
-            for item in again:
-                if isinstance(item, Admit) and item.deadline <= now:
-                    _resolve(item.future, Refused.TRY_AGAIN)
-            self._put_back([i for i in again if not (isinstance(i, Admit) and i.deadline <= now)])
-            for item in again:
-                if isinstance(item, Admit) and item.deadline <= now:
-                    self._done(item)
+            self._put_back(again)
             time.sleep(0.02)  # a locked gate is held by somebody's transaction, which takes milliseconds
-        self._on_committed(batch)
+        try:
+            self._on_committed(batch)
+        except Exception:  # it is committed: a bell that fails is no reason to do it again
+            logger.exception("bell_failed", extra={"worker": "writer"})
 
     def _keep(self, items: list[Item]) -> None:
         """The database is away: endings wait for it, handshakes as long as their client does."""
@@ -238,12 +248,11 @@ class Writer:
         time.sleep(0.05)
 
     def _node_gone(self, items: list[Item]) -> None:
-        """Fenced: nothing more is written under this identity, and the sweep frees what it holds."""
-        for item in items:
-            if isinstance(item, Admit):
-                _resolve(item.future, Refused.TRY_AGAIN)
-                self._done(item)
+        """Fenced: nothing more is written under this identity, and the sweep frees what it holds. Handshakes wait for
+        the next identity as long as their client does.
+        """
         rest: list[Item] = [i for i in items if not isinstance(i, Admit)]
+        self._keep([i for i in items if isinstance(i, Admit)])
         if rest:
             self._write(rest)
 
@@ -257,8 +266,8 @@ class Writer:
                 logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": 1})
                 connection.close()
                 self._keep([item])
-            except DatabaseError as error:
-                logger.exception("item_failed", extra={"manager": str(item.id), "error": str(error)})
+            except Exception:
+                logger.exception("item_failed", extra={"manager": str(item.id)})
                 self._failed(item)
 
     def _failed(self, item: Item) -> None:
@@ -266,18 +275,11 @@ class Writer:
             _resolve(item.future, Refused.TRY_AGAIN)
         elif isinstance(item, Release):
             item.failures += 1
-            item.retry_at = time.monotonic() + min(60.0, 2.0**item.failures)
-            self._put_back([item])
-            return
+            item.retry_at = time.monotonic() + 2.0 ** min(item.failures, 6)  # a minute at most
+            if not self._stopping:  # when stopping, the node's retirement frees it
+                self._put_back([item])
+                return
         self._done(item)
-
-
-def _grouped(items: list[Item], held_back: set[UUID]) -> dict[tuple[CloseReason, str], list[UUID]]:
-    groups: dict[tuple[CloseReason, str], list[UUID]] = {}
-    for item in items:
-        if isinstance(item, Release) and item.id not in held_back:
-            groups.setdefault((item.reason, item.evidence), []).append(item.id)
-    return groups
 
 
 def _resolve(future: "Future[policy.Admission | Refused]", value: policy.Admission | Refused) -> None:

@@ -1,11 +1,8 @@
 """The sweep: frees what is proven dead, opens runs, sets a bad row aside, and prunes history."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
-from django.db import connection
 
 from connections import database
 from connections.conf import tunables
@@ -13,6 +10,7 @@ from connections.history import prune
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
 from connections.states import ActorKind, CloseReason, RecordState
 from connections.sweeper import sweep, would_sweep
+from tests.support.bad_rows import unwritable
 from tests.support.rows import (
     closed_record,
     lost_node,
@@ -25,30 +23,6 @@ from tests.support.rows import (
 from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@contextmanager
-def unwritable(record: ManagerRecord) -> Iterator[None]:
-    """A row that the database refuses to change the state of."""
-    postgres = connection.vendor == "postgresql"
-    table = "connections_managerrecord"
-    key = str(record.pk) if postgres else record.pk.hex
-    with connection.cursor() as cursor:
-        if postgres:
-            cursor.execute(
-                "CREATE FUNCTION bad_row() RETURNS trigger LANGUAGE plpgsql AS "
-                "$$ BEGIN RAISE EXCEPTION 'bad row' USING ERRCODE = 'check_violation'; END $$"
-            )
-            body = "EXECUTE FUNCTION bad_row()"
-        else:
-            body = "BEGIN SELECT RAISE(ABORT, 'bad row'); END"
-        each, when = ("FOR EACH ROW", f"(OLD.id = '{key}')") if postgres else ("", f"OLD.id = '{key}'")
-        cursor.execute(f"CREATE TRIGGER bad_row BEFORE UPDATE OF state ON {table} {each} WHEN {when} {body}")
-    yield
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER bad_row ON {table}" if postgres else "DROP TRIGGER bad_row")
-        if postgres:
-            cursor.execute("DROP FUNCTION bad_row")
 
 
 def test_it_fences_frees_and_explains() -> None:

@@ -1,0 +1,133 @@
+"""One bad row, one bad handshake, one bad run: nobody else notices. Each of these broke the engine once."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from connections import database, lifecycle, policy, recovery
+from connections.conf import Tunables, tunables
+from connections.findings import report
+from connections.gates import Handshake
+from connections.lifecycle import Actor
+from connections.models import ManagerRecord, RecoveryRun
+from connections.states import CloseReason, Outcome, RecordState, Refused, RunKind
+from connections.writer import Writer
+from tests.support.bad_rows import unwritable
+from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_user
+from tests.support.together import together
+
+pytestmark = pytest.mark.django_db(transaction=True)
+FAST = replace(Tunables(), beat_seconds=0.2)
+STAFF = Actor.command("support")
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    made = Writer(FAST, lambda batch: None)
+    made.node_id = make_node("web-1").pk
+    made.start()
+    yield made
+    assert made.stop(10)
+
+
+def test_a_user_key_that_no_column_takes_fails_one_handshake_and_the_writer_goes_on(writer: Writer) -> None:
+    guest = writer.admit(Handshake(uuid.uuid4(), "guest-1", "chat"))
+    assert guest.result(5) is Refused.TRY_AGAIN
+    ada = writer.admit(Handshake(uuid.uuid4(), make_user("ada").pk, "chat"))
+    assert isinstance(ada.result(5), policy.Admission)
+
+
+def test_who_left_makes_room_before_who_comes_in_the_same_batch(writer: Writer) -> None:
+    ada = make_user("ada")
+    handshakes = [Handshake(uuid.uuid4(), ada.pk, "chat") for _ in range(25)]
+    for handshake in handshakes:
+        writer.admit(handshake).result(5)
+    writer.node_id, node_id = None, writer.node_id  # both wait for the next batch
+    newcomer = writer.admit(Handshake(uuid.uuid4(), ada.pk, "chat"))
+    writer.release(handshakes[-1].id, CloseReason.CLIENT_CLOSED, "left")
+    writer.node_id = node_id
+    admission = newcomer.result(5)
+    assert isinstance(admission, policy.Admission)
+    assert (admission.live, admission.evicted) == (25, None)
+
+
+def test_a_release_that_can_not_be_written_keeps_nobody_elses_and_is_tried_again(writer: Writer) -> None:
+    ada = make_user("ada")
+    bad, good = (Handshake(uuid.uuid4(), ada.pk, "chat") for _ in range(2))
+    for handshake in (bad, good):
+        writer.admit(handshake).result(5)
+    with unwritable(ManagerRecord.objects.get(pk=bad.id)):
+        writer.release(bad.id, CloseReason.CLIENT_CLOSED, "left")
+        writer.release(good.id, CloseReason.CLIENT_CLOSED, "left")
+        _until(lambda: ManagerRecord.objects.get(pk=good.id).state == RecordState.CLOSED)
+        assert writer.is_writing(bad.id)
+    _until(lambda: ManagerRecord.objects.get(pk=bad.id).state == RecordState.CLOSED)
+    assert not writer.is_writing(bad.id)
+
+
+def test_a_recovery_frees_the_others_and_names_the_one_that_it_could_not() -> None:
+    ada = make_user("ada")
+    make_gate(ada)
+    make_node("witness")
+    bad, *others = make_records(5, ada, lost_node())
+    with unwritable(bad):
+        run, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="stuck")
+        run = recovery.advance(run.pk)
+        _due(run, past_waiting=True)
+        run = recovery.advance(run.pk)
+    assert (run.outcome, report(run)["freed"]) == (Outcome.PARTIAL, {"node_lost": 4})
+    assert [f["id"] for f in run.findings if f["action"] == "unconfirmed"] == [str(bad.pk)]
+    assert ManagerRecord.objects.closed().count() == len(others)
+
+
+def test_a_reset_closes_the_others_too() -> None:
+    ada = make_user("ada")
+    make_gate(ada)
+    bad, *others = make_records(5, ada, make_node())
+    with unwritable(bad):
+        run, _ = recovery.request(ada, RunKind.RESET, actor=STAFF, reason="stuck")
+        recovery.advance(run.pk)
+    assert set(ManagerRecord.objects.closing()) == set(others)
+
+
+def test_a_run_that_can_not_go_on_keeps_no_other() -> None:
+    ada, bob = make_user("ada"), make_user("bob")
+    bad, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="first")
+    RecoveryRun.objects.filter(pk=bad.pk).update(step="no such step")
+    good, _ = recovery.request(bob, RunKind.CLEANUP, actor=STAFF, reason="second")
+    recovery.advance_due(tunables())
+    good.refresh_from_db()
+    assert good.outcome == Outcome.NOTHING_TO_DO
+
+
+def test_ending_many_at_once_with_one_bad_row_ends_the_rest_once() -> None:
+    ada, node = make_user("ada"), make_node()
+    bad, *others = make_records(6, ada, node)
+    with unwritable(bad):
+
+        def end() -> int:
+            ids = [bad.pk, *(record.pk for record in others)]
+            return lifecycle.end_each(ids, CloseReason.ORPHANED, "lost", actor=STAFF, now=database.now())[0]
+
+        assert sum(together(end, end)) == 5
+    assert make_record(ada, node).state == RecordState.LIVE
+
+
+def _due(run: RecoveryRun, *, past_waiting: bool) -> None:
+    from datetime import timedelta
+
+    shift = timedelta(seconds=2 * tunables().lease_seconds + 1 if past_waiting else 0)
+    run.refresh_from_db()
+    assert run.roll_call_at is not None
+    RecoveryRun.objects.filter(pk=run.pk).update(due_at=database.now(), roll_call_at=run.roll_call_at - shift)
+
+
+def _until(check: object, within: float = 10) -> None:
+    import time
+
+    deadline = time.monotonic() + within
+    while not check():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
