@@ -1,9 +1,11 @@
 # `make run` needs Python 3.11 and nothing else; `make test` the same, and Chromium or npm for the browser tests.
-# PYTHON: the interpreter. PORT: where `run` serves. LIVE=1: the demo on the default timings. ARGS: for pytest and bench.
+# PYTHON: the interpreter. PORT: where `run` serves. LIVE=1: the demo on the default timings. ARGS: for pytest.
 PYTHON ?= python3
 PORT ?= 8000
 LIVE ?=
 ARGS ?=
+# Most tests wait for real processes most of the time.
+PARALLEL ?= -n 3 --dist loadfile
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_
 	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test newest check format lock browser bench clean
+.PHONY: help install run test newest check format lock browser clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
@@ -23,7 +25,6 @@ help:
 	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
 	@echo "make install  only make $(VENV), with everything"
 	@echo "make format   format and fix what can be fixed"
-	@echo "make bench    run the benchmarks"
 	@echo "make browser  obtain Chromium for the browser tests"
 	@echo "make lock     lock the dependencies anew (ARGS=--upgrade to take the newest)"
 
@@ -36,7 +37,7 @@ run:
 	@exec $(BIN)/python manage.py demo --port $(PORT) $(if $(filter-out 0,$(LIVE)),--live)
 
 test: install browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # The other end of the matrix: the newest Python and Django that are locked. Where none is installed, it says so.
 newest: install
@@ -44,7 +45,7 @@ newest: install
 		"$$newest" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && break; done; \
 	test -n "$$newest" || { echo "No Python 3.13 or newer here: the newest leg is skipped."; test -z "$$CI"; exit; }; \
 	PYTHON="$$newest" VENV=.venv-newest sh scripts/setup requirements-dev.lock && \
-	.venv-newest/bin/python -m pytest tests/unit tests/integration $(ARGS)
+	.venv-newest/bin/python -m pytest tests/unit tests/integration $(PARALLEL) $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .
@@ -57,9 +58,6 @@ check: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-
-bench: install
-	@$(BIN)/python -m benchmarks $(ARGS)
 
 browser:
 	@sh scripts/browser

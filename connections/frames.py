@@ -27,7 +27,7 @@ def pong_nonce(text: str | None) -> str | None:
 def closing(reason: str, retry_after: float) -> str:
     """The frame that precedes a close, since browsers and Daphne drop the reason. `retry_after` in seconds."""
     farewell = FAREWELLS[reason]
-    wait = round(retry_after, 2) if farewell.reconnect is Reconnect.AFTER else 0
+    wait = round(retry_after, 3) if farewell.reconnect is Reconnect.AFTER else 0
     return json.dumps(
         {
             "type": "closing",

@@ -92,7 +92,7 @@ class NodeRuntime:
             self.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
         finally:
             costs_two = isinstance(decision, policy.Admission) and decision.costs_two
-            self._bucket(manager.user_id).settle(self.clock.now(), costs_two=costs_two)
+            self._bucket(manager.user_id).settle(time.monotonic(), costs_two=costs_two)
         manager.node_id = self.id
         return decision
 
@@ -103,14 +103,15 @@ class NodeRuntime:
             return None
         if len(self.registry) >= self.tunables.node_capacity:
             return Refused.NODE_FULL
-        if not self._bucket(manager.user_id).take(self.clock.now(), manager.handshake.device):
+        if not self._bucket(manager.user_id).take(time.monotonic(), manager.handshake.device):
             return Refused.RATE_LIMITED
         return None
 
     def _bucket(self, user_id: Any) -> policy.TokenBucket:
+        """On time.monotonic(), since clients wait by real time: the node's own clock stands still when it slept."""
         bucket = self._buckets.get(user_id)
         if bucket is None:
-            now, rate = self.clock.now(), self.tunables.connect_rate
+            now, rate = time.monotonic(), self.tunables.connect_rate
             if len(self._buckets) >= BUCKETS:
                 self._buckets = {u: b for u, b in self._buckets.items() if not b.idle(now)}
             bucket = self._buckets[user_id] = policy.TokenBucket.full(rate.burst, rate.per_second, now)
@@ -120,7 +121,7 @@ class NodeRuntime:
         """Seconds that a refused client is told to wait; noted, so that the diagnosis can say it."""
         if refused is Refused.RATE_LIMITED:
             bucket = self._bucket(manager.user_id)
-            wait = bucket.retry_after(self.clock.now(), manager.handshake.device)
+            wait = bucket.retry_after(time.monotonic(), manager.handshake.device)
         else:
             wait = farewell.draw_retry_after(refused)
         if refused is not Refused.REPLACED:

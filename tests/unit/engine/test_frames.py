@@ -32,5 +32,5 @@ def test_every_end_that_a_client_is_told_of_has_the_code_of_the_contract() -> No
 
 def test_a_closing_frame_tells_code_reason_and_when_to_return() -> None:
     frame = json.loads(frames.closing(CloseReason.RESET, 1.234567))
-    assert frame == {"type": "closing", "code": 4411, "reason": "reset", "reconnect": "after", "retry_after": 1.23}
+    assert frame == {"type": "closing", "code": 4411, "reason": "reset", "reconnect": "after", "retry_after": 1.235}
     assert json.loads(frames.closing(CloseReason.EVICTED, 9.0))["retry_after"] == 0
