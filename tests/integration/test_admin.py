@@ -30,12 +30,6 @@ def quick_passwords(settings: Settings) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
-@pytest.fixture(autouse=True)
-def support_groups(db: None) -> None:
-    """A test that commits empties every table after it, also of what migrations put there: put the groups back."""
-    rows.make_groups()
-
-
 def logged_in(user: User) -> Client:
     client = Client()
     client.force_login(user)

@@ -3,15 +3,11 @@
 import uuid
 from datetime import datetime, timedelta
 from functools import cache
-from importlib import import_module
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
-from django.contrib.auth.management import create_permissions
-from django.contrib.auth.models import Group, Permission, User
-from django.contrib.contenttypes.models import ContentType
+from django.contrib.auth.models import Group, User
 
 from connections import database
 from connections.conf import tunables
@@ -30,16 +26,6 @@ def make_user(username: str, **fields: Any) -> User:
 def _hashed(password: str, hashers: tuple[str, ...]) -> str:
     """One hash for all who are checked by the same hashers: hashing is slow on purpose."""
     return make_password(password)
-
-
-def make_groups() -> None:
-    """The groups as the console's migration makes them, where they are missing."""
-    if not Group.objects.filter(name=LEAD, permissions__codename="reset_user").exists():
-        ContentType.objects.clear_cache()
-        create_permissions(apps.get_app_config("connections"), verbosity=0)
-        for name, codenames in import_module("console.migrations.0001_groups").GROUPS.items():
-            rights = Permission.objects.filter(content_type__app_label="connections", codename__in=codenames)
-            Group.objects.get_or_create(name=name)[0].permissions.set(rights)
 
 
 def make_staff(group: str, username: str = "") -> User:
