@@ -143,6 +143,7 @@ class ChatClient:
         """Cuts the TCP connection without a WebSocket close. (For a half-open one, freeze or stop reading.)"""
         self.socket.transport.abort()
         await self._reader
+        await self.socket.wait_closed()  # the transport closes its socket one turn of the loop later
 
     async def __aenter__(self) -> Self:
         return self
