@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
@@ -21,19 +20,19 @@ from tests.support.servers import Server
 Frame = dict[str, Any]
 T = TypeVar("T")
 
-_opened: ContextVar["list[ChatClient] | None"] = ContextVar("opened", default=None)
+_opened: dict[asyncio.AbstractEventLoop, list["ChatClient"]] = {}  # of each loop that `run` runs
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, which also drops what clients are left, and works while Playwright's loop runs (a thread)."""
 
     async def tidy() -> T:
-        clients: list[ChatClient] = []
-        _opened.set(clients)
+        loop = asyncio.get_running_loop()
+        _opened[loop] = []
         try:
             return await main
         finally:
-            await asyncio.gather(*(client.vanish() for client in clients))
+            await asyncio.gather(*(client.vanish() for client in _opened.pop(loop)))
 
     try:
         asyncio.get_running_loop()
@@ -56,9 +55,7 @@ class ChatClient:
         if not reads:
             self.stop_reading()
         self._reader = asyncio.create_task(self._read(), name="chat client")
-        clients = _opened.get()
-        if clients is not None:
-            clients.append(self)
+        _opened[asyncio.get_running_loop()].append(self)
 
     # --- What came
 
