@@ -1,22 +1,40 @@
-"""How the engine's own threads use the database: one persistent connection each, short waits, thrown away on error.
+"""How the engine's own threads use the database: one persistent connection each, no wait without a bound, thrown away
+on error.
 
 Embedded, "the database is away" means that another process holds SQLite's write lock for long; PostgreSQL is away
-when it does not answer within a beat.
+when it does not answer within a beat. `connections.deadline` ends a connection whose server has frozen.
 """
 
+import copy
 import logging
+import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connection, connections
+from django.db.utils import load_backend
 from django.utils import timezone
 
+from connections.deadline import Deadline
+
 logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 AWAY = (OperationalError, InterfaceError)
+
+# PostgreSQL answered, and refused this one statement: lock_timeout, statement_timeout, deadlock, serialization.
+BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
+STATEMENT_BEATS = 1.25  # a statement may wait a beat for a lock, and then has to do its work
+DEADLINE_BEATS = 1.75  # after which a server that should have given up by itself is taken for frozen
+MIN_WAIT_SECONDS = 1.0  # beats of half a second are for tests, whose machine is busy
+
+_thread = threading.local()  # of an engine thread: the deadline of its connection
+
+
+class Busy(DatabaseError):
+    """The database works, but somebody else's lock kept this transaction waiting for too long. Try it again."""
 
 
 def now() -> datetime:
@@ -34,35 +52,99 @@ def is_sqlite() -> bool:
 
 
 @contextmanager
-def round_of(name: str, wait_seconds: float) -> Iterator[None]:
+def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) -> Iterator[None]:
+    """For the life of a thread of the engine: a connection of its own under the default alias, outside any pool.
+
+    It waits for others' locks for at most `lock_seconds` (a beat, unless told), for a statement a little longer, and
+    then raises Busy; where the server is gone or frozen, one of AWAY. The thread says `idle` before it waits for
+    anything else.
+    """
+    wait = max(beat_seconds, MIN_WAIT_SECONDS)
+    settings = copy.deepcopy(connections.settings[DEFAULT_DB_ALIAS])
+    settings["CONN_MAX_AGE"] = None
+    options = settings.setdefault("OPTIONS", {})
+    options.pop("pool", None)
+    if settings["ENGINE"].endswith("sqlite3"):
+        options["timeout"] = beat_seconds
+    elif settings["ENGINE"].endswith("postgresql"):
+        options |= _postgres_options(options, wait, wait if lock_seconds is None else lock_seconds)
+    before = connections[DEFAULT_DB_ALIAS]
+    own = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, DEFAULT_DB_ALIAS)
+    connections[DEFAULT_DB_ALIAS] = own
+    if own.vendor == "postgresql":
+        _thread.deadline = Deadline(lambda: _socket_of(own), wait * DEADLINE_BEATS)
+        own.execute_wrappers.append(_bounded(_thread.deadline))
+    try:
+        yield
+    finally:
+        throw_away()
+        if own.vendor == "postgresql":
+            _thread.deadline.close()
+            _thread.deadline = None
+        connections[DEFAULT_DB_ALIAS] = before
+
+
+def idle() -> None:
+    """No statement of this thread is under way, and its silence means nothing."""
+    deadline: Deadline | None = getattr(_thread, "deadline", None)
+    if deadline is not None:
+        deadline.clear()
+
+
+def throw_away() -> None:
+    """Close this thread's connection; the next statement makes a new one."""
+    idle()
+    connection.close()
+
+
+def _postgres_options(options: dict[str, Any], wait: float, lock: float) -> dict[str, Any]:
+    milliseconds = {
+        "lock_timeout": lock * 1000,
+        "statement_timeout": wait * STATEMENT_BEATS * 1000,
+        "idle_in_transaction_session_timeout": wait * 2.5 * 1000,  # half a lease of the default five beats
+    }
+    timeouts = " ".join(f"-c {name}={round(value)}" for name, value in milliseconds.items())
+    return {
+        "connect_timeout": max(2, math.ceil(wait)),  # libpq takes less than 2 for 2
+        "tcp_user_timeout": round(wait * 1000),
+        "options": f"{options.get('options', '')} {timeouts}".strip(),
+    }
+
+
+def _bounded(deadline: Deadline) -> Callable[..., Any]:
+    def wrapper(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        deadline.move()
+        try:
+            return execute(sql, params, many, context)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", None) in BUSY_STATES:
+                raise Busy(str(error)) from error
+            raise
+
+    return wrapper
+
+
+def _socket_of(own: Any) -> int | None:
+    """The file descriptor of a PostgreSQL connection, while it is open."""
+    return None if own.connection is None or own.connection.closed else own.connection.fileno()
+
+
+@contextmanager
+def round_of(name: str) -> Iterator[None]:
     """One round of an engine thread. A database that is away ends the round; the next one connects anew.
 
     Anything that is not the database being away is raised.
     """
     try:
-        tune(wait_seconds)
         yield
     except AWAY as error:
         logger.warning("database_away", extra={"worker": name, "error": str(error)})
-        connection.close()
+        throw_away()
     except BaseException:
-        connection.close()
+        throw_away()
         raise
-
-
-def tune(wait_seconds: float) -> None:
-    """Bound how long this thread's connection waits for anybody else's lock, once for each new connection."""
-    fresh = connection.connection is None
-    connection.ensure_connection()
-    if not fresh:
-        return
-    milliseconds = max(1, round(wait_seconds * 1000))
-    with connection.cursor() as cursor:
-        if connection.vendor == "sqlite":
-            cursor.execute(f"PRAGMA busy_timeout = {milliseconds}")
-        elif connection.vendor == "postgresql":
-            cursor.execute(f"SET lock_timeout = {milliseconds}")
-            cursor.execute(f"SET statement_timeout = {milliseconds * 2}")
+    finally:
+        idle()
 
 
 def use_wal() -> None:
@@ -70,17 +152,3 @@ def use_wal() -> None:
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")
-
-
-def in_batches(step: Callable[[], int], limit: int = 1000) -> int:
-    """Call `step` until it reports 0, at most `limit` times. The total it reported."""
-    total = 0
-    for _ in range(limit):
-        done = step()
-        if not done:
-            break
-        total += done
-    return total
-
-
-__all__ = ["AWAY", "DEFAULT_DB_ALIAS", "in_batches", "is_sqlite", "now", "round_of", "tune", "use_wal"]

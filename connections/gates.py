@@ -15,7 +15,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
 
-from connections import database, lifecycle, policy
+from connections import database, lease, lifecycle, policy
 from connections.conf import Tunables
 from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun, UserGate
@@ -64,14 +64,14 @@ def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
 
 
 def admit(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables) -> Batch:
-    """Admit all that can be. Raises lifecycle.NodeGone, and the database's errors."""
+    """Admit all that can be. Raises lease.NodeGone, and the database's errors."""
     batch = Batch()
     with transaction.atomic():
-        lifecycle.hold_node(node_id)
+        lease.hold_node(node_id)
         gates = _lock_gates({(h.user_id, h.pool) for h in handshakes})
         now = database.now()
         active = _active_users({h.user_id for h in handshakes})
-        counted = _counted(gates, now, tunables)
+        counted = counted_holdings({user_id for user_id, _ in gates}, now, tunables)
         rows: list[ManagerRecord] = []
         orders: dict[CloseReason, dict[UUID, str]] = defaultdict(dict)
         over: set[Any] = set()
@@ -182,12 +182,6 @@ def _lock_gates(pairs: set[tuple[Any, str]]) -> dict[tuple[Any, str], UserGate]:
         .select_for_update(skip_locked=True)
     )
     return {(gate.user_id, gate.pool): gate for gate in gates if (gate.user_id, gate.pool) in pairs}
-
-
-def _counted(
-    gates: dict[tuple[Any, str], UserGate], now: datetime, tunables: Tunables
-) -> dict[tuple[Any, str], list[policy.Holding]]:
-    return counted_holdings({user_id for user_id, _ in gates}, now, tunables)
 
 
 def _active_users(user_ids: set[Any]) -> dict[Any, bool]:

@@ -5,8 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from django.db import connection
-
 from connections import database
 
 logger = logging.getLogger(__name__)
@@ -21,12 +19,12 @@ class Rounds:
     the thread and not of the database. A round that failed for another cause is logged and does not count.
     """
 
-    def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, wait_seconds: float) -> None:
+    def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, beat_seconds: float) -> None:
         self.last = time.monotonic()
         self._name = name
         self._body = body
         self._every = every
-        self._wait_seconds = wait_seconds
+        self._beat_seconds = beat_seconds
         self._bell = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"connections-{name}", daemon=True)
@@ -46,15 +44,15 @@ class Rounds:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._bell.clear()
-            try:
-                with database.round_of(self._name, self._wait_seconds):
-                    self._body()
-                self.last = time.monotonic()
-            except Exception:
-                logger.exception("round_failed", extra={"worker": self._name})
-            self._bell.wait(max(MIN_GAP, self._every()))
-            if self._bell.is_set() and not self._stopping:
-                time.sleep(MIN_GAP)
-        connection.close()
+        with database.own_connection(self._beat_seconds):
+            while not self._stopping:
+                self._bell.clear()
+                try:
+                    with database.round_of(self._name):
+                        self._body()
+                    self.last = time.monotonic()
+                except Exception:
+                    logger.exception("round_failed", extra={"worker": self._name})
+                self._bell.wait(max(MIN_GAP, self._every()))
+                if self._bell.is_set() and not self._stopping:
+                    time.sleep(MIN_GAP)

@@ -15,16 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from connections import database, gates, lifecycle, policy
 from connections.conf import Tunables
 from connections.gates import Batch, Handshake
-from connections.lifecycle import Actor, NodeGone
+from connections.lease import NodeGone
+from connections.lifecycle import Actor
 from connections.states import ActorKind, CloseReason, Refused
 
 logger = logging.getLogger(__name__)
 
+LOCK_SECONDS = 0.25  # on PostgreSQL, for a row that somebody holds: all that waits in the queue waits as long
 BATCH = 200  # items a transaction: 8 ms for 500 rows was measured, and a batch must stay well below a beat
 
 
@@ -153,25 +155,23 @@ class Writer:
             self._items.extendleft(reversed(items))
 
     def _run(self) -> None:
-        while True:
-            items = self._take()
-            if items:
-                self._write(items)
-            elif self._stopping:
-                break
-            self.last_round = time.monotonic()
-        connection.close()
+        with database.own_connection(self.tunables.beat_seconds, lock_seconds=LOCK_SECONDS):
+            while True:
+                items = self._take()
+                if items:
+                    self._write(items)
+                elif self._stopping:
+                    break
+                database.idle()
+                self.last_round = time.monotonic()
 
     def _write(self, items: list[Item]) -> None:
         try:
-            database.tune(self.tunables.beat_seconds)
             self._commit(items)
         except NodeGone:
             self._node_gone(items)
         except database.AWAY as error:
-            logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
-            connection.close()
-            self._keep(items)
+            self._away(error, items)
         except Exception as error:  # noqa: BLE001 - this thread must outlive any one item; each is tried by itself
             logger.warning("batch_replayed", extra={"error": repr(error), "items": len(items)})
             self._replay(items)
@@ -232,8 +232,13 @@ class Writer:
         except Exception:  # it is committed: a bell that fails is no reason to do it again
             logger.exception("bell_failed", extra={"worker": "writer"})
 
+    def _away(self, error: Exception, items: list[Item]) -> None:
+        logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
+        database.throw_away()
+        self._keep(items)
+
     def _keep(self, items: list[Item]) -> None:
-        """The database is away: endings wait for it, handshakes as long as their client does."""
+        """Not now: endings wait for the database, handshakes as long as their client does."""
         now = time.monotonic()
         keep: list[Item] = []
         for item in items:
@@ -263,9 +268,13 @@ class Writer:
             except NodeGone:
                 self._node_gone([item])
             except database.AWAY as error:
-                logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": 1})
-                connection.close()
-                self._keep([item])
+                self._away(error, [item])
+            except database.Busy as error:
+                logger.warning("item_waits", extra={"manager": str(item.id), "error": str(error)})
+                if isinstance(item, Release):
+                    self._failed(item)
+                else:
+                    self._keep([item])
             except Exception:
                 logger.exception("item_failed", extra={"manager": str(item.id)})
                 self._failed(item)

@@ -1,0 +1,84 @@
+"""What is decided of a handshake before the database is asked, in memory, and how long the refused are told to wait."""
+
+import threading
+import time
+from typing import Any
+
+from connections import farewell, policy
+from connections.conf import Tunables
+from connections.gates import Handshake
+from connections.registry import Registry
+from connections.states import Refused
+
+BUCKETS = 10_000  # users whose connect rate is remembered before the idle ones are forgotten
+
+
+class Door:
+    """On the event loop. All of it goes by time.monotonic(), since clients wait by real time: the node's own clock
+    stands still when it slept.
+    """
+
+    def __init__(self, values: Tunables, registry: Registry) -> None:
+        self.refusals = Refusals()
+        self._tunables = values
+        self._registry = registry
+        self._buckets: dict[Any, policy.TokenBucket] = {}
+
+    def refused(self, handshake: Handshake) -> Refused | None:
+        """Why this one may not go on to the database. None: it may, has taken its token, and is to be settled."""
+        if self._tunables.observe:
+            return None
+        if len(self._registry) >= self._tunables.node_capacity:
+            return Refused.NODE_FULL
+        if not self._bucket(handshake.user_id).take(time.monotonic(), handshake.device):
+            return Refused.RATE_LIMITED
+        return None
+
+    def settle(self, handshake: Handshake, decision: policy.Admission | Refused) -> None:
+        """What was decided of one that the door had let in."""
+        costs_two = isinstance(decision, policy.Admission) and decision.costs_two
+        self._bucket(handshake.user_id).settle(time.monotonic(), costs_two=costs_two)
+
+    def retry_after(self, handshake: Handshake, refused: Refused) -> float:
+        """Seconds that a refused client is told to wait; noted, so that the diagnosis can say it."""
+        if refused is Refused.RATE_LIMITED:
+            wait = self._bucket(handshake.user_id).retry_after(time.monotonic(), handshake.device)
+        else:
+            wait = farewell.draw_retry_after(refused)
+        if refused is not Refused.REPLACED:
+            self.refusals.add(handshake.user_id, refused, wait)
+        return wait
+
+    def _bucket(self, user_id: Any) -> policy.TokenBucket:
+        bucket = self._buckets.get(user_id)
+        if bucket is None:
+            now, rate = time.monotonic(), self._tunables.connect_rate
+            if len(self._buckets) >= BUCKETS:
+                self._buckets = {u: b for u, b in self._buckets.items() if not b.idle(now)}
+            bucket = self._buckets[user_id] = policy.TokenBucket.full(rate.burst, rate.per_second, now)
+        return bucket
+
+
+class Refusals:
+    """Refused handshakes since the last beat, by user and cause."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[Any, Refused], tuple[int, float]] = {}
+
+    def add(self, user_id: Any, cause: Refused, retry_after: float) -> None:
+        until = time.monotonic() + retry_after
+        with self._lock:
+            count, latest = self._counts.get((user_id, cause), (0, 0.0))
+            self._counts[user_id, cause] = (count + 1, max(latest, until))
+
+    def take(self) -> dict[tuple[Any, Refused], tuple[int, float]]:
+        with self._lock:
+            counts, self._counts = self._counts, {}
+            return counts
+
+    def give_back(self, counts: dict[tuple[Any, Refused], tuple[int, float]]) -> None:
+        with self._lock:
+            for key, (count, until) in counts.items():
+                now_count, now_until = self._counts.get(key, (0, 0.0))
+                self._counts[key] = (now_count + count, max(now_until, until))

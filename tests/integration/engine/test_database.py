@@ -1,0 +1,118 @@
+"""The connections of the engine's threads: their bounds, on a real PostgreSQL."""
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import dj_database_url
+import pytest
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
+
+from connections import database
+from tests.support.databases import Database
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def on_postgres(postgres_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New connections of the default alias go to PostgreSQL."""
+    parsed: dict[str, Any] = {**dj_database_url.parse(postgres_database.url)}
+    parsed["OPTIONS"] = parsed.get("OPTIONS", {}) | {"pool": True}
+    monkeypatch.setitem(connections.settings, "default", connections.settings["default"] | parsed)
+
+
+def scalar(statement: str) -> object:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchone()[0]
+
+
+def in_thread(body: object) -> None:
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            body()  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_it_is_of_the_thread_alone_outside_the_pool_and_bounded() -> None:
+    def body() -> None:
+        with database.own_connection(2.0, lock_seconds=0.25):
+            assert scalar("SHOW lock_timeout") == "250ms"
+            assert scalar("SHOW statement_timeout") == "2500ms"
+            assert scalar("SHOW idle_in_transaction_session_timeout") == "5s"
+            assert "pool" not in connection.settings_dict["OPTIONS"]
+            inside = scalar("SELECT pg_backend_pid()")
+            assert scalar("SELECT pg_backend_pid()") == inside, "it is kept"
+
+    in_thread(body)
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_a_frozen_server_ends_the_round_and_the_next_connects_anew() -> None:
+    def body() -> None:
+        with database.own_connection(1.0):
+            backend = int(str(scalar("SELECT pg_backend_pid()")))
+            os.kill(backend, signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                with pytest.raises((OperationalError, InterfaceError)):
+                    scalar("SELECT 1")
+                assert time.monotonic() - began < 1.0 * database.DEADLINE_BEATS + 1
+                database.throw_away()
+                assert scalar("SELECT 2") == 2
+            finally:
+                os.kill(backend, signal.SIGCONT)
+
+    in_thread(body)
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_somebody_elses_lock_is_busy_and_not_away() -> None:
+    locked, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with database.own_connection(5.0), transaction.atomic():
+            scalar("SELECT id FROM auth_user WHERE username = 'u1' FOR UPDATE")
+            locked.set()
+            done.wait(10)
+
+    def body() -> None:
+        with database.own_connection(5.0, lock_seconds=0.1):
+            with pytest.raises(database.Busy), transaction.atomic():
+                scalar("SELECT id FROM auth_user WHERE username = 'u1' FOR UPDATE")
+            assert scalar("SELECT count(*) FROM auth_user WHERE username = 'u2'") == 1, "the connection still works"
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    try:
+        assert locked.wait(10)
+        in_thread(body)
+    finally:
+        done.set()
+        holder.join(10)
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_a_thread_that_waits_for_something_else_keeps_its_connection() -> None:
+    def body() -> None:
+        with database.own_connection(1.0):
+            backend = scalar("SELECT pg_backend_pid()")
+            database.idle()
+            time.sleep(1.0 * database.DEADLINE_BEATS + 0.5)
+            assert scalar("SELECT pg_backend_pid()") == backend
+
+    in_thread(body)
