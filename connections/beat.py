@@ -5,7 +5,6 @@ In the database this costs the same for a hundred idle sockets as for five thous
 
 import asyncio
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord, Refusal
 from connections.reconcile import reconcile
-from connections.states import CloseReason, ProbeMode, RecordState, Refused, Verdict
+from connections.states import CloseReason, ProbeMode, RecordState, Verdict
 
 if TYPE_CHECKING:
     from connections.node import NodeRuntime
@@ -28,31 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROWS = 200  # of one UPDATE: its CASE grows with them
-
-
-class Refusals:
-    """Refused handshakes since the last beat, by user and cause."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[Any, Refused], tuple[int, float]] = {}
-
-    def add(self, user_id: Any, cause: Refused, retry_after: float) -> None:
-        until = time.monotonic() + retry_after
-        with self._lock:
-            count, latest = self._counts.get((user_id, cause), (0, 0.0))
-            self._counts[user_id, cause] = (count + 1, max(latest, until))
-
-    def take(self) -> dict[tuple[Any, Refused], tuple[int, float]]:
-        with self._lock:
-            counts, self._counts = self._counts, {}
-            return counts
-
-    def give_back(self, counts: dict[tuple[Any, Refused], tuple[int, float]]) -> None:
-        with self._lock:
-            for key, (count, until) in counts.items():
-                now_count, now_until = self._counts.get(key, (0, 0.0))
-                self._counts[key] = (now_count + count, max(now_until, until))
 
 
 class Beat:
@@ -159,7 +133,7 @@ class Beat:
                 manager.written = facts
 
     def write_refusals(self, node_id: UUID) -> None:
-        counts = self._node.refusals.take()
+        counts = self._node.door.refusals.take()
         if not counts:
             return
         clock = time.monotonic()
@@ -179,7 +153,7 @@ class Beat:
                 ]
             )
         except database.AWAY:
-            self._node.refusals.give_back(counts)
+            self._node.door.refusals.give_back(counts)
             raise
 
     def _answer(self, found: list[tuple[UUID, datetime]], verdict: Verdict, evidence: str, now: datetime) -> None:

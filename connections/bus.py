@@ -5,8 +5,9 @@ row, and the next beat reads it.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,10 @@ logger = logging.getLogger(__name__)
 CALL_SECONDS = 2.0  # a doorbell that takes longer is no use: the beat comes first
 EVERYBODY = "connections.bells"
 WORK = "work"  # the topic for everything that stands in a row
-EXPIRY_MARGIN = 0.5  # group membership expires after a day by default: join again at half of it
+JOIN_SECONDS = 5.0  # a member that was forgotten misses the bells to all for that long
+LISTEN_SECONDS = 30.0
+MIN_BACKOFF, MAX_BACKOFF = 0.1, 5.0  # seconds
+RINGING = 1000  # bells under way to a layer that takes its time; more are dropped
 
 Ring = Callable[[dict[str, Any]], None]
 
@@ -48,6 +52,8 @@ class Bus:
 
     def ring(self, node_id: UUID | None, topic: str, data: dict[str, Any] | None = None) -> None:
         """Ring one node, or with None all of them. Best effort; returns at once."""
+        if len(self._ringing) >= RINGING:
+            return
         task = asyncio.get_running_loop().create_task(self._ring(node_id, topic, data or {}))
         self._ringing.add(task)
         task.add_done_callback(self._ringing.discard)
@@ -59,35 +65,37 @@ class Bus:
             self._trouble("ring", error)
 
     async def _run(self) -> None:
-        backoff = 0.1
+        await asyncio.gather(self._forever("join", self._join), self._forever("listen", self._listen))
+
+    async def _forever(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+        backoff = MIN_BACKOFF
         while True:
             try:
-                await self._listen()
-                backoff = 0.1
-            except Exception as error:  # noqa: BLE001 - whatever the layer's library raises: join again
-                self._trouble("listen", error)
-            self.connected = False
-            await asyncio.sleep(backoff)
-            backoff = min(5.0, backoff * 2)
+                await call()
+                backoff = MIN_BACKOFF
+            except Exception as error:  # noqa: BLE001 - whatever the layer's library raises: again
+                self.connected = False
+                self._trouble(what, error)
+                await asyncio.sleep(backoff)
+                backoff = min(MAX_BACKOFF, backoff * 2)
+
+    async def _join(self) -> None:
+        """Membership expires, and a server that was restarted has forgotten it: joined again and again."""
+        layer = get_channel_layer()
+        if layer is not None:
+            async with asyncio.timeout(CALL_SECONDS):
+                await layer.group_add(EVERYBODY, self._name)
+            self.connected = True
+        await asyncio.sleep(JOIN_SECONDS)
 
     async def _listen(self) -> None:
-        """Join, then take bells until the membership should be renewed."""
         layer = get_channel_layer()
         if layer is None:
-            await asyncio.sleep(60)
+            await asyncio.sleep(JOIN_SECONDS)
             return
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CALL_SECONDS):
-            await layer.group_add(EVERYBODY, self._name)
-        self.connected = True
-        until = loop.time() + min(60.0, float(getattr(layer, "group_expiry", 86_400)) * EXPIRY_MARGIN)
-        while (left := until - loop.time()) > 0:
-            try:
-                async with asyncio.timeout(left):
-                    message = await layer.receive(self._name)
-            except TimeoutError:
-                return
-            self._heard(message)
+        with contextlib.suppress(TimeoutError):  # an idle layer, or one that has died without a word
+            async with asyncio.timeout(LISTEN_SECONDS):
+                self._heard(await layer.receive(self._name))
 
     def _heard(self, message: dict[str, Any]) -> None:
         for callback in self._listeners.get(str(message.get("topic", "")), ()):

@@ -18,7 +18,7 @@ class NodeClock:
 
     def tick(self, period: float) -> bool:
         """Note one tick of a timer of `period` seconds. False if it came late by more than half of that: then
-        nobody may be judged, and the lateness is taken out of this clock.
+        nobody may be judged now, and the lateness is taken out of this clock.
         """
         real = time.monotonic()
         late = 0.0 if self._expected is None else real - self._expected

@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 class Heartbeat:
     def __init__(self, registry: Registry, clock: NodeClock, tunables: Tunables) -> None:
-        self.last = clock.now()
         self._registry = registry
         self._clock = clock
         self._tunables = tunables
@@ -33,28 +32,31 @@ class Heartbeat:
         self.answers = 0  # probes that ended since the node last looked
 
     async def run(self) -> None:
-        period = self._tunables.tick_seconds
         while True:
-            await asyncio.sleep(period)
-            if self._clock.tick(period):
-                self.look(self._clock.now())
+            await asyncio.sleep(self._tunables.tick_seconds)
+            self.tick()
 
-    def look(self, now: float) -> None:
+    def tick(self) -> None:
+        """One tick of the timer. A late one judges nobody, since this process has not listened, but asks whoever is due
+        to be asked.
+        """
+        on_time = self._clock.tick(self._tunables.tick_seconds)
+        now = self._clock.now()
         for manager in self._registry.all():
             if manager.admission is None or manager.closing:
                 continue
             try:
-                self._judge(manager, now)
+                self._look(manager, now, judging=on_time)
             except Exception:  # one manager must not stop the timer of all
                 logger.exception("not_judged", extra={"manager": str(manager.id)})
 
-    def _judge(self, manager: Manager, now: float) -> None:
+    def _look(self, manager: Manager, now: float, *, judging: bool) -> None:
         pulse = manager.pulse(now)
-        self._roll_call(manager, pulse, now)
+        self._roll_call(manager, pulse, now, judging=judging)
         judged = policy.judge(pulse, now, self._patience)
         if judged.ping:
             manager.ping()
-        elif judged.end is not None and not manager.closing:
+        elif judging and judged.end is not None and not manager.closing:
             self._end(manager, judged.end, judged.evidence)
 
     def begin_probe(self, manager: Manager, wanted_at: datetime, mode: ProbeMode) -> None:
@@ -68,14 +70,17 @@ class Heartbeat:
         pulse = manager.pulse(now)
         if pulse.accepted and pulse.probeable:
             manager.ask()
-        self._roll_call(manager, pulse, now)
+        # Judged by the tick alone, which knows whether this process has slept.
+        self._roll_call(manager, pulse, now, judging=False)
 
-    def _roll_call(self, manager: Manager, pulse: policy.Pulse, now: float) -> None:
+    def _roll_call(self, manager: Manager, pulse: policy.Pulse, now: float, *, judging: bool) -> None:
+        """End the roll call of a manager of which the verdict is known; without `judging`, only if it is good."""
         probe = manager.probe
         if probe is None or probe.verdict is not None:
             return
+        probe.sent = min(probe.sent, now)  # the clock may have been set back since
         found = policy.roll_call(pulse, probe.sent, now, self._patience)
-        if found is None:
+        if found is None or (found[0] in DEAD and not judging):
             return
         probe.answer(*found)
         self.answers += 1

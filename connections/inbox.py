@@ -28,6 +28,16 @@ class Inbox:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
+    def overflow(self, message: Message, *, frames: int, size: int) -> str:
+        """What waits already, if one more would be too much: over so many frames, or over `size` bytes. Else empty.
+        A frame that finds nothing waiting always has room.
+        """
+        if len(self) >= frames:
+            return f"{len(self)} frames"
+        if len(self) and self.bytes + size_of(message) > size:
+            return f"{self.bytes} bytes"
+        return ""
+
     def clear(self) -> None:
         self._frames.clear()
         self.bytes = 0

@@ -7,7 +7,7 @@ which hands the release to the writer without awaiting anything.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -16,16 +16,15 @@ from connections import farewell, frames, policy
 from connections.asgi_types import App, Message, Receive, Scope, Send
 from connections.farewell import GOODBYE_SECONDS
 from connections.gates import Handshake
+from connections.handler import Handler
 from connections.host import Host, Probe
-from connections.inbox import Inbox, size_of
+from connections.inbox import Inbox
 from connections.outlet import Outlet
 from connections.states import CloseReason, Refused, Verdict
+from connections.waiting import Waiter
 
 logger = logging.getLogger(__name__)
 
-CANCEL_SECONDS = 2.0  # for a cancelled application to end; one that swallows it is abandoned
-DELIVER_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
-DELIVER_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
 PEER_CLOSED = (1000, 1001, 1005)
 
 
@@ -46,7 +45,6 @@ class Manager:
         self.user_id: Any = handshake.user_id
         self.pool = handshake.pool
         self.inject = inject
-        self.node_id: UUID | None = None  # the identity of its node under which it was admitted
         self.session_hash = ""
         self.admission: policy.Admission | None = None
         self.ended: CloseReason | None = None
@@ -65,14 +63,14 @@ class Manager:
         self._host = host
         self._receive = receive
         self._subprotocols: list[str] = list(scope.get("subprotocols") or ())
-        self._happened = asyncio.Event()
+        self._waiter = Waiter()  # told of whatever happens to the socket
         self._connect_seen = False
         self._accepting = False
         self._denying = False
         self._gone: int | None = None  # the close code, once the transport has ended
         self._ordered: tuple[CloseReason, str] | None = None
+        self._nonces = f"{self.id.hex[:12]}."  # what those of its pings begin with
         self._pings = 0
-        self._sending: set[asyncio.Task[Any]] = set()
 
     # For the application
 
@@ -93,28 +91,24 @@ class Manager:
         """Send one text frame beside the application; on the event loop. False if it was not sent: the socket is not
         open, or its client is too far behind.
         """
-        if self.closing or not self.accepted:
-            return False
-        if self.outlet.backlog() > DELIVER_BYTES or len(self._sending) >= DELIVER_FRAMES:
+        if self.closing or not self.accepted or self.outlet.behind:
             return False
         self._send_beside(text)
         return True
 
-    async def close(self, reason: CloseReason, evidence: str) -> None:
-        """Close the socket with the code and frame of `reason`. The first order stands."""
-        self.order(reason, evidence)
+    def order(self, reason: CloseReason, evidence: str) -> None:
+        """Close this socket, with the code and frame of `reason`, whatever its application is doing. The first order
+        stands, and is kept until admission has returned.
+        """
+        if not self.closing:
+            self._ordered = (reason, evidence)
+            self._waiter.notify()
 
     # For the node
 
     @property
     def closing(self) -> bool:
         return self._ordered is not None or self.ended is not None
-
-    def order(self, reason: CloseReason, evidence: str) -> None:
-        """Close this socket whatever its application is doing. Until admission has returned, the order is kept."""
-        if not self.closing:
-            self._ordered = (reason, evidence)
-            self._happened.set()
 
     def pulse(self, now: float) -> policy.Pulse:
         return policy.Pulse(
@@ -140,18 +134,9 @@ class Manager:
         self._pings += 1
         self._send_beside(frames.ping(f"{self._nonces}{self._pings}"))
 
-    @property
-    def _nonces(self) -> str:
-        return f"{self.id.hex[:12]}."
-
     def _send_beside(self, text: str) -> None:
-        task = asyncio.create_task(self._send_own({"type": "websocket.send", "text": text}))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-    async def _send_own(self, message: Message) -> None:
         # Whether a client that has not taken it in time is gone or only slow, the heartbeat judges.
-        await self.outlet.bounded(self.outlet.forward(message), self._host.tunables.send_seconds)
+        self.outlet.beside({"type": "websocket.send", "text": text}, self._host.tunables.send_seconds)
 
     # The application's send; its receive is inbox.take
 
@@ -189,7 +174,7 @@ class Manager:
                 else:
                     self._connect_seen = True
                     self.inbox.put(message)
-                    self._happened.set()
+                    self._waiter.notify()
         except Exception:
             logger.exception("receive_failed", extra={"manager": str(self.id)})
         self._transport_ended(code)
@@ -208,10 +193,9 @@ class Manager:
         if self.closing:
             return
         limits = self._host.tunables
-        if len(self.inbox) >= limits.queue_frames:
-            self.order(CloseReason.STUCK, f"{len(self.inbox)} frames waited for its handler")
-        elif len(self.inbox) and self.inbox.bytes + size_of(message) > limits.queue_bytes:
-            self.order(CloseReason.STUCK, f"{self.inbox.bytes} bytes waited for its handler")
+        overflow = self.inbox.overflow(message, frames=limits.queue_frames, size=limits.queue_bytes)
+        if overflow:
+            self.order(CloseReason.STUCK, f"{overflow} waited for its handler")
         else:
             self.inbox.put(message)
 
@@ -224,38 +208,27 @@ class Manager:
         else:
             self._end(CloseReason.CLIENT_GONE, f"the connection ended with {code}, without a close")
         self.inbox.put({"type": "websocket.disconnect", "code": code})
-        self._happened.set()
+        self._waiter.notify()
 
     # From start to end
 
     async def run(self, app: App, scope: Scope) -> None:
         """Own the socket until it has ended. Raises what the application raised, after the socket was closed."""
         pump = asyncio.create_task(self._pump(), name=f"pump {self.id}")
-        task: asyncio.Task[None] | None = None
+        handler: Handler | None = None
         try:
-            await self._until(lambda: self._connect_seen or self._gone is not None)
+            await self._waiter.until(lambda: self._connect_seen or self._gone is not None)
             if self._gone is None and await self._admitted():
-                task = asyncio.create_task(_call(app, scope, self.inbox.take, self.send), name=f"app {self.id}")
-                task.add_done_callback(lambda _: self._happened.set())
-                await self._until(lambda: task.done() or self._ordered is not None or self._gone is not None)
-                await self._conclude(task)
+                receive, name = self.inbox.take, f"app {self.id}"
+                handler = Handler(app, scope, receive, self.send, name=name, on_end=self._waiter.notify)
+                await self._waiter.until(lambda: handler.done or self._ordered is not None or self._gone is not None)
+                await self._conclude(handler)
         finally:
-            if task is not None and not task.done():
-                task.cancel()
+            if handler is not None:
+                handler.cancel()
             cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
             self._end(*(self._ordered or (cancelled, "the server cancelled it")))
             pump.cancel()
-
-    async def _until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for a condition, looked at whenever something has happened to the socket. False if time ran out."""
-        try:
-            async with asyncio.timeout(seconds):
-                while not condition():
-                    self._happened.clear()
-                    await self._happened.wait()
-        except TimeoutError:
-            return condition()
-        return True
 
     async def _admitted(self) -> bool:
         decision = await self._host.admit(self)
@@ -266,34 +239,33 @@ class Manager:
         self.admission = decision
         return self._gone is None
 
-    async def _conclude(self, task: asyncio.Task[None]) -> None:
+    async def _conclude(self, handler: Handler) -> None:
         """The client, an order or the application has ended it: end the other two."""
         if self._ordered is not None:
             await self._goodbye(*self._ordered)
         elif self._gone is None:
-            await self._app_ended(task)
+            await self._app_ended(handler)
         if self._gone is None:
             self.inbox.clear()
             self.inbox.put({"type": "websocket.disconnect", "code": 1006})
         await self._cut_off()
-        await self._end_app(task)
-        if task.done() and not task.cancelled() and not self.outlet.failed:
-            error = task.exception()
-            if error is not None:
-                raise error
+        if not await handler.end(self._host.tunables.grace_seconds):
+            logger.error("handler_abandoned", extra={"manager": str(self.id), "user": str(self.user_id)})
+            self._host.abandoned(self)
+        elif not handler.cancelled and not self.outlet.failed and handler.error is not None:
+            raise handler.error
 
-    async def _app_ended(self, task: asyncio.Task[None]) -> None:
+    async def _app_ended(self, handler: Handler) -> None:
         if self.ended is not None:
             return  # it closed the socket itself
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if error is None:
+        if handler.error is None:
             where = "" if self.accepted else " before accepting"
             self._end(CloseReason.APP_CLOSED, f"the application returned{where}")
             await self.outlet.bounded(self.outlet.forward({"type": "websocket.close"}), GOODBYE_SECONDS)
         elif self.outlet.failed:
             self._end(CloseReason.CLIENT_GONE, "the connection ended while the application was sending")
         else:
-            await self._goodbye(CloseReason.HANDLER_FAILED, f"its handler ended with {type(error).__name__}")
+            await self._goodbye(CloseReason.HANDLER_FAILED, f"its handler ended with {type(handler.error).__name__}")
 
     async def _goodbye(self, reason: CloseReason, evidence: str) -> None:
         """Tell the client, close, and only then free the slot. A client that does not take it is cut off."""
@@ -316,20 +288,9 @@ class Manager:
         if not await self.outlet.bounded(saying, GOODBYE_SECONDS):
             self.outlet.cut()
 
-    async def _end_app(self, task: asyncio.Task[None]) -> None:
-        """A grace period after its disconnect, then a cancellation; a task that swallows that is abandoned."""
-        if not task.done():
-            await asyncio.wait({task}, timeout=self._host.tunables.grace_seconds)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=CANCEL_SECONDS)
-        if not task.done():
-            logger.error("handler_abandoned", extra={"manager": str(self.id), "user": str(self.user_id)})
-            self._host.abandoned(self)
-
     async def _cut_off(self) -> None:
         """The transport must really end: wait as long as a close handshake takes, then abort it."""
-        if not await self._until(lambda: self._gone is not None, GOODBYE_SECONDS):
+        if not await self._waiter.until(lambda: self._gone is not None, GOODBYE_SECONDS):
             self.outlet.cut()
 
     def _end(self, reason: CloseReason, evidence: str) -> None:
@@ -337,7 +298,3 @@ class Manager:
         if self.ended is None:
             self.ended = reason
             self._host.released(self, reason, evidence)
-
-
-async def _call(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    await app(scope, receive, send)

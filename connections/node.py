@@ -9,19 +9,20 @@ import os
 import signal
 import socket
 import time
-from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError
 
-from connections import bells, database, farewell, lifecycle, policy
-from connections.beat import Beat, Refusals
+from connections import bells, database, lease, lifecycle, policy
+from connections.beat import Beat
 from connections.bus import WORK, bus
 from connections.clock import NodeClock
 from connections.conf import Tunables, tunables
+from connections.door import Door
 from connections.gates import Batch
 from connections.heartbeat import Heartbeat
-from connections.lifecycle import Actor, NodeGone
+from connections.lease import NodeGone
+from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord
 from connections.registry import registry
@@ -31,8 +32,6 @@ from connections.threads import Rounds
 from connections.writer import Writer
 
 logger = logging.getLogger(__name__)
-
-BUCKETS = 10_000  # users whose connect rate is remembered before the idle ones are forgotten
 
 
 class NodeRuntime:
@@ -47,18 +46,17 @@ class NodeRuntime:
         self.loop = asyncio.get_running_loop()
         self.clock = NodeClock()
         self.registry = registry
-        self.refusals = Refusals()
+        self.door = Door(values, registry)
         self.heartbeat = Heartbeat(registry, self.clock, values)
         self.writer = Writer(values, self._committed)
         self.abandoned_handlers = 0
         self.sweeper = Sweeper(values, name)
         self._looped_at = time.monotonic()
-        self._buckets: dict[Any, policy.TokenBucket] = {}
         self._tasks: list[asyncio.Task[None]] = []
         beat = values.beat_seconds
-        self._lease = Rounds("lease", self._renew, lambda: beat, wait_seconds=beat)
-        self._beat = Rounds("beat", Beat(self), lambda: beat, wait_seconds=beat)
-        self._recovery = Rounds("recovery", self.sweeper.round, self.sweeper.next_round, wait_seconds=beat)
+        self._lease = Rounds("lease", self._renew, lambda: beat, beat_seconds=beat)
+        self._beat = Rounds("beat", Beat(self), lambda: beat, beat_seconds=beat)
+        self._recovery = Rounds("recovery", self.sweeper.round, self.sweeper.next_round, beat_seconds=beat)
 
     async def start(self) -> None:
         """Start the threads. The lease follows as soon as the database answers; until then nobody is admitted."""
@@ -78,7 +76,7 @@ class NodeRuntime:
     # For managers
 
     async def admit(self, manager: Manager) -> policy.Admission | Refused:
-        refused = self._refused_at_the_door(manager)
+        refused = Refused.NODE_DRAINING if self.leaving else self.door.refused(manager.handshake)
         if refused is not None:
             return refused
         self.registry.add(manager)
@@ -91,42 +89,11 @@ class NodeRuntime:
             # Whether it was written is unknown: free whatever it left.
             self.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
         finally:
-            costs_two = isinstance(decision, policy.Admission) and decision.costs_two
-            self._bucket(manager.user_id).settle(time.monotonic(), costs_two=costs_two)
-        manager.node_id = self.id
+            self.door.settle(manager.handshake, decision)
         return decision
 
-    def _refused_at_the_door(self, manager: Manager) -> Refused | None:
-        if self.leaving:
-            return Refused.NODE_DRAINING
-        if self.tunables.observe:
-            return None
-        if len(self.registry) >= self.tunables.node_capacity:
-            return Refused.NODE_FULL
-        if not self._bucket(manager.user_id).take(time.monotonic(), manager.handshake.device):
-            return Refused.RATE_LIMITED
-        return None
-
-    def _bucket(self, user_id: Any) -> policy.TokenBucket:
-        """On time.monotonic(), since clients wait by real time: the node's own clock stands still when it slept."""
-        bucket = self._buckets.get(user_id)
-        if bucket is None:
-            now, rate = time.monotonic(), self.tunables.connect_rate
-            if len(self._buckets) >= BUCKETS:
-                self._buckets = {u: b for u, b in self._buckets.items() if not b.idle(now)}
-            bucket = self._buckets[user_id] = policy.TokenBucket.full(rate.burst, rate.per_second, now)
-        return bucket
-
     def retry_after(self, manager: Manager, refused: Refused) -> float:
-        """Seconds that a refused client is told to wait; noted, so that the diagnosis can say it."""
-        if refused is Refused.RATE_LIMITED:
-            bucket = self._bucket(manager.user_id)
-            wait = bucket.retry_after(time.monotonic(), manager.handshake.device)
-        else:
-            wait = farewell.draw_retry_after(refused)
-        if refused is not Refused.REPLACED:
-            self.refusals.add(manager.user_id, refused, wait)
-        return wait
+        return self.door.retry_after(manager.handshake, refused)
 
     def accepted(self, manager: Manager) -> None:
         self.writer.accepted(manager.id)
@@ -188,7 +155,7 @@ class NodeRuntime:
             self._register()
         elif self.works:
             try:
-                if lifecycle.renew(self.id, self.tunables, len(self.registry)):
+                if lease.renew(self.id, self.tunables, len(self.registry)):
                     self.loop.call_soon_threadsafe(self.drain_wanted.set)
             except NodeGone:
                 self._fenced()
@@ -199,7 +166,7 @@ class NodeRuntime:
     def _register(self) -> None:
         if self.leaving:
             return
-        row = lifecycle.register(self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True)
+        row = lease.register(self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True)
         self.id = self.writer.node_id = row.pk
         self.loop.call_soon_threadsafe(self._restart_bus, row.pk)
         logger.info("node_started", extra={"node": self.name, "id": str(row.pk)})
@@ -261,20 +228,18 @@ class NodeRuntime:
         if node_id is None:
             return
         try:
-            database.tune(self.tunables.beat_seconds)
-            left = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
-            lifecycle.end_each(
-                left,
-                CloseReason.NODE_DRAINING,
-                f"node {self.name} drained",
-                actor=Actor.system(self.name),
-                now=database.now(),
-            )
-            lifecycle.retire(node_id)  # whatever it could not free is the sweep's now
+            with database.own_connection(self.tunables.beat_seconds):
+                left = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
+                lifecycle.end_each(
+                    left,
+                    CloseReason.NODE_DRAINING,
+                    f"node {self.name} drained",
+                    actor=Actor.system(self.name),
+                    now=database.now(),
+                )
+                lease.retire(node_id)  # whatever it could not free is the sweep's now
         except DatabaseError as error:
             logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
-        finally:
-            connection.close()
 
 
 async def _restart_bus(node_id: UUID) -> None:

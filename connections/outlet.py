@@ -10,12 +10,16 @@ from connections.servers import abort_of, backlog_of
 
 logger = logging.getLogger(__name__)
 
+BEHIND_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
+BEHIND_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
+
 
 class Outlet:
     __slots__ = (
         "_abort",
         "_backlog",
         "_backlog_last",
+        "_beside",
         "_clock",
         "_full_since",
         "_handed",
@@ -39,6 +43,7 @@ class Outlet:
         self._full_since: float | None = None  # since when the client has taken nothing of the backlog
         self._since: float | None = None  # since when the server has not taken a message
         self._sends = 0
+        self._beside: set[asyncio.Task[bool]] = set()
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
         self.told = clock.now()  # the last frame handed to the server
@@ -74,6 +79,17 @@ class Outlet:
             logger.debug("send_after_end: %r", error)
             self.failed = True
         return True
+
+    def beside(self, message: Message, seconds: float) -> None:
+        """Send one message, in a task of its own and for so long at most."""
+        task = asyncio.create_task(self.bounded(self.forward(message), seconds))
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client is too far behind for a frame that it may do without."""
+        return self.backlog() > BEHIND_BYTES or len(self._beside) >= BEHIND_FRAMES
 
     def backlog(self) -> int:
         """Bytes that the client has not taken yet; 0 where the server does not tell."""

@@ -112,6 +112,11 @@ class TokenBucket:
     """The connect rate of one user on one node. A refused attempt takes nothing, so a retry never prolongs it.
 
     `tokens` may fall below zero: an admission above the soft limit costs a second token after the fact.
+
+    A refused client is told a time. To a device that time is a promise (but for a queue that began anew): it is let
+    in then, whoever came in between, and is told the same time if it asks before. A client without a device can't be
+    told from others: its time is only reserved, so that nobody else was told it. If somebody who was told nothing
+    takes the token first, it is refused again, and told a new time, again within MAX_RETRY_AFTER.
     """
 
     burst: int
@@ -205,7 +210,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a node does about one manager now. `end` closes it; `answer` ends a probe; `ping` asks the client."""
+    """What a node does about one manager now: `end` closes it, `ping` asks the client; neither: it is left alone."""
 
     end: CloseReason | None = None
     evidence: str = ""

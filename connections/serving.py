@@ -6,6 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from connections import garbage
 from connections.conf import Tunables
 from connections.farewell import GOODBYE_SECONDS
 from connections.node import NodeRuntime, ensure_node
@@ -25,8 +26,9 @@ async def _until_told(node: NodeRuntime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     waiting = [asyncio.create_task(told.wait()), asyncio.create_task(node.drain_wanted.wait())]
+    tending = asyncio.create_task(garbage.tend(node.registry), name="connections-garbage")
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
+    for task in (*waiting, tending):
         task.cancel()
     logger.info("node_draining", extra={"node": node.name, "managers": len(node.registry)})
 
@@ -136,6 +138,7 @@ def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, r
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # it would believe anybody on loopback; whom we believe is a setting
         ws=Protocol,
         ws_ping_interval=values.heartbeat_seconds,
         ws_ping_timeout=values.pong_seconds,

@@ -88,6 +88,15 @@ async def flood(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.005)
 
 
+async def large(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await _ready(scope, receive, send)
+    wanted = json.loads((await receive())["text"])
+    for _ in range(wanted["count"]):
+        await _say(send, type="padding", text="x" * wanted["size"])
+    while (await receive())["type"] == "websocket.receive":
+        pass
+
+
 APPS = {
     "echo": echo,
     "slow": slow,
@@ -97,6 +106,7 @@ APPS = {
     "swallow": swallow,
     "silent": silent,
     "flood": flood,
+    "large": large,
 }
 
 

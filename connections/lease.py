@@ -1,0 +1,117 @@
+"""The lease of a node and the fence, which are columns of one row, so that they exclude each other.
+
+Each is one conditional UPDATE whose row count is checked: whom the fence took first may write no more.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Case, Exists, F, QuerySet, Value, When
+
+from connections import database
+from connections.conf import Tunables
+from connections.models import Node
+
+
+class NodeGone(Exception):
+    """This node was fenced or has retired: it may write no more under this identity."""
+
+
+def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
+    """Renew the lease, on the database's clock, and keep steadiness: one UPDATE where not fenced.
+
+    Returns whether somebody wants the node to drain. Raises NodeGone.
+    """
+    with transaction.atomic():
+        now = database.now()
+        late = now - timedelta(seconds=tunables.late_seconds)
+        expires = now + timedelta(seconds=tunables.lease_seconds)
+        renewed = (
+            Node.objects.holding()
+            .filter(pk=node_id)
+            .update(
+                steady_since=Case(When(renewed_at__lt=late, then=Value(now)), default=F("steady_since")),
+                renewed_at=now,
+                lease_expires_at=expires,
+                sockets=sockets,
+            )
+        )
+        if not renewed:
+            raise NodeGone(str(node_id))
+        return Node.objects.filter(pk=node_id, drain_wanted_at__isnull=False).exists()
+
+
+def register(tunables: Tunables, *, name: str, host: str, pid: int, serves: bool) -> Node:
+    """A new incarnation with a lease; steady after a whole one. A restart is a new node."""
+    now = database.now()
+    return Node.objects.create(
+        name=name[:255],
+        host=host[:255],
+        pid=pid,
+        serves=serves,
+        capacity=tunables.node_capacity if serves else 0,
+        started_at=now,
+        renewed_at=now,
+        steady_since=now,
+        lease_expires_at=now + timedelta(seconds=tunables.lease_seconds),
+    )
+
+
+def hold_node(node_id: UUID) -> None:
+    """Keep the fence off this node until the transaction ends. Raises NodeGone if it came first."""
+    sql = "SELECT 1 FROM connections_node WHERE id = %s AND fenced_at IS NULL AND retired_at IS NULL"
+    if not database.is_sqlite():
+        sql += " FOR KEY SHARE"  # the ORM has no word for it; a renewal passes it, the fence's FOR UPDATE does not
+    key = Node._meta.pk.get_db_prep_value(node_id, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [key])
+        if cursor.fetchone() is None:
+            raise NodeGone(str(node_id))
+
+
+def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[Node]:
+    """Mark lapsed nodes as lost, once and for all, if a steady witness vouches that the database was reachable.
+
+    Returns the nodes fenced by this call. Sweep, runs and commands all come here; who calls does not matter.
+    """
+    fenced = []
+    with transaction.atomic():
+        suspects = Node.objects.lapsed(database.now()).select_for_update(skip_locked=True).order_by("pk")
+        if node_ids is not None:
+            suspects = suspects.filter(pk__in=list(node_ids))
+        for node in suspects:
+            now = database.now()
+            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_ago(now, node)} before"
+            done = (
+                Node.objects.lapsed(now)
+                .filter(Exists(witnesses(now, tunables)), pk=node.pk)
+                .update(fenced_at=now, fenced_evidence=evidence)
+            )
+            if done:
+                node.fenced_at, node.fenced_evidence = now, evidence
+                fenced.append(node)
+    return fenced
+
+
+def would_fence(tunables: Tunables, now: datetime) -> set[UUID]:
+    """The lapsed nodes that the fence would take now. Changes nothing."""
+    if not witnesses(now, tunables).exists():
+        return set()
+    return set(Node.objects.lapsed(now).values_list("pk", flat=True))
+
+
+def witnesses(now: datetime, tunables: Tunables) -> "QuerySet[Node]":
+    return Node.objects.witnesses(
+        now, lease=timedelta(seconds=tunables.lease_seconds), late=timedelta(seconds=tunables.late_seconds)
+    )
+
+
+def retire(node_id: UUID) -> bool:
+    """A node that has drained, or a command that is done, gives up its lease by itself."""
+    return bool(Node.objects.holding().filter(pk=node_id).update(retired_at=database.now()))
+
+
+def _ago(now: datetime, node: Node) -> str:
+    return f"{max(0.0, (now - node.lease_expires_at).total_seconds()):.0f} s"

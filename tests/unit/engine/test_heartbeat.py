@@ -1,0 +1,131 @@
+"""The one timer of a node, over real managers and a clock of the test's own: whom it asks, and whom it judges."""
+
+import asyncio
+import json
+import uuid
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from django.utils import timezone
+
+from connections import clock, policy
+from connections.asgi_types import Message
+from connections.conf import Tunables
+from connections.gates import Handshake
+from connections.heartbeat import Heartbeat
+from connections.host import Host
+from connections.manager import Manager
+from connections.registry import Registry
+from connections.states import ProbeMode, Verdict
+
+VALUES = Tunables()
+
+
+class Setting:
+    """A node of one timer and no database. `pass_time` is the world's, whether this process is awake or not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._real = 1000.0
+        monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: self._real))
+        self.clock = clock.NodeClock()
+        self.registry = Registry()
+        self.heartbeat = Heartbeat(self.registry, self.clock, VALUES)
+        self.sent: list[str] = []
+        self.heartbeat.tick()
+
+    def manager(self, *, accepted: bool = True) -> Manager:
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            self.sent.append(json.loads(message["text"])["type"])
+
+        host = cast("Host", SimpleNamespace(clock=self.clock, tunables=VALUES))
+        scope: dict[str, Any] = {"type": "websocket"}
+        manager = Manager(host, scope, receive, send, handshake=Handshake(uuid.uuid4(), 1, "chat"), inject=True)
+        manager.admission = policy.Admission(1, 20, 25)
+        manager.accepted = accepted
+        self.registry.add(manager)
+        return manager
+
+    def sleep(self, seconds: float) -> None:
+        self._real += seconds
+
+    async def tick(self, *, late: float = 0.0) -> None:
+        """The next tick, `late` seconds after its time; what it sent is out when this returns."""
+        self.sleep(VALUES.tick_seconds + late)
+        self.heartbeat.tick()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def ticks(self, seconds: float) -> None:
+        for _ in range(round(seconds / VALUES.tick_seconds)):
+            await self.tick()
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    return Setting(monkeypatch)
+
+
+def test_a_late_tick_asks_whoever_is_due_to_be_asked(node: Setting) -> None:
+    async def scenario() -> None:
+        node.manager()
+        await node.ticks(VALUES.heartbeat_seconds - VALUES.tick_seconds)
+        assert node.sent == []
+        await node.tick(late=60)
+        assert node.sent == ["ping"]
+
+    asyncio.run(scenario())
+
+
+def test_a_late_tick_judges_nobody_and_the_next_one_does(node: Setting) -> None:
+    async def scenario() -> None:
+        manager = node.manager()
+        await node.ticks(VALUES.heartbeat_seconds)
+        assert node.sent == ["ping"]
+        await node.ticks(VALUES.pong_seconds - VALUES.tick_seconds)
+        await node.tick(late=60)
+        assert not manager.closing, "it may have answered, and nobody has read it yet"
+        await node.tick()
+        assert manager.closing
+
+    asyncio.run(scenario())
+
+
+def test_a_late_tick_ends_no_roll_call_but_for_those_who_are_alive(node: Setting) -> None:
+    async def scenario() -> None:
+        silent, answering = node.manager(), node.manager()
+        await node.tick()
+        for manager in (silent, answering):
+            node.heartbeat.begin_probe(manager, timezone.now(), ProbeMode.CLOSE)
+        await node.ticks(VALUES.probe_seconds - VALUES.tick_seconds)
+        answering.heard = node.clock.now()
+        await node.tick(late=60)
+        assert silent.probe is not None
+        assert answering.probe is not None
+        assert (silent.probe.verdict, answering.probe.verdict) == (None, Verdict.ALIVE)
+        await node.tick()
+        assert silent.probe.verdict is Verdict.UNRESPONSIVE
+        assert silent.closing
+
+    asyncio.run(scenario())
+
+
+def test_a_roll_call_that_comes_before_the_late_tick_judges_nobody_by_the_time_slept(node: Setting) -> None:
+    async def scenario() -> None:
+        opening, silent = node.manager(accepted=False), node.manager()
+        await node.tick()
+        node.sleep(60)
+        for manager in (opening, silent):
+            node.heartbeat.begin_probe(manager, timezone.now(), ProbeMode.CLOSE)
+        assert not opening.closing
+        await node.tick()
+        assert opening.probe is not None
+        assert opening.probe.verdict is Verdict.ALIVE
+        await node.ticks(VALUES.probe_seconds)
+        assert silent.probe is not None
+        assert silent.probe.verdict is Verdict.UNRESPONSIVE, "its time runs from the tick that set the clock back"
+
+    asyncio.run(scenario())

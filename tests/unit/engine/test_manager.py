@@ -1,0 +1,167 @@
+"""One socket at the edges of its life: an order that comes early, and the one accept there is."""
+
+import asyncio
+import json
+import uuid
+
+from connections import policy
+from connections.asgi_types import App, Message, Receive, Scope, Send
+from connections.clock import NodeClock
+from connections.conf import Tunables
+from connections.gates import Handshake
+from connections.manager import Manager
+from connections.states import CloseReason, Refused
+
+ADMITTED = policy.Admission(live=1, soft_limit=20, ceiling=25)
+
+
+class Socket:
+    """A server's side of one socket: what it was sent, and whether it was cut off."""
+
+    def __init__(self, *, blocks_on: str = "") -> None:
+        self.sent: list[Message] = []
+        self.transport = self  # where `servers` looks for `abort`
+        self.aborted = False
+        self._blocks_on = blocks_on
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._events.put_nowait({"type": "websocket.connect"})
+        self._unblocked = asyncio.Event()
+
+    async def receive(self) -> Message:
+        return await self._events.get()
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+        if message["type"] == self._blocks_on:
+            await self._unblocked.wait()
+            if self.aborted:
+                raise ConnectionResetError
+        if message["type"] == "websocket.close":
+            self._events.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.unblock()
+        self._events.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    def unblock(self) -> None:
+        self._unblocked.set()
+
+    @property
+    def kinds(self) -> list[str]:
+        return [message["type"].removeprefix("websocket.") for message in self.sent]
+
+
+class Node:
+    """A node that decides when the test says so."""
+
+    def __init__(self) -> None:
+        self.clock = NodeClock()
+        self.tunables = Tunables()
+        self.leaving = False
+        self.asked = asyncio.Event()
+        self.decision: asyncio.Future[policy.Admission | Refused] = asyncio.get_running_loop().create_future()
+        self.ended: list[tuple[CloseReason, str]] = []
+
+    async def admit(self, manager: Manager) -> policy.Admission | Refused:
+        self.asked.set()
+        return await self.decision
+
+    def accepted(self, manager: Manager) -> None: ...
+
+    def released(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        self.ended.append((reason, evidence))
+
+    def retry_after(self, manager: Manager, refused: Refused) -> float:
+        return 1.0
+
+    def abandoned(self, manager: Manager) -> None: ...
+
+    def probe_answered(self) -> None: ...
+
+
+def managed(socket: Socket, node: Node, app: App) -> tuple[Manager, "asyncio.Task[None]"]:
+    shake = Handshake(uuid.uuid4(), 1, "chat")
+    manager = Manager(node, {}, socket.receive, socket.send, handshake=shake, inject=True)
+    return manager, asyncio.create_task(manager.run(app, {}))
+
+
+async def accepts(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def test_an_order_that_comes_before_the_admission_is_kept_and_ends_it_with_one_accept() -> None:
+    async def main() -> None:
+        socket, node = Socket(), Node()
+        manager, running = managed(socket, node, accepts)
+        await node.asked.wait()
+        manager.order(CloseReason.RESET, "reset: all of them")
+        manager.order(CloseReason.EVICTED, "the second order")
+        assert socket.sent == [], "until it is known whether there is a record, nothing is said"
+        node.decision.set_result(ADMITTED)
+        await asyncio.wait_for(running, 5)
+        assert socket.kinds == ["accept", "send", "close"]
+        assert json.loads(socket.sent[1]["text"])["reason"] == "reset"
+        assert socket.sent[2]["code"] == 4411
+        assert node.ended == [(CloseReason.RESET, "reset: all of them")]
+
+    asyncio.run(main())
+
+
+def test_a_refusal_stands_whatever_was_ordered_before_it() -> None:
+    async def main() -> None:
+        socket, node = Socket(), Node()
+        manager, running = managed(socket, node, accepts)
+        await node.asked.wait()
+        manager.order(CloseReason.NODE_DRAINING, "node web-1 is draining")
+        node.decision.set_result(Refused.ACCOUNT_DISABLED)
+        await asyncio.wait_for(running, 5)
+        assert socket.kinds == ["accept", "send", "close"]
+        assert socket.sent[2]["code"] == 4403
+        assert [reason for reason, _ in node.ended] == [CloseReason.NODE_DRAINING], "which frees what may be there"
+
+    asyncio.run(main())
+
+
+def test_an_application_that_accepts_after_the_end_accepts_nothing() -> None:
+    async def main() -> None:
+        socket, node = Socket(), Node()
+        told = asyncio.Event()
+
+        async def late(scope: Scope, receive: Receive, send: Send) -> None:
+            told.set()
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+            await send({"type": "websocket.accept"})
+
+        manager, running = managed(socket, node, late)
+        node.decision.set_result(ADMITTED)
+        await told.wait()
+        manager.order(CloseReason.NEVER_OPENED, "never accepted")
+        await asyncio.wait_for(running, 5)
+        assert socket.kinds == ["accept", "send", "close"]
+        assert not manager.accepted, "the application has not"
+
+    asyncio.run(main())
+
+
+def test_where_the_server_is_stuck_in_the_accept_there_is_no_second_one_and_it_is_cut_off() -> None:
+    async def main() -> None:
+        socket, node = Socket(blocks_on="websocket.accept"), Node()
+        manager, running = managed(socket, node, accepts)
+        node.decision.set_result(ADMITTED)
+        async with asyncio.timeout(5):
+            while not socket.sent:
+                await asyncio.sleep(0)
+        manager.order(CloseReason.NEVER_OPENED, "never accepted")
+        await asyncio.sleep(0.1)
+        socket.unblock()  # too late: whoever had waited for it would now accept again
+        await asyncio.wait_for(running, 5)
+        assert socket.kinds == ["accept"]
+        assert socket.aborted
+        assert [reason for reason, _ in node.ended] == [CloseReason.NEVER_OPENED]
+
+    asyncio.run(main())
