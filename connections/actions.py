@@ -1,6 +1,7 @@
 """What staff and users do besides recovery: close a manager, sign out sessions, set a limit, drain a node.
 
-Each writes its audit entry in the transaction of the change, and rings the nodes it concerns after the commit.
+Each writes its audit entry in the transaction of the change, or one that says that it failed; and rings the nodes it
+concerns after the commit. Raises what the database does.
 """
 
 from datetime import datetime
@@ -10,6 +11,7 @@ from uuid import UUID
 from django.db import transaction
 
 from connections import database, lifecycle
+from connections.audit import attempt
 from connections.bells import ring
 from connections.lifecycle import Actor
 from connections.models import ManagerRecord, Node, UserGate
@@ -18,7 +20,11 @@ from connections.states import CloseReason
 
 def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
     """Close one manager for staff. False if it was closing or closed already; the audit entry says so too."""
-    with transaction.atomic():
+    target = str(record.pk)
+    with (
+        attempt(actor, "close_manager", user=record.user, target=target, reason=reason) as this,
+        transaction.atomic(),
+    ):
         ordered = lifecycle.order_close(
             ManagerRecord.objects.filter(pk=record.pk),
             CloseReason.CLOSED_BY_STAFF,
@@ -26,14 +32,7 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
             actor=actor,
             now=database.now(),
         )
-        lifecycle.audit(
-            actor,
-            "close_manager",
-            user=record.user,
-            target=str(record.pk),
-            reason=reason,
-            outcome="told to close" if ordered else "was closed already",
-        )
+        this.done("told to close" if ordered else "was closed already")
     ring(set(ordered.values()))
     return bool(ordered)
 
@@ -43,20 +42,15 @@ def close_own(user: Any, ids: list[UUID] | None, *, except_id: UUID | None = Non
 
     Returns the ids of those that were live until now.
     """
-    with transaction.atomic():
+    wanted = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
+    with attempt(actor, "close_own", user=user, target=wanted) as this, transaction.atomic():
         mine = ManagerRecord.objects.counted().filter(user_id=user.pk).exclude(pk=except_id)
         if ids is not None:
             mine = mine.filter(pk__in=ids)
         ordered = lifecycle.order_close(
             mine, CloseReason.CLOSED_BY_USER, "closed by its user", actor=actor, now=database.now()
         )
-        lifecycle.audit(
-            actor,
-            "close_own",
-            user=user,
-            target=", ".join(str(pk) for pk in sorted(ordered)),
-            outcome=f"{len(ordered)} told to close",
-        )
+        this.done(f"{len(ordered)} told to close", target=", ".join(str(pk) for pk in sorted(ordered)))
     ring(set(ordered.values()))
     return sorted(ordered)
 
@@ -73,32 +67,26 @@ def set_limit(
     """Override the soft limit of a user in a pool, or with None clear it. Two at once: the later one stands, and both
     are in the audit trail. Raises ValueError for a limit below 1.
     """
-    if soft_limit is not None and soft_limit < 1:
-        raise ValueError("The soft limit must be at least 1.")
-    UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
-    with transaction.atomic():
-        gate: UserGate = UserGate.objects.select_for_update().get(user=user, pool=pool)
-        gate.soft_limit = soft_limit
-        gate.expires_at = expires_at if soft_limit is not None else None
-        gate.reason = reason[:500]
-        gate.set_by = actor.label[:200]
-        gate.save()
-        until = f" until {expires_at:%Y-%m-%d %H:%M} UTC" if soft_limit is not None and expires_at else ""
-        outcome = "cleared" if soft_limit is None else f"{soft_limit}{until}"
-        lifecycle.audit(actor, "set_limit", user=user, target=pool, reason=reason, outcome=outcome)
+    with attempt(actor, "set_limit", user=user, target=pool, reason=reason) as this:
+        if soft_limit is not None and soft_limit < 1:
+            raise ValueError("The soft limit must be at least 1.")
+        UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
+        with transaction.atomic():
+            gate: UserGate = UserGate.objects.select_for_update().get(user=user, pool=pool)
+            gate.soft_limit = soft_limit
+            gate.expires_at = expires_at if soft_limit is not None else None
+            gate.reason = reason[:500]
+            gate.set_by = actor.label[:200]
+            gate.save()
+            until = f" until {expires_at:%Y-%m-%d %H:%M} UTC" if soft_limit is not None and expires_at else ""
+            this.done("cleared" if soft_limit is None else f"{soft_limit}{until}")
     return gate
 
 
 def drain(node: Node, *, actor: Actor, reason: str = "") -> bool:
     """Ask a node to drain. False if it is gone, or was asked already."""
-    with transaction.atomic():
+    with attempt(actor, "drain_node", target=node.name, reason=reason) as this, transaction.atomic():
         asked = Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
-        lifecycle.audit(
-            actor,
-            "drain_node",
-            target=node.name,
-            reason=reason,
-            outcome="asked to drain" if asked else "was draining or gone already",
-        )
+        this.done("asked to drain" if asked else "was draining or gone already")
     ring({node.pk})
     return bool(asked)

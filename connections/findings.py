@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connections import gates, lifecycle, policy
+from connections import gates, lease, policy
 from connections.conf import Tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
 from connections.states import (
@@ -84,7 +84,7 @@ def _answered(row: ManagerRecord, run: RecoveryRun) -> Verdict | None:
 
 def conclude(run: RecoveryRun, now: datetime, values: Tunables) -> None:
     """Set findings and `after` of a run from the records as they are now."""
-    lost = lifecycle.would_fence(values, now) if run.dry_run else set()
+    lost = lease.would_fence(values, now) if run.dry_run else set()
     findings: list[dict[str, Any]] = []
     living: dict[str, set[str]] = {}
     for row in stock_of(run):

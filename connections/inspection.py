@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from connections import database, diagnosis, lifecycle
+from connections import database, diagnosis, lease
 from connections.conf import Tunables, tunables
 from connections.findings import finding_of
 from connections.models import ManagerRecord, Node, RecoveryRun, Refusal, UserGate
@@ -59,7 +59,7 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
     values = tunables()
     now = now or database.now()
     rows = list(ManagerRecord.objects.held().filter(user_id=user.pk).select_related("node").order_by("opened_at", "pk"))
-    lost = lifecycle.would_fence(values, now)
+    lost = lease.would_fence(values, now)
     facts = tuple(_fact(row, run, lost, now, values) for row in rows)
     counted = Counter(row.pool for row, fact in zip(rows, facts, strict=True) if fact.counted)
     gates = {gate.pool: gate for gate in UserGate.objects.filter(user_id=user.pk)}

@@ -4,13 +4,15 @@ facts allow, commit. Any node and any waiting command may call it; whoever dies,
 
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from connections import database, lifecycle
+from connections import database
+from connections.audit import attempt
 from connections.bells import ring
 from connections.conf import Tunables, tunables
 from connections.lifecycle import Actor
@@ -35,19 +37,12 @@ def request(
     first step after `delay` seconds, so that many can be paced.
 
     Returns (run, whether it was joined). Writes the audit entry, and rings all nodes. Two at once: one opens it, the
-    constraint makes the other join.
+    constraint makes the other join. Raises what the database does.
     """
     action = action or ("dry_run" if dry_run else kind.value)
-    run, joined = _open_or_join(user, kind, actor, reason, dry_run, delay)
-    lifecycle.audit(
-        actor,
-        action,
-        user=user,
-        target=str(run.pk),
-        reason=reason,
-        outcome="joined" if joined else "opened",
-        run=run,
-    )
+    with attempt(actor, action, user=user, reason=reason) as this, transaction.atomic():
+        run, joined = _open_or_join(user, kind, actor, reason, dry_run, delay)
+        this.done("joined" if joined else "opened", target=str(run.pk), run=run)
     ring()
     return run, joined
 
@@ -55,29 +50,33 @@ def request(
 def _open_or_join(
     user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool, delay: float
 ) -> tuple[RecoveryRun, bool]:
-    for _ in range(3):
-        try:
-            with transaction.atomic():
-                if not dry_run:
-                    same = RecoveryRun.objects.open().filter(user=user, kind=kind, dry_run=False).first()
-                    if same is not None:
-                        return same, True
-                now = database.now()
-                run = RecoveryRun.objects.create(
-                    user=user,
-                    user_label=user.get_username()[:200],
-                    kind=kind,
-                    dry_run=dry_run,
-                    actor_kind=actor.kind,
-                    actor=actor.label[:200],
-                    reason=reason[:500],
-                    opened_at=now,
-                    due_at=now + timedelta(seconds=delay),
-                )
-                return run, False
-        except IntegrityError:
-            continue  # somebody opened one in between: join that
-    raise RuntimeError(f"could not open or join a {kind} run of {user}")
+    for _ in range(2):
+        # The constraint says that somebody opened one in between: join that, unless it has ended since.
+        with suppress(IntegrityError), transaction.atomic():
+            return _open_unless_open(user, kind, actor, reason, dry_run, delay)
+    return _open_unless_open(user, kind, actor, reason, dry_run, delay)
+
+
+def _open_unless_open(
+    user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool, delay: float
+) -> tuple[RecoveryRun, bool]:
+    if not dry_run:
+        same = RecoveryRun.objects.open().filter(user=user, kind=kind, dry_run=False).first()
+        if same is not None:
+            return same, True
+    now = database.now()
+    run = RecoveryRun.objects.create(
+        user=user,
+        user_label=user.get_username()[:200],
+        kind=kind,
+        dry_run=dry_run,
+        actor_kind=actor.kind,
+        actor=actor.label[:200],
+        reason=reason[:500],
+        opened_at=now,
+        due_at=now + timedelta(seconds=delay),
+    )
+    return run, False
 
 
 def advance_due(values: Tunables) -> float | None:

@@ -6,10 +6,11 @@ All of them run in the transaction of `recovery.advance`, which holds the lock o
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from connections import gates, lifecycle, policy
+from connections import gates, lease, lifecycle, policy
 from connections.conf import Tunables
 from connections.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 from connections.lifecycle import Actor
@@ -44,6 +45,11 @@ class Taken:
     def actor(self) -> Actor:
         return Actor(ActorKind(self.run.actor_kind), self.run.actor)
 
+    @cached_property
+    def lost(self) -> set[UUID]:
+        """The nodes that a dry run takes for lost: it fences none itself."""
+        return lease.would_fence(self.values, self.now) if self.run.dry_run else set()
+
     def rows(self) -> list[ManagerRecord]:
         return stock_of(self.run)
 
@@ -66,7 +72,7 @@ def _take_stock(taken: Taken) -> bool:
     run.soft_limit = limits.get(fullest, taken.values.soft_limit)
     if not run.dry_run:
         nodes = set(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("node_id", flat=True))
-        fenced = lifecycle.fence(taken.values, nodes)
+        fenced = lease.fence(taken.values, nodes)
         taken.detail = "".join(f"fenced {node.name}; " for node in fenced)
     taken.detail += f"{run.before} held"
     return True
@@ -105,7 +111,7 @@ def _free_lost(taken: Taken) -> int:
     """Free what nodes that are gone have left. Asked again while the run waits: a witness may have become steady."""
     rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
     lapsed = {row.node_id for row in rows if row.node.lapsed(taken.now)}
-    if lapsed and lifecycle.fence(taken.values, lapsed):
+    if lapsed and lease.fence(taken.values, lapsed):
         rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
     freed = 0
     for node in {row.node_id: row.node for row in rows if row.node.gone}.values():
@@ -183,9 +189,7 @@ def _evict_in(pool: str, taken: Taken) -> int:
 
 def _awaited(row: ManagerRecord, taken: Taken) -> bool:
     """Whether a node may still say something of this record."""
-    if row.state != RecordState.LIVE or row.node.gone:
-        return False
-    if taken.run.dry_run and row.node_id in lifecycle.would_fence(taken.values, taken.now):
+    if row.state != RecordState.LIVE or row.node.gone or row.node_id in taken.lost:
         return False
     answered = row.probe_answered_at is not None and row.probe_answered_at >= (taken.run.roll_call_at or taken.now)
     return not answered or (row.probe_verdict in DEAD and not taken.run.dry_run)
@@ -218,8 +222,11 @@ def follow_up(taken: Taken) -> None:
         for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
     }
     counted = gates.counted_holdings({taken.user_id}, taken.now, values)
-    if any(len(holdings) > limits.get(pool, values.soft_limit) for (_, pool), holdings in counted.items()):
-        gates.open_system_runs({taken.user_id}, taken.now)
+    for (_, pool), holdings in counted.items():
+        # Somebody new, or else runs that can't do their work would follow each other without end.
+        newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
+        if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
+            gates.open_system_runs({taken.user_id}, taken.now)
 
 
 def _verify(taken: Taken) -> bool:

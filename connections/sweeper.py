@@ -6,28 +6,33 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, transaction
 from django.db.models import Count, Q
 
-from connections import database, gates, lifecycle, recovery
+from connections import database, gates, lease, lifecycle, recovery
 from connections.conf import Tunables
 from connections.findings import evidence_of
-from connections.history import prune
+from connections.history import prune_in_batches
 from connections.lifecycle import Actor
-from connections.models import ManagerRecord, UserGate
-from connections.states import CloseReason, RecordState
+from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
 
 logger = logging.getLogger(__name__)
 
 BATCH = 100  # rows a transaction: small, so that nobody waits long for a row of it
-SET_ASIDE_SECONDS = 60.0
+SET_ASIDE_SECONDS = 60.0  # a bad row needs a person: often enough to notice that it was mended
+ASIDE = 10 * BATCH  # bad rows remembered in memory; with more than that something else is wrong
+RUN_AGAIN_SECONDS = 60.0  # a run that failed has the same trouble in the next sweep, and its history would only grow
 PRUNE_SECONDS = 3600.0
+PRUNE_BATCHES = 5  # a round: about 0.1 s, which is how long fencing and freeing may wait for history
+PRUNE_PAUSE_SECONDS = 1.0  # until the next ones: a first prune of a million rows ends within the hour
 
 
 @dataclass(slots=True)
@@ -43,11 +48,28 @@ class Swept:
         return {"freed": dict(self.freed), "failed": self.failed}
 
 
-def sweep(tunables: Tunables, label: str) -> Swept:
-    """One pass. Anyone may call it at any time."""
-    swept = Swept(fenced=len(lifecycle.fence(tunables)))
-    while _free_batch(swept, label):
-        pass
+class Aside:
+    """Records that could neither be freed nor be marked in their row, left alone for as long as a mark would do."""
+
+    def __init__(self) -> None:
+        self._until: dict[UUID, datetime] = {}
+
+    def add(self, pk: UUID, now: datetime) -> None:
+        if len(self._until) >= ASIDE:  # the oldest is tried again, no more
+            del self._until[next(iter(self._until))]
+        self._until[pk] = now + timedelta(seconds=SET_ASIDE_SECONDS)
+
+    def at(self, now: datetime) -> set[UUID]:
+        self._until = {pk: until for pk, until in self._until.items() if until > now}
+        return set(self._until)
+
+
+def sweep(tunables: Tunables, label: str, aside: Aside | None = None) -> Swept:
+    """One pass. Anyone may call it at any time; whoever does so again and again keeps `aside` between the passes."""
+    swept = Swept(fenced=len(lease.fence(tunables)))
+    aside = Aside() if aside is None else aside
+    for batch in _batches(aside.at(database.now())):
+        swept.freed += _free_batch(batch, label, swept, aside)
     if not tunables.observe:
         swept.runs_opened = open_runs(tunables)
     if swept.freed or swept.failed:
@@ -58,7 +80,7 @@ def sweep(tunables: Tunables, label: str) -> Swept:
 def would_sweep(tunables: Tunables) -> Swept:
     """What a pass would free. Changes nothing."""
     now = database.now()
-    lost = lifecycle.would_fence(tunables, now)
+    lost = lease.would_fence(tunables, now)
     rows = ManagerRecord.objects.held().filter(_ownerless(now) | Q(node_id__in=lost))
     swept = Swept(fenced=len(lost))
     for state, reason, retired in rows.values_list("state", "close_reason", "node__retired_at"):
@@ -81,8 +103,35 @@ def open_runs(tunables: Tunables) -> int:
         (g.user_id, g.pool): g.limit_at(now, tunables.soft_limit)
         for g in UserGate.objects.filter(user_id__in={user_id for user_id, _ in crowded})
     }
-    over = {key[0] for key, counted in crowded.items() if counted > limits.get(key, tunables.soft_limit)}
-    return gates.open_system_runs(over, now)
+    limit_of = {key: limits.get(key, tunables.soft_limit) for key in crowded}
+    over = {key: counted - limit_of[key] for key, counted in crowded.items() if counted > limit_of[key]}
+    return gates.open_system_runs({user_id for user_id, _ in over} - _in_vain(over, now), now)
+
+
+def _in_vain(over: dict[tuple[Any, str], int], now: datetime) -> set[Any]:
+    """Users for whom another run would do no more than the last one, which ended a moment ago: it failed, or what they
+    have above the limit is what it could not close. `over` says how many, by (user, pool).
+
+    Only the sweep asks: an admission opens its run all the same, since it brought somebody new.
+    """
+    runs = RecoveryRun.objects.filter(
+        user_id__in={user_id for user_id, _ in over},
+        kind=RunKind.CLEANUP,
+        dry_run=False,
+        actor_kind=ActorKind.SYSTEM,
+        finished_at__gt=now - timedelta(seconds=RUN_AGAIN_SECONDS),
+    )
+    last = {run.user_id: run for run in runs.order_by("finished_at")}
+    failed = {user_id for user_id, run in last.items() if run.outcome == Outcome.FAILED}
+    left = {
+        UUID(finding["id"])
+        for run in last.values()
+        for finding in run.findings
+        if finding["action"] == Action.UNCONFIRMED
+    }
+    unmoved = Counter(ManagerRecord.objects.counted().filter(pk__in=left).values_list("user_id", "pool"))
+    worth = {user_id for (user_id, pool), excess in over.items() if excess > unmoved[user_id, pool]}
+    return failed | (set(last) - worth)
 
 
 def _ownerless(now: datetime) -> Q:
@@ -96,50 +145,69 @@ def _reason(state: str, close_reason: str, retired: bool) -> str:
     return CloseReason.NODE_DRAINING if retired else CloseReason.NODE_LOST
 
 
-def _free_batch(swept: Swept, label: str) -> bool:
-    """Free some records of nodes that are gone. False when there was none."""
+def _batches(but: set[UUID]) -> Iterator[list[UUID]]:
+    """Held records of nodes that are gone. Each comes up once, so that a pass ends whatever can't be freed."""
+    rows = ManagerRecord.objects.held().filter(_ownerless(database.now())).exclude(pk__in=but).order_by("pk")
+    ids = list(rows.values_list("pk", flat=True)[:BATCH])
+    while ids:
+        yield ids
+        ids = list(rows.filter(pk__gt=ids[-1]).values_list("pk", flat=True)[:BATCH])
+
+
+def _free_batch(ids: list[UUID], label: str, swept: Swept, aside: Aside) -> Counter[str]:
+    """Free these, and where that fails one by one. Returns how many were freed, by close reason."""
+    now = database.now()
     try:
         with transaction.atomic():
-            now = database.now()
-            rows = _lock_batch(now)
-            _free(rows, label, now, swept)
-        return bool(rows)
+            return _free(ids, label, now)
     except database.AWAY:
         raise
+    except database.Busy as error:  # somebody's lock and no bad row: the next sweep finds them again
+        logger.warning("sweep_busy", extra={"error": str(error), "records": len(ids)})
+        return Counter()
     except DatabaseError as error:
-        logger.warning("sweep_replayed", extra={"error": str(error)})
-        return _free_singly(label, swept)
-
-
-def _lock_batch(now: datetime) -> list[ManagerRecord]:
-    return list(
-        ManagerRecord.objects.held()
-        .filter(_ownerless(now))
-        .select_related("node")
-        .select_for_update(skip_locked=True, of=("self",), no_key=True)
-        .order_by("pk")[:BATCH]
-    )
-
-
-def _free_singly(label: str, swept: Swept) -> bool:
-    now = database.now()
-    rows = list(ManagerRecord.objects.held().filter(_ownerless(now)).select_related("node").order_by("pk")[:BATCH])
-    for row in rows:
+        logger.warning("sweep_replayed", extra={"error": str(error), "records": len(ids)})
+    freed: Counter[str] = Counter()
+    for pk in ids:
         try:
             with transaction.atomic():
-                _free([row], label, now, swept)
+                freed += _free([pk], label, now)
         except database.AWAY:
             raise
+        except database.Busy as error:
+            logger.warning("sweep_busy", extra={"error": str(error), "manager": str(pk)})
         except DatabaseError as error:
             swept.failed += 1
-            logger.exception("sweep_failed", extra={"manager": str(row.pk)})
-            ManagerRecord.objects.filter(pk=row.pk).update(
+            logger.exception("sweep_failed", extra={"manager": str(pk)})
+            _set_aside(pk, error, now, aside)
+    return freed
+
+
+def _set_aside(pk: UUID, error: DatabaseError, now: datetime, aside: Aside) -> None:
+    """Mark the row, so that every node leaves it alone for a while and the console shows why; if it takes not even
+    that, this process remembers it.
+    """
+    try:
+        with transaction.atomic():
+            ManagerRecord.objects.filter(pk=pk).update(
                 sweep_error=str(error)[:300], sweep_retry_at=now + timedelta(seconds=SET_ASIDE_SECONDS)
             )
-    return bool(rows)
+    except database.AWAY:
+        raise
+    except DatabaseError:
+        logger.exception("sweep_not_marked", extra={"manager": str(pk), "seconds": SET_ASIDE_SECONDS})
+        aside.add(pk, now)
 
 
-def _free(rows: Sequence[ManagerRecord], label: str, now: datetime, swept: Swept) -> None:
+def _free(ids: Sequence[UUID], label: str, now: datetime) -> Counter[str]:
+    """Free those of them that are still to be freed and that nobody else has locked."""
+    rows = (
+        ManagerRecord.objects.held()
+        .filter(_ownerless(now), pk__in=ids)
+        .select_related("node")
+        .select_for_update(skip_locked=True, of=("self",), no_key=True)
+        .order_by("pk")
+    )
     by_node: dict[UUID, list[ManagerRecord]] = {}
     for row in rows:
         by_node.setdefault(row.node_id, []).append(row)
@@ -149,7 +217,7 @@ def _free(rows: Sequence[ManagerRecord], label: str, now: datetime, swept: Swept
         reason = CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST
         lifecycle.end([row.pk for row in group], reason, evidence_of(node), actor=Actor.system(label), now=now)
         freed.update(_reason(row.state, row.close_reason, node.retired_at is not None) for row in group)
-    swept.freed.update(freed)
+    return freed
 
 
 class Sweeper:
@@ -158,6 +226,7 @@ class Sweeper:
     def __init__(self, tunables: Tunables, label: str) -> None:
         self._tunables = tunables
         self._label = label
+        self._aside = Aside()
         self._sweep_at = time.monotonic() + random.uniform(0.2, 0.8) * tunables.sweep_seconds
         self._prune_at = time.monotonic() + random.uniform(0.01, 1.0) * PRUNE_SECONDS
         self._run_due: float | None = None
@@ -167,17 +236,19 @@ class Sweeper:
         if self._tunables.sweep_seconds and now >= self._sweep_at:
             # At most 1.2 sweeps apart, which the bounds of the design count on.
             self._sweep_at = now + random.uniform(0.8, 1.15) * self._tunables.sweep_seconds
-            sweep(self._tunables, self._label)
+            sweep(self._tunables, self._label, self._aside)
         due = recovery.advance_due(self._tunables)
         self._run_due = None if due is None else time.monotonic() + due
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_SECONDS
-            prune(timedelta(days=self._tunables.history_days), audit=False)
+            batches = prune_in_batches(timedelta(days=self._tunables.history_days), audit=False)
+            if len(list(islice(batches, PRUNE_BATCHES))) == PRUNE_BATCHES:
+                self._prune_at = now + PRUNE_PAUSE_SECONDS
 
     def next_round(self) -> float:
         """Seconds until something is due; at most a beat, since another process may have opened a run."""
         now = time.monotonic()
-        moments = [now + self._tunables.beat_seconds]
+        moments = [now + self._tunables.beat_seconds, self._prune_at]
         if self._tunables.sweep_seconds:
             moments.append(self._sweep_at)
         if self._run_due is not None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from connections import database, lifecycle
+from connections import database, lease
 from connections.conf import Tunables
 from connections.models import Node
 from connections.threads import Rounds
@@ -20,19 +20,19 @@ def vote(values: Tunables, *, needed: bool) -> Iterator[None]:
     if not needed or not _lacks_witness(values):
         yield
         return
-    row = lifecycle.register(
+    row = lease.register(
         values, name=f"command-{os.getpid()}", host=socket.gethostname(), pid=os.getpid(), serves=False
     )
-    renewal = Rounds("vote", lambda: _renew(row, values), lambda: values.beat_seconds, wait_seconds=values.beat_seconds)
+    renewal = Rounds("vote", lambda: _renew(row, values), lambda: values.beat_seconds, beat_seconds=values.beat_seconds)
     renewal.start()
     try:
         until = time.monotonic() + values.lease_seconds + 2 * values.beat_seconds
-        while time.monotonic() < until and not lifecycle.witnesses(database.now(), values).exists():
+        while time.monotonic() < until and not lease.witnesses(database.now(), values).exists():
             time.sleep(values.beat_seconds / 4)
         yield
     finally:
         renewal.stop(values.beat_seconds)
-        lifecycle.retire(row.pk)
+        lease.retire(row.pk)
 
 
 def _lacks_witness(values: Tunables) -> bool:
@@ -41,4 +41,4 @@ def _lacks_witness(values: Tunables) -> bool:
 
 
 def _renew(row: Node, values: Tunables) -> None:
-    lifecycle.renew(row.pk, values)
+    lease.renew(row.pk, values)

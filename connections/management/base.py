@@ -11,8 +11,10 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import DatabaseError
 
 from connections import database
+from connections.audit import in_a_line
 from connections.inspection import UnknownUser, find_user
 from connections.models import Node
 
@@ -59,7 +61,10 @@ class Command(BaseCommand):
         try:
             return super().execute(*args, **options)
         except database.AWAY as error:
-            raise CommandError(f"The database does not answer, or has not been migrated: {error}") from error
+            said = in_a_line(error)
+            raise CommandError(f"The database does not answer, or has not been migrated: {said}") from error
+        except DatabaseError as error:
+            raise CommandError(f"The database refused that, and it was not done: {in_a_line(error)}") from error
         except ImproperlyConfigured as error:  # it names the variable
             raise CommandError(str(error)) from error
 

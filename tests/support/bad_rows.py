@@ -1,38 +1,50 @@
-"""Rows that the database itself refuses to change."""
+"""Rows that the database itself refuses to write."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from django.db import connection
+from django.db.models import Model
 
-from connections.models import ManagerRecord
+from connections.models import AuditEntry, ManagerRecord, RecoveryRun
+
+
+def unwritable(record: ManagerRecord, columns: str = "state") -> AbstractContextManager[None]:
+    """A row in which the database refuses to change these columns, or with "" any."""
+    key = str(record.pk) if connection.vendor == "postgresql" else record.pk.hex
+    return refused(ManagerRecord, f"UPDATE OF {columns}" if columns else "UPDATE", f"OLD.id = '{key}'")
+
+
+def no_run_for(user: Model) -> AbstractContextManager[None]:
+    return refused(RecoveryRun, "INSERT", f"NEW.user_id = {user.pk}")
+
+
+def no_entry_of_success() -> AbstractContextManager[None]:
+    """Of the audit trail, only what failed can be written."""
+    return refused(AuditEntry, "INSERT", "NEW.outcome NOT LIKE 'failed:%'")
 
 
 @contextmanager
-def unwritable(record: ManagerRecord) -> Iterator[None]:
-    """A row that the database refuses to change the state of."""
+def refused(model: type[Model], event: str, when: str) -> Iterator[None]:
+    """The database refuses an event (`INSERT`, `UPDATE`) of the rows for which `when` holds, in words of SQL."""
     postgres = connection.vendor == "postgresql"
-    table = "connections_managerrecord"
-    key = str(record.pk) if postgres else record.pk.hex
+    table = model._meta.db_table
+    name = f"bad_row_{table}"
     with connection.cursor() as cursor:
         if postgres:
             cursor.execute(
-                "CREATE FUNCTION bad_row() RETURNS trigger LANGUAGE plpgsql AS "
+                f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
                 "$$ BEGIN RAISE EXCEPTION 'bad row' USING ERRCODE = 'check_violation'; END $$"
             )
-            body = "EXECUTE FUNCTION bad_row()"
+            body = f"EXECUTE FUNCTION {name}()"
         else:
             body = "BEGIN SELECT RAISE(ABORT, 'bad row'); END"
-        each, when = ("FOR EACH ROW", f"(OLD.id = '{key}')") if postgres else ("", f"OLD.id = '{key}'")
-        cursor.execute(f"CREATE TRIGGER bad_row BEFORE UPDATE OF state ON {table} {each} WHEN {when} {body}")
+        each, condition = ("FOR EACH ROW", f"({when})") if postgres else ("", when)
+        cursor.execute(f"CREATE TRIGGER {name} BEFORE {event} ON {table} {each} WHEN {condition} {body}")
     try:
         yield
     finally:
-        _drop(table, postgres=postgres)
-
-
-def _drop(table: str, *, postgres: bool) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP TRIGGER bad_row ON {table}" if postgres else "DROP TRIGGER bad_row")
-        if postgres:
-            cursor.execute("DROP FUNCTION bad_row")
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER {name} ON {table}" if postgres else f"DROP TRIGGER {name}")
+            if postgres:
+                cursor.execute(f"DROP FUNCTION {name}")

@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 from connections import database
 from connections.conf import tunables
 from connections.management.base import Command as Base
-from connections.sweeper import Swept, sweep, would_sweep
+from connections.sweeper import Aside, Swept, sweep, would_sweep
 from connections.voting import vote
 
 
@@ -32,11 +32,13 @@ class Command(Base):
                 return
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._stop)
-            while not self.stopped:
-                with database.round_of("sweep command", values.beat_seconds):
-                    self.tell(sweep(values, "sweep command"), options, "freed")
-                    self.stdout.flush()
-                self._pause(values.sweep_seconds or 5.0)
+            aside = Aside()
+            with database.own_connection(values.beat_seconds):
+                while not self.stopped:
+                    with database.round_of("sweep command"):
+                        self.tell(sweep(values, "sweep command", aside), options, "freed")
+                        self.stdout.flush()
+                    self._pause(values.sweep_seconds or 5.0)
 
     def tell(self, swept: Swept, options: dict[str, Any], verb: str) -> None:
         listed = ", ".join(f"{count} {reason}" for reason, count in sorted(swept.freed.items())) or "nothing"

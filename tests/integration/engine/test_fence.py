@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from connections import database, lifecycle
+from connections import database, lease
 from connections.conf import tunables
 from connections.models import Node
 from tests.support.rows import make_node
@@ -17,7 +17,7 @@ LEASE = 10
 def test_a_lapsed_node_is_fenced_once_a_steady_witness_lives() -> None:
     make_node("witness")
     dead = make_node("dead", silent=LEASE + 1)
-    assert [node.name for node in lifecycle.fence(tunables())] == ["dead"]
+    assert [node.name for node in lease.fence(tunables())] == ["dead"]
     dead.refresh_from_db()
     assert dead.fenced_at is not None
     assert "no renewal since" in dead.fenced_evidence
@@ -26,7 +26,7 @@ def test_a_lapsed_node_is_fenced_once_a_steady_witness_lives() -> None:
 def test_no_node_is_fenced_before_its_lease_is_over() -> None:
     make_node("witness")
     make_node("slow", silent=LEASE - 1)
-    assert lifecycle.fence(tunables()) == []
+    assert lease.fence(tunables()) == []
 
 
 @pytest.mark.parametrize("witness", ["none", "late", "not steady yet", "fenced", "retired"])
@@ -41,17 +41,17 @@ def test_without_a_steady_witness_nobody_is_fenced(witness: str) -> None:
     elif witness == "retired":
         make_node("retired", retired_at=now)
     make_node("dead", silent=LEASE + 1)
-    assert lifecycle.fence(tunables()) == []
-    assert lifecycle.would_fence(tunables(), now) == set()
+    assert lease.fence(tunables()) == []
+    assert lease.would_fence(tunables(), now) == set()
 
 
 def test_after_an_outage_everybody_renews_first() -> None:
     """All were away for longer than a lease: the first that comes back may fence nobody for a whole lease."""
     nodes = [make_node(name, silent=60) for name in ("a", "b", "c")]
-    lifecycle.renew(nodes[0].pk, tunables())
-    assert lifecycle.fence(tunables()) == []
+    lease.renew(nodes[0].pk, tunables())
+    assert lease.fence(tunables()) == []
     for node in nodes[1:]:
-        lifecycle.renew(node.pk, tunables())
+        lease.renew(node.pk, tunables())
     assert Node.objects.alive(database.now()).count() == 3
 
 
@@ -59,7 +59,7 @@ def test_a_renewal_that_comes_late_starts_steadiness_anew_and_one_in_time_keeps_
     in_time, late = make_node("in time", silent=1), make_node("late", silent=4)
     since = in_time.steady_since
     for node in (in_time, late):
-        lifecycle.renew(node.pk, tunables())
+        lease.renew(node.pk, tunables())
         node.refresh_from_db()
     assert in_time.steady_since == since
     assert (database.now() - late.steady_since).total_seconds() < 2
@@ -68,22 +68,22 @@ def test_a_renewal_that_comes_late_starts_steadiness_anew_and_one_in_time_keeps_
 def test_a_lapsed_node_that_is_not_fenced_renews_and_a_fenced_one_never_does() -> None:
     make_node("witness")
     node = make_node("asleep", silent=60)
-    lifecycle.renew(node.pk, tunables())
-    assert lifecycle.fence(tunables()) == []
+    lease.renew(node.pk, tunables())
+    assert lease.fence(tunables()) == []
     Node.objects.filter(pk=node.pk).update(
         renewed_at=database.now() - timedelta(60), lease_expires_at=database.now() - timedelta(30)
     )
-    assert lifecycle.fence(tunables()) != []
-    with pytest.raises(lifecycle.NodeGone):
-        lifecycle.renew(node.pk, tunables())
-    with pytest.raises(lifecycle.NodeGone):
-        lifecycle.hold_node(node.pk)
+    assert lease.fence(tunables()) != []
+    with pytest.raises(lease.NodeGone):
+        lease.renew(node.pk, tunables())
+    with pytest.raises(lease.NodeGone):
+        lease.hold_node(node.pk)
 
 
 def test_two_that_fence_at_once_fence_once() -> None:
     make_node("witness")
     make_node("dead", silent=LEASE + 1)
-    done = together(*[lambda: len(lifecycle.fence(tunables()))] * 4)
+    done = together(*[lambda: len(lease.fence(tunables()))] * 4)
     assert sorted(done) == [0, 0, 0, 1]
 
 
@@ -94,10 +94,10 @@ def test_a_renewal_and_a_fence_at_once_never_both_win() -> None:
 
         def renew(pk: object = node.pk) -> bool:
             try:
-                lifecycle.renew(pk, tunables())  # type: ignore[arg-type]
-            except lifecycle.NodeGone:
+                lease.renew(pk, tunables())  # type: ignore[arg-type]
+            except lease.NodeGone:
                 return False
             return True
 
-        fenced, renewed = together(lambda: bool(lifecycle.fence(tunables())), renew)
+        fenced, renewed = together(lambda: bool(lease.fence(tunables())), renew)
         assert fenced != renewed

@@ -1,0 +1,105 @@
+"""For whom the sweep opens a run, and for whom it waits, so that one trouble does not make a run each sweep."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from connections import database, gates, recovery
+from connections.conf import tunables
+from connections.gates import Handshake
+from connections.lifecycle import Actor
+from connections.models import ManagerRecord, RecoveryRun
+from connections.states import ActorKind, Outcome, RunKind
+from connections.sweeper import RUN_AGAIN_SECONDS, open_runs
+from tests.support.bad_rows import unwritable
+from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_run, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def ended(user: User, outcome: Outcome, *, ago: float, actor: ActorKind = ActorKind.SYSTEM, **fields: Any) -> None:
+    finished = database.now() - timedelta(seconds=ago)
+    make_run(user, ago=ago + 5, actor_kind=actor, finished_at=finished, outcome=outcome, **fields)
+
+
+def crowded(name: str = "ada") -> User:
+    """A user with three managers at a limit of two."""
+    user = make_user(name)
+    make_gate(user, soft_limit=2)
+    make_records(3, user, make_node(f"node of {name}"))
+    return user
+
+
+def test_after_a_run_that_failed_the_sweep_waits_before_it_opens_the_next() -> None:
+    ended(crowded("ada"), Outcome.FAILED, ago=5)
+    ended(crowded("bob"), Outcome.FAILED, ago=RUN_AGAIN_SECONDS + 1)
+    assert open_runs(tunables()) == 1
+    assert RecoveryRun.objects.open().get().user_label == "bob"
+
+
+def test_only_the_last_cleanup_of_the_system_tells() -> None:
+    ada, bob, eve = crowded("ada"), crowded("bob"), crowded("eve")
+    ended(ada, Outcome.FAILED, ago=5, actor=ActorKind.STAFF)
+    ended(bob, Outcome.FAILED, ago=5, kind=RunKind.RESET)
+    ended(eve, Outcome.FAILED, ago=20)
+    ended(eve, Outcome.RECOVERED, ago=5)
+    assert open_runs(tunables()) == 3
+
+
+def test_an_admission_above_the_limit_and_people_do_not_wait() -> None:
+    ada, bob, node = crowded("ada"), crowded("bob"), make_node()
+    ended(ada, Outcome.FAILED, ago=5)
+    ended(bob, Outcome.FAILED, ago=5)
+    handshake = Handshake(uuid.uuid4(), ada.pk, "chat")
+    assert gates.admit([handshake], node.pk, tunables()).runs_opened == 1
+    _, joined = recovery.request(bob, RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
+    assert not joined
+
+
+def test_what_a_run_could_not_close_makes_no_run_each_sweep() -> None:
+    ada, node = make_user("ada"), make_node("witness")
+    make_gate(ada, soft_limit=1)
+    bad, _ = make_record(ada, lost_node()), make_record(ada, node)
+    with unwritable(bad):
+        assert open_runs(tunables()) == 1
+        run = finish(RecoveryRun.objects.get())
+        assert (run.outcome, ManagerRecord.objects.counted().count()) == (Outcome.PARTIAL, 2)
+        assert open_runs(tunables()) == 0, "the next would find the same"
+        make_record(ada, node)
+        assert open_runs(tunables()) == 1, "there is one to evict again"
+
+
+def test_a_limit_lowered_after_a_partial_run_is_followed_by_the_next_sweep() -> None:
+    ada, node = make_user("ada"), make_node()
+    gate = make_gate(ada, soft_limit=20)
+    stuck, *_ = make_records(20, ada, node)
+    finding = {"id": str(stuck.pk), "action": "unconfirmed", "verdict": "unresponsive", "reason": ""}
+    ended(ada, Outcome.PARTIAL, ago=5, findings=[finding])
+    assert open_runs(tunables()) == 0
+    type(gate).objects.update(soft_limit=5)
+    assert open_runs(tunables()) == 1
+
+
+def test_unknown_managers_of_a_node_that_can_not_be_fenced_are_evicted_by_the_first_run() -> None:
+    """They are not dead, so they are among the victims, and the user is over the limit no more."""
+    ada, unsteady = make_user("ada"), make_node("web-1", steady_since=database.now())
+    make_gate(ada, soft_limit=2)
+    make_records(3, ada, make_node("web-2", silent=60))
+    make_record(ada, unsteady)
+    assert open_runs(tunables()) == 1
+    run = finish(RecoveryRun.objects.get())
+    assert (run.outcome, ManagerRecord.objects.counted().count()) == (Outcome.PARTIAL, 2)
+    assert open_runs(tunables()) == 0
+
+
+def finish(run: RecoveryRun) -> RecoveryRun:
+    """Advance it as if all its waiting were over."""
+    for _ in range(2):
+        run = recovery.advance(run.pk)
+        if run.roll_call_at is not None and run.finished_at is None:
+            long_ago = run.roll_call_at - timedelta(seconds=2 * tunables().lease_seconds + 1)
+            RecoveryRun.objects.filter(pk=run.pk).update(due_at=database.now(), roll_call_at=long_ago)
+    return recovery.advance(run.pk)

@@ -1,0 +1,77 @@
+"""Records that can't be freed: each is set aside, in its row or in memory, and the sweep goes on with all others."""
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from connections import database, lifecycle, sweeper
+from connections.conf import tunables
+from connections.models import ManagerRecord
+from connections.sweeper import ASIDE, SET_ASIDE_SECONDS, Aside, Sweeper, sweep
+from tests.support.bad_rows import unwritable
+from tests.support.rows import lost_node, make_node, make_records, make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def failures(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
+    return [record.__dict__["manager"] for record in caplog.records if record.message == message]
+
+
+def test_a_row_that_takes_not_even_a_mark_keeps_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sweeper, "BATCH", 2)
+    make_node("witness")
+    bad = make_records(7, make_user("ada"), lost_node())[3]
+    with unwritable(bad, columns=""):
+        swept = sweep(tunables(), "witness")
+    assert (swept.freed, swept.failed) == ({"node_lost": 6}, 1)
+    assert set(ManagerRecord.objects.held()) == {bad}
+    assert failures(caplog, "sweep_not_marked") == [str(bad.pk)]
+    assert sweep(tunables(), "witness").freed == {"node_lost": 1}, "mended, it is freed by whoever does not remember it"
+
+
+def test_a_node_remembers_it_from_one_sweep_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    moment = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: moment[0])
+    make_node("witness")
+    bad, *_ = make_records(3, make_user("ada"), lost_node())
+    rounds = Sweeper(tunables(), "witness")
+    with unwritable(bad, columns=""):
+        for _ in range(3):
+            moment[0] += 1.2 * tunables().sweep_seconds
+            rounds.round()
+    assert failures(caplog, "sweep_not_marked") == [str(bad.pk)]
+
+
+def test_somebody_elses_lock_makes_no_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def busy(*_: Any, **__: Any) -> int:
+        tries.append(1)
+        raise database.Busy("lock timeout")
+
+    make_node("witness")
+    make_records(3, make_user("ada"), lost_node())
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "end", busy)
+        assert sweep(tunables(), "witness").failed == 0
+    assert len(tries) == 1, "nor are they tried one by one, each with a wait of its own"
+    assert sweep(tunables(), "witness").freed == {"node_lost": 3}
+
+
+def test_what_is_remembered_is_tried_again_when_its_time_is_over_and_is_bounded() -> None:
+    aside, now, pk = Aside(), database.now(), uuid.uuid4()
+    aside.add(pk, now)
+    assert aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS - 1)) == {pk}
+    assert aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS)) == set()
+    for _ in range(ASIDE):
+        aside.add(uuid.uuid4(), now)
+    aside.add(pk, now)
+    assert len(aside.at(now)) == ASIDE
+    assert pk in aside.at(now)
