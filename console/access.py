@@ -20,10 +20,12 @@ from django.utils.cache import add_never_cache_headers
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
+from connections.audit import Attempt
 from connections.conf import tunables
-from connections.lifecycle import Actor, audit
+from connections.lifecycle import Actor
 from connections.models import ManagerRecord, Node, RecoveryRun
 from console.addresses import client_address
+from console.failures import in_words
 
 Account = Any  # a row of the project's user model, whichever it is
 
@@ -72,9 +74,10 @@ View = Callable[Concatenate[StaffRequest, P], HttpResponseBase]
 
 
 def staff_only(view: View[P]) -> View[P]:
-    """For every view of the console. Nothing it shows may be kept by a cache."""
+    """For every view of the console. Nothing it shows may be kept by a cache, and a failure is told in words."""
 
     @wraps(view)
+    @in_words
     def guarded(request: StaffRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _to_login(request)
@@ -109,14 +112,9 @@ def require(request: StaffRequest, right: Right, *, user: Account | None = None,
     if request.user.has_perm(right):
         return
     if request.method == "POST":
-        audit(
-            actor_of(request),
-            "denied",
-            user=user,
-            target=target,
-            reason=request.POST.get("reason", "").strip(),
-            outcome=f"{request.path}: needs {right.value}",
-        )
+        reason = request.POST.get("reason", "").strip()
+        denied = Attempt(actor_of(request), "denied", user, target, reason)
+        denied.done(f"{request.path}: needs {right.value}")
     raise PermissionDenied(right.value)
 
 

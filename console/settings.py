@@ -87,13 +87,9 @@ TEMPLATES = [
 # --- Database ----------------------------------------------------------------
 
 
-def _database() -> dict[str, Any]:
-    database: dict[str, Any] = dict(
-        dj_database_url.parse(
-            os.environ.get("DATABASE_URL", "").strip() or f"sqlite:///{BASE_DIR / 'db.sqlite3'}",
-            conn_health_checks=True,
-        )
-    )
+def database(url: str) -> dict[str, Any]:
+    """The entry in DATABASES for an address like DATABASE_URL's."""
+    database: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
     options: dict[str, Any] = dict(database.get("OPTIONS") or {})
     if database["ENGINE"] == "django.db.backends.sqlite3":
         # IMMEDIATE: a transaction that reads first and writes later would fail at once when another one wrote
@@ -104,15 +100,24 @@ def _database() -> dict[str, Any]:
         database["TEST"] = {"NAME": test_file}
     elif database["ENGINE"] == "django.db.backends.postgresql":
         # Each HTTP request has a thread of its own, so only a pool spares it a new connection. A page rather
-        # fails after 4 s than queues for longer. A frozen server still acknowledges packets, so
-        # tcp_user_timeout only covers one that is gone.
+        # fails after 4 s than queues for longer. The engine's threads have connections of their own, with
+        # shorter bounds (connections/database.py).
         pool = {"min_size": 1, "max_size": 10, "timeout": 4}
-        options = {"pool": pool, "connect_timeout": 3, "tcp_user_timeout": 5000} | options
+        timeouts = "-c lock_timeout=4000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=5000"
+        options = {
+            "pool": pool,
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "options": timeouts,
+        } | options
     database["OPTIONS"] = options
     return database
 
 
-DATABASES = {"default": _database()}
+DATABASES = {"default": database(os.environ.get("DATABASE_URL", "").strip() or f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 
 # --- Bus ----------------------------------------------------------------
 

@@ -5,9 +5,10 @@ from django.contrib.auth import views as auth
 from django.urls import include, path
 
 from connections import health
+from console.views.login import LogIn
 
 urlpatterns = [
-    path("accounts/login/", auth.LoginView.as_view(template_name="accounts/login.html"), name="login"),
+    path("accounts/login/", LogIn.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path("", include("connections.chat.urls")),

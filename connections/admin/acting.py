@@ -1,5 +1,6 @@
 """What staff may do with the rows they select: recover users, close managers. Each asks for a reason first."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,13 +13,16 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from connections import actions, recovery
+from connections import actions, database
 from connections.admin.lists import InspectionAdmin
+from connections.audit import Attempt
+from connections.bulk import recover_each
 from connections.conf import tunables
 from connections.handshake import client_ip
-from connections.lifecycle import Actor, audit
+from connections.lifecycle import Actor
 from connections.models import ManagerRecord
-from connections.states import RunKind
+
+logger = logging.getLogger(__name__)
 
 MAX_SELECTED = 100  # what one person can still look over
 RECOVER = "connections.recover_user"
@@ -58,13 +62,10 @@ class ActingAdmin(InspectionAdmin):
         wanted = request.POST.get("action", "") if request.method == "POST" else ""
         seen = self.has_view_permission(request)
         if seen and wanted in self.guarded_actions and not may_recover(request):
-            audit(
-                actor_of(request),
-                "denied",
-                target=", ".join(request.POST.getlist(ACTION_CHECKBOX_NAME)),
-                reason=request.POST.get("reason", "").strip(),
-                outcome=f"{wanted} in the admin: needs {RECOVER}",
-            )
+            chosen = ", ".join(request.POST.getlist(ACTION_CHECKBOX_NAME))
+            reason = request.POST.get("reason", "").strip()
+            denied = Attempt(actor_of(request), "denied", target=chosen, reason=reason)
+            denied.done(f"{wanted} in the admin: needs {RECOVER}")
             raise PermissionDenied(RECOVER)
         response: HttpResponse = super().changelist_view(request, extra_context)
         return response
@@ -82,7 +83,7 @@ class ActingAdmin(InspectionAdmin):
                 "All their clients are asked for a sign of life. Managers that are proven dead are freed; the living "
                 "stay, unless a user is over the limit even then."
             ),
-            perform=recover_each,
+            perform=recover_all,
         )
 
     @admin.action(description="Close selected managers", permissions=["recover"])
@@ -148,20 +149,25 @@ class ActingAdmin(InspectionAdmin):
         return TemplateResponse(request, "admin/connections/confirm_action.html", context, status=status)
 
 
-def recover_each(users: list[Any], actor: Actor, reason: str) -> str:
-    """Open or join a cleanup for each user. Returns what was done, in a sentence."""
-    opened = joined = 0
-    for user in users:
-        _, was_open = recovery.request(user, RunKind.CLEANUP, actor=actor, reason=reason)
-        joined += was_open
-        opened += not was_open
-    said = f"{opened} {'recovery' if opened == 1 else 'recoveries'} opened"
-    return f"{said}, {joined} joined that {'was' if joined == 1 else 'were'} under way." if joined else f"{said}."
+def recover_all(users: list[Any], actor: Actor, reason: str) -> str:
+    """Open or join a cleanup for each user. Returns what was done, in sentences."""
+    return " ".join(recover_each(users, actor, reason).sentences())
 
 
 def close_each(records: list[ManagerRecord], actor: Actor, reason: str) -> str:
-    """Tell each manager to close. Returns what was done, in a sentence."""
-    told = sum(actions.close_manager(record, actor=actor, reason=reason) for record in records)
-    said = f"{told} {'manager' if told == 1 else 'managers'} told to close"
-    before = len(records) - told
-    return f"{said}, {before} closed or closing already." if before else f"{said}."
+    """Tell each manager to close; one that fails keeps no other. Returns what was done, in a sentence."""
+    told = failed = 0
+    for record in records:
+        try:
+            told += actions.close_manager(record, actor=actor, reason=reason)
+        except database.AWAY:
+            raise
+        except Exception:
+            logger.exception("close_failed", extra={"manager": str(record.pk)})
+            failed += 1
+    said = [f"{told} {'manager' if told == 1 else 'managers'} told to close"]
+    if before := len(records) - told - failed:
+        said.append(f"{before} closed or closing already")
+    if failed:
+        said.append(f"{failed} failed")
+    return f"{', '.join(said)}."

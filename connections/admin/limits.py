@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from connections import actions, database
 from connections.admin.acting import ActingAdmin, actor_of
 from connections.admin.lists import ModelAdmin, goes_with_its_user
+from connections.audit import attempt
 from connections.models import UserGate
 
 if TYPE_CHECKING:
@@ -84,6 +86,21 @@ class UserGateAdmin(ActingAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return goes_with_its_user(request, UserGate) and ModelAdmin.has_delete_permission(self, request, obj)
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The admin answers a POST in one transaction, which takes the entry about a failure with it: so, around it."""
+        gate = self.get_object(request, unquote(object_id)) if object_id and request.method == "POST" else None
+        if gate is None:
+            return super().changeform_view(request, object_id, form_url, extra_context)
+        reason = request.POST.get("reason", "").strip()
+        with attempt(actor_of(request), "set_limit", user=gate.user, target=gate.pool, reason=reason):
+            return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: UserGate, form: Any, change: bool) -> None:
         actions.set_limit(

@@ -25,6 +25,7 @@ logger = logging.getLogger("console.demo.clients")
 CHAT_SECONDS = (5.0, 15.0)  # between two messages of anybody: life in the console, and hardly any load
 RELOAD_SECONDS = (40.0, 90.0)  # between two reloads of anybody
 OPEN_SECONDS = 30.0
+ELSEWHERE = (4012, 4013)  # this node is leaving, or full
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Client:
 
     user: str
     cookie: str
-    origin: str
+    origins: list[str]  # of the nodes: at first the first, and the next where one is gone or sends it elsewhere
     device: str
     browser: str
     answers: bool
@@ -48,16 +49,19 @@ class Tab:
         self.opened = asyncio.Event()
         self._socket: ClientConnection | None = None
         self._conversation: str | None = None
+        self._origin = 0
         self._comes_back = 0.0
+        self._elsewhere = True
 
     async def live(self) -> None:
         """Open, read, and come back after what the server says, until told not to."""
         while True:
-            self._comes_back = 1 + random.random()
+            self._comes_back, self._elsewhere = 1 + random.random(), True
             try:
                 await self._open_and_read()
             except (OSError, TimeoutError, WebSocketException) as error:
                 logger.info("%s: %s", self.client.user, error)
+                self._origin += self._elsewhere
             self._socket = None
             if not self.client.answers or self._comes_back < 0:
                 return
@@ -78,10 +82,11 @@ class Tab:
 
     async def _open_and_read(self) -> None:
         client = self.client
+        origin = client.origins[self._origin % len(client.origins)]
         query = urlencode({"device": client.device, "attempt": time.time_ns() // 1_000_000})
         async with connect(
-            f"{client.origin.replace('http', 'ws', 1)}/ws/chat/?{query}",
-            origin=client.origin,  # type: ignore[arg-type]  # a str by another name
+            f"{origin.replace('http', 'ws', 1)}/ws/chat/?{query}",
+            origin=origin,  # type: ignore[arg-type]  # a str by another name
             additional_headers={"Cookie": client.cookie},
             user_agent_header=client.browser,
             compression=None,
@@ -104,6 +109,7 @@ class Tab:
                 self._conversation = frame["conversation"]
             case "closing":
                 self._comes_back = frame["retry_after"] if frame["reconnect"] == "after" else -1
+                self._elsewhere = frame["code"] in ELSEWHERE
 
     async def _send(self, kind: str, **fields: object) -> None:
         if self._socket is None:

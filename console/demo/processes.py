@@ -1,6 +1,8 @@
 """The processes of the demo: all are on a leash, and all end with it."""
 
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -78,16 +80,21 @@ class Child:
         return line.strip()
 
     def kill(self) -> None:
-        """SIGKILL: it ends without a word to anybody."""
-        self.process.kill()
+        """SIGKILL: it ends without a word to anybody, and so does what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def end(self) -> None:
-        """Let go of the leash, and wait until it has ended in its own way."""
+    def let_go(self) -> None:
+        """Let go of the leash: it ends, in its own way."""
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def end(self) -> None:
+        """Let go of the leash, and wait until it has ended."""
+        assert self.process.stdout is not None
+        self.let_go()
         try:
             self.process.wait(DRAIN_SECONDS + 2)
         except subprocess.TimeoutExpired:

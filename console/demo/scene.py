@@ -1,25 +1,24 @@
-"""The demo's scene: two nodes, of which one is killed, and the clients on them."""
+"""The demo's scene: nodes, of which one is killed, and the clients on them."""
 
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 from uuid import uuid4
 
 from django.conf import settings
 
-from connections import database, lifecycle
+from connections import database, lease
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node
 from console.demo import rows
 from console.demo.clients import Client
 from console.demo.people import BROWSERS, LOST, PEOPLE, SILENT, SOFT_LIMIT, STUCK
-from console.demo.processes import HOST, Child, DiedError, child, free_port, wait_until_ready
+from console.demo.processes import HOST, Child, DiedError, child, wait_until_ready
 
 HEARTBEAT_SECONDS = 3600  # longer than anybody watches: the silent stay until somebody asks them
 
@@ -27,43 +26,64 @@ _SITE_NAMES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # a site's own; the dem
 _LEASH = ["-m", "console.demo.leash"]
 
 
-@contextmanager
-def scene(port: int, *, live: bool) -> Iterator[list[Child]]:
-    """The demo, serving on loopback while the block runs; its processes, of which none should end in it.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A node of the scene: its name, where it listens, and what serves it."""
 
-    Entered once everything is as it will be shown. Raises rows.RefusedError, processes.DiedError.
+    name: str
+    port: int
+    server: str = "daphne"
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    nodes: dict[Place, Child]
+    clients: Child
+
+
+@contextmanager
+def scene(places: list[Place], doomed: Place, folder: Path, *, live: bool) -> Iterator[Scene]:
+    """The demo, serving on loopback while the block runs. Of its nodes the doomed one is dead by then.
+
+    Entered once everything is as it will be shown. `folder` is for the logs. Raises rows.RefusedError,
+    processes.DiedError.
     """
-    folder = Path(settings.BASE_DIR) / ".demo"
-    folder.mkdir(exist_ok=True)
     rows.refuse_strangers()
     database.use_wal()  # now, while nobody else has the file open: the servers find it done
     rows.clear()
-
-    def log(name: str) -> Path:
-        return folder / f"{port}-{name}.log"
-
-    def serve(name: str, at: int) -> Any:
-        command = [*_LEASH, "serve", "--host", HOST, "--port", str(at)]
-        return child(f"The server {name}", command, _environment(name, live=live), log(name))
-
-    other_port = free_port()
-    with serve(rows.MAIN, port) as main, serve(rows.DOOMED, other_port) as doomed:
+    with ExitStack() as stack:
+        nodes = {place: stack.enter_context(_serve(place, folder, live=live)) for place in [*places, doomed]}
+        stack.callback(_let_go, nodes)  # of all at once, before each is waited for
         users = rows.make_people()  # meanwhile the servers start
         with (
             rows.sessions(users) as cookies,
-            child("The clients", ["-m", "console.demo.clients"], dict(os.environ), log("clients")) as clients,
+            child("The clients", ["-m", "console.demo.clients"], dict(os.environ), folder / "clients.log") as clients,
         ):
-            wait_until_ready(doomed, other_port)
-            wait_until_ready(main, port)
-            clients.tell(json.dumps([asdict(one) for one in _cast(cookies, port, other_port)]))
+            for place, node in nodes.items():
+                wait_until_ready(node, place.port)
+            clients.tell(json.dumps([asdict(one) for one in _cast(cookies, places, doomed)]))
             clients.hear()
             held = ManagerRecord.objects.counted().filter(user=users[STUCK]).count()
             if held != SOFT_LIMIT:
                 raise DiedError(f"{STUCK} holds {held} managers, and not {SOFT_LIMIT}. The logs are in {folder}.")
-            doomed.kill()
+            nodes.pop(doomed).kill()
             if not live:
-                _wait_until_lost(main)
-            yield [main, clients]
+                _wait_until_lost(doomed, nodes[places[0]])
+            yield Scene(nodes, clients)
+
+
+def _let_go(nodes: dict[Place, Child]) -> None:
+    for node in nodes.values():
+        node.let_go()
+
+
+def _serve(place: Place, folder: Path, *, live: bool) -> AbstractContextManager[Child]:
+    command = [*_LEASH, "serve", "--host", HOST, "--port", str(place.port), "--server", place.server]
+    return child(f"The server {place.name}", command, _environment(place.name, live=live), folder / f"{place.name}.log")
 
 
 def _environment(node: str, *, live: bool) -> dict[str, str]:
@@ -79,17 +99,18 @@ def _environment(node: str, *, live: bool) -> dict[str, str]:
     return env
 
 
-def _cast(cookies: dict[str, str], port: int, other_port: int) -> list[Client]:
-    """The clients of everybody. Those of one person are of few browsers, as people are."""
+def _cast(cookies: dict[str, str], places: list[Place], doomed: Place) -> list[Client]:
+    """The clients of everybody. Those of one person are of few browsers, as people are, and spread over the nodes."""
     dice = Random(6)
     clients: list[Client] = []
+    origins = [place.url for place in places]
 
-    def add(name: str, at: int, *, answers: bool) -> None:
+    def add(name: str, at: list[str], *, answers: bool) -> None:
         clients.append(
             Client(
                 user=name,
                 cookie=f"{settings.SESSION_COOKIE_NAME}={cookies[name]}",
-                origin=f"http://{HOST}:{at}",
+                origins=at,
                 device=str(uuid4()),
                 browser=dice.choice(BROWSERS),
                 answers=answers,
@@ -98,24 +119,28 @@ def _cast(cookies: dict[str, str], port: int, other_port: int) -> list[Client]:
             )
         )
 
+    def from_the(number: int) -> list[str]:
+        first = number % len(origins)
+        return origins[first:] + origins[:first]
+
     for _ in range(LOST):
-        add(STUCK, other_port, answers=False)
-    for _ in range(SILENT):
-        add(STUCK, port, answers=False)
+        add(STUCK, [doomed.url], answers=False)
+    for number in range(SILENT):
+        add(STUCK, from_the(number), answers=False)
     for person in PEOPLE:
-        for _ in range(person.tabs):
-            add(person.name, port, answers=True)
+        for number in range(person.tabs):
+            add(person.name, from_the(number), answers=True)
     return clients
 
 
-def _wait_until_lost(main: Child) -> None:
-    """Until the killed node would be fenced: its lease is over, and the other one is steady enough to witness."""
+def _wait_until_lost(doomed: Place, witness: Child) -> None:
+    """Until the killed node would be fenced: its lease is over, and another one is steady enough to witness."""
     values = tunables()
     deadline = time.monotonic() + 3 * values.lease_seconds + 10
-    doomed = Node.objects.get(name=rows.DOOMED).pk
-    while doomed not in lifecycle.would_fence(values, database.now()):
-        if not main.running:
-            raise main.died()
+    lost = Node.objects.get(name=doomed.name).pk
+    while lost not in lease.would_fence(values, database.now()):
+        if not witness.running:
+            raise witness.died()
         if time.monotonic() > deadline:
-            raise DiedError(f"The killed node did not lapse. The log of the other one is {main.log}.")
+            raise DiedError(f"The killed node did not lapse. The log of another one is {witness.log}.")
         time.sleep(0.1)

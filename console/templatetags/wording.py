@@ -8,7 +8,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from console import user_agents, wording
+from connections import user_agents
+from console import wording
 
 register = template.Library()
 

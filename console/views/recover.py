@@ -6,6 +6,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from connections import recovery
+from connections.bulk import recover_each
 from connections.states import RunKind
 from console.access import (
     Account,
@@ -24,10 +25,6 @@ from console.reports.users import by_keys
 from console.views.shared import SeeOther, confirm_form, form_again, page, run_answer
 from console.views.user import limit_context, user_page
 from console.views.users import users_page
-
-# Between the starts of the runs of a bulk recovery: a hundred are spread over ten seconds, so that neither the
-# roll calls nor the clients that come back arrive all at once.
-PACE_SECONDS = 0.1
 
 
 @staff_only
@@ -98,25 +95,13 @@ def bulk_recover(request: StaffRequest) -> HttpResponse:
     form = BulkRecoverForm(request.POST)
     if not form.is_valid():
         return users_page(request, bulk_form=form)
-    accounts = by_keys(form.cleaned_data["user_ids"])
-    missing = len(form.cleaned_data["user_ids"]) - len(accounts)
-    opened = joined = 0
-    for account in accounts:
-        _, was_open = recovery.request(
-            account,
-            RunKind.CLEANUP,
-            actor=actor_of(request),
-            reason=form.cleaned_data["reason"],
-            delay=opened * PACE_SECONDS,
-        )
-        joined += was_open
-        opened += not was_open
-    said = [f"{opened} {'recovery' if opened == 1 else 'recoveries'} opened."]
-    if joined:
-        said.append(f"{joined} joined one that was under way.")
-    if missing:
-        said.append(f"{missing} of the users are not there any more.")
+    asked = form.cleaned_data["user_ids"]
+    accounts = by_keys(asked)
+    done = recover_each(accounts, actor_of(request), form.cleaned_data["reason"])
+    said = done.sentences()
+    if len(accounts) < len(asked):
+        said.append(f"{len(asked) - len(accounts)} of the users are not there any more.")
     if request.htmx:
-        return page(request, "console/_bulk_result.html", {"said": said})
-    messages.info(request, " ".join(said))
+        return page(request, "console/_bulk_result.html", {"said": said, "complete": done.complete})
+    messages.add_message(request, messages.INFO if done.complete else messages.ERROR, " ".join(said))
     return SeeOther(reverse("console:runs"))

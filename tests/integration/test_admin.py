@@ -16,10 +16,12 @@ from pytest_django import Settings
 
 from connections.admin.acting import MAX_SELECTED
 from connections.admin.lists import MAX_LISTED, CappedPaginator
-from connections.lifecycle import Actor, audit
+from connections.audit import Attempt
+from connections.lifecycle import Actor
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, RunStep, UserGate
 from connections.states import CloseReason, RecordState, Refused, RunKind, Step
 from tests.support import rows
+from tests.support.bad_rows import no_run_for, refused, unwritable
 
 pytestmark = pytest.mark.django_db
 LISTS = ["managerrecord", "node", "recoveryrun", "usergate", "refusal", "auditentry"]
@@ -78,7 +80,7 @@ def fill(count: int) -> None:
         run = rows.make_run(user, kind=RunKind.RESET)
         RunStep.objects.create(run=run, step=Step.TAKE_STOCK, at=timezone.now())
         Refusal.objects.create(user=user, node=node, cause=Refused.RATE_LIMITED, at=timezone.now())
-        audit(Actor.staff(user), "cleanup", user=user, run=run, reason="x")
+        Attempt(Actor.staff(user), "cleanup", user, reason="x").done("opened", run=run)
 
 
 # --- Inspection
@@ -237,7 +239,7 @@ def test_recovering_users_opens_one_run_a_user_with_audit_and_joins_one_that_is_
     under_way = rows.make_run(grace)
     fields = {"confirmed": "1", "chosen": [ada.pk, grace.pk], "reason": "a storm"}
     done = act(support, "managerrecord", "recover_users", records, **fields)
-    assert messages_of(done) == "1 recovery opened, 1 joined that was under way."
+    assert messages_of(done) == "1 recovery opened. 1 joined one that was under way."
     assert RecoveryRun.objects.filter(user=ada, kind=RunKind.CLEANUP, actor="support", reason="a storm").count() == 1
     assert RecoveryRun.objects.filter(user=grace).get() == under_way
     entries = AuditEntry.objects.filter(action="cleanup", actor="support", reason="a storm", ip="127.0.0.1")
@@ -331,6 +333,42 @@ def test_a_limit_is_set_with_a_reason_and_audit_and_cleared_again(lead: Client) 
         ("a class of hers", "50"),
         ("class is over", "cleared"),
     ]
+
+
+def test_a_limit_that_can_not_be_set_is_in_the_audit_trail(lead: Client) -> None:
+    gate = rows.make_gate(rows.make_user("ada"))
+    lead.raise_request_exception = False
+    with refused(UserGate, "UPDATE", "1 = 1"):
+        answer = lead.post(listing("usergate", f"{gate.pk}/change/"), limit_form(soft_limit="50", reason="a class"))
+    assert answer.status_code == 500
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.user, entry.reason, entry.outcome) == (
+        "set_limit",
+        gate.user,
+        "a class",
+        "failed: bad row",
+    )
+
+
+def test_closing_managers_goes_on_where_one_fails(support: Client) -> None:
+    records = rows.make_records(2, rows.make_user("ada"), rows.make_node())
+    fields = {"confirmed": "1", "chosen": [record.pk for record in records], "reason": "stolen laptop"}
+    with unwritable(records[0]):
+        done = act(support, "managerrecord", "close_managers", records, **fields)
+    assert messages_of(done) == "1 manager told to close, 1 failed."
+    assert ManagerRecord.objects.counted().get() == records[0]
+    assert set(AuditEntry.objects.values_list("outcome", flat=True)) == {"told to close", "failed: bad row"}
+
+
+def test_recovering_users_goes_on_where_one_fails(support: Client) -> None:
+    people, node = [rows.make_user(name) for name in ("ada", "grace")], rows.make_node()
+    records = [rows.make_record(user, node) for user in people]
+    fields = {"confirmed": "1", "chosen": [user.pk for user in people], "reason": "a storm"}
+    with no_run_for(people[0]):
+        done = act(support, "managerrecord", "recover_users", records, **fields)
+    assert messages_of(done) == "1 recovery opened. 1 failed: ada."
+    assert RecoveryRun.objects.get().user == people[1]
+    assert AuditEntry.objects.get(user=people[0]).outcome == "failed: bad row"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,19 @@ def test_logging_in_leads_on_to_the_page_that_was_asked_for() -> None:
     assert response.headers["Location"] == "/console/users/?q=ada"
 
 
+@pytest.mark.parametrize("group", [rows.VIEWER, rows.SUPPORT, rows.LEAD])
+def test_staff_who_asked_for_no_page_land_on_the_console(group: str) -> None:
+    rows.make_staff(group, "support")
+    answer = Client().post("/accounts/login/", {"username": "support", "password": "demo"})
+    assert answer.headers["Location"] == "/console/"
+
+
+@pytest.mark.parametrize("is_staff", [False, True])
+def test_who_may_not_see_the_console_lands_on_the_chat(is_staff: bool) -> None:
+    rows.make_user("ada", is_staff=is_staff)
+    assert Client().post("/accounts/login/", {"username": "ada", "password": "demo"}).headers["Location"] == "/"
+
+
 def test_a_wrong_password_is_said_and_the_name_is_kept() -> None:
     rows.make_user("ada")
     text = Client().post("/accounts/login/", {"username": "ada", "password": "no"}).content.decode()

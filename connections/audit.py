@@ -1,0 +1,77 @@
+"""The audit trail: who did what to whom, when and why; also when it failed."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import Error
+
+from connections import database
+from connections.lifecycle import Actor
+from connections.models import AuditEntry, RecoveryRun
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Something that somebody is about to do, and the one entry about it."""
+
+    actor: Actor
+    action: str
+    user: Any = None
+    target: str = ""
+    reason: str = ""
+
+    def done(self, outcome: str, *, target: str = "", run: RecoveryRun | None = None) -> AuditEntry:
+        """The entry. Call it once, in the transaction of the change."""
+        return AuditEntry.objects.create(
+            at=database.now(),
+            actor_kind=self.actor.kind,
+            actor_user_id=self.actor.user_id,
+            actor=self.actor.label[:200],
+            ip=self.actor.ip,
+            action=self.action,
+            user=self.user,
+            user_label=self.user.get_username()[:200] if self.user is not None else "",
+            target=(target or self.target)[:200],
+            reason=self.reason[:500],
+            outcome=outcome[:500],
+            run=run,
+        )
+
+    def failed(self, error: Exception) -> None:
+        """The entry about a failure, in a transaction of its own. Where not even that can be written, it is logged."""
+        try:
+            self.done(f"failed: {in_a_line(error)}")
+        except Error as unwritten:
+            context = {
+                "actor": f"{self.actor.label} ({self.actor.kind})",
+                "action": self.action,
+                "user": "" if self.user is None else str(self.user.pk),
+                "target": self.target,
+                "reason": self.reason,
+                "error": str(error),
+                "because": str(unwritten),
+            }
+            logger.exception("audit_not_written", extra=context)
+
+
+@contextmanager
+def attempt(actor: Actor, action: str, *, user: Any = None, target: str = "", reason: str = "") -> Iterator[Attempt]:
+    """Around the transaction of an action, which writes its entry with `done`. If it raises, the entry says that it
+    failed, and the error goes on to the caller.
+    """
+    this = Attempt(actor, action, user, target, reason)
+    try:
+        yield this
+    except Exception as error:
+        this.failed(error)
+        raise
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error says first: that of a driver goes on for lines about where it happened."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

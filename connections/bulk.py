@@ -1,0 +1,68 @@
+"""Many recoveries asked for at once."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from connections import database, recovery
+from connections.lifecycle import Actor
+from connections.states import RunKind
+
+logger = logging.getLogger(__name__)
+
+# Between the starts of the runs: a hundred are spread over ten seconds, so that neither the roll calls nor the
+# clients that come back arrive all at once.
+PACE_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class Bulk:
+    """What became of a bulk recovery. Usernames of those that failed, and of those not tried any more."""
+
+    opened: int = 0
+    joined: int = 0
+    failed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return not self.failed and not self.left_out
+
+    def sentences(self) -> list[str]:
+        said = [f"{self.opened} {'recovery' if self.opened == 1 else 'recoveries'} opened."]
+        if self.joined:
+            said.append(f"{self.joined} joined one that was under way.")
+        if self.failed:
+            said.append(f"{len(self.failed)} failed: {', '.join(self.failed)}.")
+        if self.left_out:
+            said.append(
+                f"Then the database did not answer. {len(self.left_out)} were left out: {', '.join(self.left_out)}."
+            )
+        return said
+
+
+def recover_each(users: Sequence[Any], actor: Actor, reason: str) -> Bulk:
+    """Open or join a cleanup for each user. One that fails keeps nobody else's.
+
+    Raises one of `database.AWAY` if that is why none was opened or joined.
+    """
+    done = Bulk()
+    for number, user in enumerate(users):
+        try:
+            _, joined = recovery.request(
+                user, RunKind.CLEANUP, actor=actor, reason=reason, delay=done.opened * PACE_SECONDS
+            )
+        except database.AWAY:
+            if not done.opened + done.joined:
+                raise
+            logger.warning("bulk_recovery_ended", extra={"user": str(user.pk), "left_out": len(users) - number})
+            done.left_out = [left.get_username() for left in users[number:]]  # each would wait as long
+            break
+        except Exception:
+            logger.exception("bulk_recovery_failed", extra={"user": str(user.pk)})
+            done.failed.append(user.get_username())
+        else:
+            done.joined += joined
+            done.opened += not joined
+    return done

