@@ -1,14 +1,12 @@
 # `make run` needs Python 3.11 and nothing else; `make test` the same, and Chromium or npm for the browser tests.
-# PYTHON: the interpreter. PORT: where `run` serves. LIVE=1: the demo on the default timings. ARGS: for pytest.
+# PYTHON: the interpreter. PORT: where `run` serves, and `cluster` its first node. LIVE=1: the demo on the default timings.
+# ARGS: for pytest, or for the benchmarks.
 PYTHON ?= python3
 PORT ?= 8000
 LIVE ?=
 ARGS ?=
-# Tests of real processes wait most of the time, so several files run at once. Those in one process do not: what one
-# commits is another's, and pytest-django orders them.
-PARALLEL ?= -n 3 --dist loadfile
-# `ARGS='-k one'` may select nothing in one of the two halves, which pytest reports as 5.
-SOME = || test $$? -eq 5
+# Tests of real processes wait most of the time, so several files run at once.
+PARALLEL ?= -n 3 --dist loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,12 +17,14 @@ DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_
 	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test newest check format lock browser clean
+.PHONY: help install run cluster test newest bench check format lock browser clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
+	@echo "make cluster  the same on PostgreSQL, Valkey and three nodes, from http://127.0.0.1:$(PORT) on (PORT=…, LIVE=1)"
 	@echo "make test     install everything and run all tests (ARGS='-k …')"
-	@echo "make newest   unit and integration tests on Python >= 3.13 and the newest Django"
+	@echo "make newest   unit, integration and property tests on Python >= 3.13 and the newest Django"
+	@echo "make bench    what the middleware costs, side by side with none (ARGS='handshakes --server daphne')"
 	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
 	@echo "make install  only make $(VENV), with everything"
 	@echo "make format   format and fix what can be fixed"
@@ -39,9 +39,11 @@ run:
 	@$(BIN)/python manage.py migrate --no-input --verbosity 0
 	@exec $(BIN)/python manage.py demo --port $(PORT) $(if $(filter-out 0,$(LIVE)),--live)
 
+cluster: install
+	@exec $(BIN)/python manage.py cluster --port $(PORT) $(if $(filter-out 0,$(LIVE)),--live)
+
 test: install browser
-	@$(BIN)/python -m pytest tests/unit tests/integration $(ARGS) $(SOME)
-	@$(BIN)/python -m pytest tests/acceptance tests/browser $(PARALLEL) $(ARGS) $(SOME)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # The other end of the matrix: the newest Python and Django that are locked. Where none is installed, it says so.
 newest: install
@@ -49,7 +51,10 @@ newest: install
 		"$$newest" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && break; done; \
 	test -n "$$newest" || { echo "No Python 3.13 or newer here: the newest leg is skipped."; test -z "$$CI"; exit; }; \
 	PYTHON="$$newest" VENV=.venv-newest sh scripts/setup requirements-dev.lock && \
-	.venv-newest/bin/python -m pytest tests/unit tests/integration $(ARGS)
+	.venv-newest/bin/python -m pytest tests/unit tests/integration tests/property $(ARGS)
+
+bench: install
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

@@ -147,6 +147,33 @@ def test_a_client_that_takes_no_bytes_is_gone_after_the_send_timeout(
     run(main())
 
 
+# More than the buffers between the two take. One frame, where the server sends any size: Daphne, up to 1 MiB.
+@pytest.mark.parametrize(("kind", "count", "size"), [("daphne", 40, 750_000), ("uvicorn", 1, 30_000_000)])
+def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
+    kind: str, count: int, size: int, serve: Serve, database: Database
+) -> None:
+    unhurried = SETTINGS | {"heartbeat_seconds": 60}  # what it is pinged would come behind all that
+    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **unhurried), database)
+
+    async def takes_its_time(user: str, path: str) -> None:
+        client = await stage.opened(user, path)
+        client.stop_reading()
+        await client.send("go", count=count, size=size)
+        began = time.monotonic()
+        while client.is_open and len(client.of("padding")) < count:
+            await client.sip()
+            await asyncio.sleep(0.04)
+        assert client.is_open, client.close_code
+        assert time.monotonic() - began > 2 * SEND, "it was too fast to prove anything"
+        client.go_on_reading()
+        assert record_of(database, database.user(user), manager_of(client)).state == "live"
+
+    async def main() -> None:
+        await asyncio.gather(takes_its_time("u1", "/ws/large/"), takes_its_time("u2", "/plain/large/"))
+
+    run(main())
+
+
 @KINDS
 def test_on_a_route_without_our_frames_the_close_code_alone_speaks(kind: str, serve: Serve, database: Database) -> None:
     stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS), database)

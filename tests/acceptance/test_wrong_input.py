@@ -2,14 +2,13 @@
 
 import json
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.support.clients import connect, connected, run
 from tests.support.databases import Database
-from tests.support.processes import Result, manage
+from tests.support.processes import manage, manage_each
 from tests.support.scenes import PAUSED, Serve, chats, everything_but_probes, records
 
 UNKNOWN = [
@@ -39,12 +38,9 @@ def test_commands_answer_with_one_clear_line_or_their_usage(database: Database) 
     before = everything_but_probes(database)
     audit = "SELECT count(*) FROM connections_auditentry"
 
-    def ask(arguments: list[str]) -> Result:
-        return manage(*arguments, "--json", db=database)
-
-    with ThreadPoolExecutor(3) as pool:
-        unknown = list(zip(UNKNOWN, pool.map(ask, UNKNOWN), strict=True))
-        not_understood = list(zip(NOT_UNDERSTOOD, pool.map(ask, NOT_UNDERSTOOD), strict=True))
+    results = manage_each([[*arguments, "--json"] for arguments in UNKNOWN + NOT_UNDERSTOOD], db=database)
+    unknown = zip(UNKNOWN, results, strict=False)
+    not_understood = zip(NOT_UNDERSTOOD, results[len(UNKNOWN) :], strict=True)
     for arguments, result in unknown:
         assert (result.code, result.out) == (1, ""), (arguments, result)
         assert len(result.err.strip().splitlines()) == 1, (arguments, result.err)

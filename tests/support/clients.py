@@ -131,6 +131,13 @@ class ChatClient:
     def go_on_reading(self) -> None:
         self.socket.transport.resume_reading()
 
+    async def sip(self) -> None:
+        """Reads once, 256 KiB at most, and stops again."""
+        self.go_on_reading()
+        await asyncio.sleep(0)  # the loop sees what has come,
+        await asyncio.sleep(0)  # and reads it
+        self.stop_reading()
+
     async def close(self) -> None:
         """A clean close, 1000."""
         await self.socket.close()

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -74,6 +74,20 @@ def manage(
         **environment({"DATABASE_URL": db.url} | overrides(connections) | dict(env or {})),
     )
     return Result(process.returncode, process.stdout, process.stderr)
+
+
+def manage_each(commands: Sequence[Sequence[str]], *, db: "Database", timeout: float = 60) -> list[Result]:
+    """What each of these commands ends with. One process imports Django for all of them, which is most of the time."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.support.each"],
+        input=json.dumps([list(arguments) for arguments in commands]),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=True,
+        **environment({"DATABASE_URL": db.url}),
+    )
+    return [Result(**found) for found in json.loads(process.stdout)]
 
 
 def manage_json(

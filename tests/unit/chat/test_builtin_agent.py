@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from connections.chat.agents.builtin import BuiltinAgent, pieces
 from connections.chat.agents.intents import Intent, Understood, understand
 from connections.chat.agents.protocol import Delta, Question, Thought, ToolCall, ToolResult
-from connections.chat.agents.useragents import plain_name
 from connections.chat.agents.wording import ENDINGS
 from connections.states import CloseReason
 
@@ -111,19 +110,3 @@ def test_questions_that_waited_together_are_mentioned() -> None:
 
 def test_every_ending_has_words() -> None:
     assert set(ENDINGS) == set(CloseReason)
-
-
-@pytest.mark.parametrize(
-    ("user_agent", "name"),
-    [
-        (
-            "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/130 Safari/537.36 Edg/130",
-            "Edge on Windows",
-        ),
-        ("Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Version/17.0 Safari/604.1", "Safari on an iPhone"),
-        ("curl/8.1", "curl/8.1"),
-        ("", "An unknown browser"),
-    ],
-)
-def test_browsers_are_named_as_people_call_them(user_agent: str, name: str) -> None:
-    assert plain_name(user_agent) == name

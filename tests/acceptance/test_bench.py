@@ -1,0 +1,47 @@
+"""The benchmarks run from end to end. Of their figures nothing is asked: here they would mean nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.report import BEGIN, END
+from tests.support.processes import environment
+
+TITLES = [
+    "The load client's own ceiling",
+    "Handshakes a second",
+    "Echoes a second",
+    "Memory of an idle socket",
+    "Statements of an idle node",
+    "Kick latency",
+]
+
+
+def test_every_benchmark_makes_its_table(tmp_path: Path) -> None:
+    found, document = tmp_path / "found.json", tmp_path / "document.md"
+    document.write_text(f"Before.\n{BEGIN}\nold figures\n{END}\nAfter.\n")
+    command = ["--tiny", "--server", "daphne", "--database", "postgresql", "--json", found, "--markdown", document]
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, command)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        **environment({}),
+    )
+    assert ran.returncode == 0, ran.stderr
+
+    tables = json.loads(found.read_text())["tables"]
+    assert len(tables) == len(TITLES)
+    filled = document.read_text()
+    for title, table in zip(TITLES, tables, strict=True):
+        assert table["title"].startswith(title)
+        assert table["title"] in ran.stdout
+        assert f"### {table['title']}" in filled
+        assert table["rows"], title
+        assert {row.get("failed", "0") for row in table["rows"]} == {"0"}, table["rows"]
+    sides = {row["side"] for row in tables[1]["rows"]}
+    assert {"bare", "wrapped"} < sides
+    assert filled.startswith("Before.\n")
+    assert filled.endswith("After.\n")
+    assert "old figures" not in filled

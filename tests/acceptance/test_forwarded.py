@@ -1,0 +1,29 @@
+"""X-Forwarded-For is a claim: of a client that nobody vouches for it changes nothing, on either server."""
+
+from collections.abc import Callable
+
+import pytest
+from websockets.sync.client import connect
+from websockets.typing import Origin
+
+from tests.support.databases import Database
+from tests.support.servers import Server
+
+CLAIMED = "203.0.113.9"
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize(("trusted", "recorded"), [("", "127.0.0.1"), ("127.0.0.0/8", CLAIMED)])
+def test_it_is_believed_of_trusted_proxies_only(
+    database: Database, serve: Callable[..., Server], kind: str, trusted: str, recorded: str
+) -> None:
+    server = serve(database, kind=kind, ready="/readyz", trusted_proxies=trusted)
+    headers = {"Cookie": database.user("u1").cookie, "X-Forwarded-For": CLAIMED}
+    with connect(
+        f"{server.ws_url}/ws/chat/",
+        origin=Origin(server.url),
+        additional_headers=headers,
+        proxy=None,
+    ) as socket:
+        socket.recv()
+        assert database.query("SELECT ip FROM connections_managerrecord") == [(recorded,)]

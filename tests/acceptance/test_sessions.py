@@ -1,0 +1,58 @@
+"""Whose log-in is over is closed by the next reconcile, whichever engine keeps the sessions, and nobody else is."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import ChatClient, connect, eventually, run
+from tests.support.databases import Database, TestUser
+from tests.support.logins import Browser
+from tests.support.scenes import MARGIN, PAUSED, Serve, chats, manager_of, record_of
+
+RECONCILE = 0.5
+SETTINGS = PAUSED.settings(reconcile_seconds=RECONCILE)
+WITHIN = RECONCILE + 2 * PAUSED.beat + MARGIN
+# With one of these, a log-out is written down where the node can look. A signed cookie is only with its browser.
+STORED = {"db", "cache"}
+
+
+@pytest.mark.parametrize("engine", ["db", "cache", "signed_cookies"])
+def test_only_whoever_has_logged_out_or_has_a_new_password_is_closed(
+    engine: str, serve: Serve, database: Database, tmp_path: Path
+) -> None:
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.support.settings",
+        "SESSION_ENGINE": f"django.contrib.sessions.backends.{engine}",
+        "CACHE_FOLDER": str(tmp_path / "cache"),
+    }
+    server = serve(database, ready="/readyz", env=env, **SETTINGS)
+
+    async def opened(user: str) -> tuple[Browser, ChatClient]:
+        browser = Browser(server)
+        client = await connect(server, await asyncio.to_thread(browser.log_in, database.user(user)))
+        await client.expect("ready")
+        return browser, client
+
+    async def ended(client: ChatClient, user: TestUser, why: str) -> None:
+        assert await client.closed(WITHIN) == 4403
+        assert client.closing is not None
+        assert (client.closing["reason"], client.closing["reconnect"]) == ("session_ended", "never")
+        manager = manager_of(client)
+        await eventually(lambda: record_of(database, user, manager).state == "closed")
+        record = record_of(database, user, manager)
+        assert (record.reason, record.evidence) == ("session_ended", why)
+
+    async def main() -> None:
+        (_, stays), (leaving, left), (_, changed) = await asyncio.gather(*map(opened, ("u1", "u2", "u3")))
+        await asyncio.to_thread(leaving.log_out)
+        if engine in STORED:
+            await ended(left, database.user("u2"), "the session was ended")
+        database.query("UPDATE auth_user SET password = 'new' WHERE id = ?", [database.user("u3").id])
+        await ended(changed, database.user("u3"), "the password was changed")
+        # The reconcile that closed the last one looked at these too.
+        await chats(stays)
+        if engine not in STORED:
+            await chats(left)
+
+    run(main())

@@ -1,0 +1,47 @@
+"""Logging in and out over HTTP, as a browser does, whichever engine keeps the sessions."""
+
+import contextlib
+import http.client
+from http.cookies import SimpleCookie
+from urllib.parse import urlencode
+
+from tests.support.databases import TestUser
+from tests.support.seed import PASSWORD
+from tests.support.servers import Server
+
+
+class Browser:
+    """The cookies of one browser on one server. Redirects are not followed."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._cookies: dict[str, str] = {}
+
+    def log_in(self, user: TestUser) -> TestUser:
+        """The user with the session of this log-in."""
+        self._ask("GET", "/accounts/login/")
+        answer = self._ask("POST", "/accounts/login/", username=user.name, password=PASSWORD)
+        assert (answer.status, "sessionid" in self._cookies) == (302, True), answer.status
+        return TestUser(user.id, user.name, self._cookies["sessionid"])
+
+    def log_out(self) -> None:
+        answer = self._ask("POST", "/accounts/logout/")
+        assert (answer.status, "sessionid" in self._cookies) == (302, False), answer.status
+
+    def _ask(self, method: str, path: str, **form: str) -> http.client.HTTPResponse:
+        body = urlencode(form | {"csrfmiddlewaretoken": self._cookies.get("csrftoken", "")})
+        headers = {
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items()),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        connection = http.client.HTTPConnection("127.0.0.1", self._server.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, body if method == "POST" else None, headers)
+            answer = connection.getresponse()
+            answer.read()
+        for line in answer.headers.get_all("Set-Cookie") or []:
+            for name, morsel in SimpleCookie(line).items():
+                self._cookies[name] = morsel.value
+                if not morsel.value:
+                    del self._cookies[name]
+        return answer
