@@ -8,21 +8,34 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
 from tests.support.servers import Server
 
 pytest_plugins = ["tests.support.browser"]
 
+# The same examples at each run, so that a red test is of the change; `thorough` looks for new ones (README.md).
+# A failure prints what reproduces it.
+settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True, report_multiple_bugs=False)
+settings.register_profile(
+    "thorough", max_examples=1500, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
+
 _servers = pytest.StashKey[list[Server]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's tier is its folder."""
+    """A test's tier is its folder. Where files run at once, those in the tests' own process keep to one: what one
+    commits is another's, and pytest-django orders them.
+    """
     for item in items:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
-        if tier in {"unit", "integration", "acceptance", "browser"}:
+        if tier in {"unit", "integration", "property", "acceptance", "browser"}:
             item.add_marker(tier)
+        own_process = tier in {"acceptance", "browser"}
+        item.add_marker(pytest.mark.xdist_group(item.path.stem if own_process else "in-process"))
 
 
 @pytest.hookimpl(wrapper=True)

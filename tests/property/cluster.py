@@ -1,0 +1,144 @@
+"""Nodes of a cluster as the machine on PostgreSQL has them: real rows, leases and writers, and clients of whom the
+truth is known. Their clock is the database's and what the test has added to it.
+"""
+
+import threading
+import time
+import uuid
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from unittest import mock
+
+from connections import database, lease, policy
+from connections.conf import Tunables
+from connections.gates import Handshake
+from connections.lease import NodeGone
+from connections.models import ManagerRecord
+from connections.states import DEAD, CloseReason, ProbeMode, Refused, Verdict
+from connections.writer import Writer
+
+# A handshake outlasts the lock that an outsider holds, and the writer's patience for a lock does not.
+HELD_SECONDS = 0.35
+VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=2.0, lease_seconds=10.0, admission_seconds=0.7)
+FLUSH_SECONDS = 15.0
+
+
+class ShiftedClock:
+    """The database's clock, and what has passed in the test without anybody waiting for it."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+        self._real = database.now
+        self._patch = mock.patch("connections.database.now", self.now)
+        self._patch.start()
+
+    def now(self) -> datetime:
+        return self._real() + self.offset
+
+    def end(self) -> None:
+        self._patch.stop()
+
+
+@dataclass(eq=False)
+class ClusterNode:
+    """One process with its writer. `id` is the identity that it believes to have."""
+
+    name: str
+    clock: ShiftedClock
+    awake: bool = True
+    dead: bool = False
+    id: uuid.UUID = field(default_factory=uuid.uuid4)
+    answers: dict[uuid.UUID, bool] = field(default_factory=dict)  # its sockets, and whether their clients do
+    renewals: dict[uuid.UUID, list[datetime]] = field(default_factory=dict)  # by identity
+
+    def __post_init__(self) -> None:
+        self._door = threading.Lock()  # nobody comes in while it drains
+        self.writer = Writer(VALUES, lambda batch: None)
+        self.writer.node_name = self.name
+        self.register()
+        self.writer.start()
+
+    def register(self) -> None:
+        row = lease.register(VALUES, name=self.name, host="test", pid=1, serves=True)
+        self.id = self.writer.node_id = row.pk
+        self.renewals[row.pk] = [row.renewed_at]
+
+    def renew(self) -> None:
+        """As a node's lease thread does: a fenced one closes its clients, and takes a new identity."""
+        try:
+            lease.renew(self.id, VALUES, len(self.answers))
+            self.renewals[self.id].append(self.clock.now())
+        except NodeGone:
+            self.writer.node_id = None
+            for pk in list(self.answers):
+                self.close(pk, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
+            self.register()
+
+    def admit(self, handshakes: list[Handshake]) -> list[policy.Admission | Refused]:
+        """All of them at once. As a node does, it knows its managers before it asks for their slots."""
+        with self._door:
+            self.answers |= dict.fromkeys((shake.id for shake in handshakes), True)
+            futures: list[Future[Any]] = [self.writer.admit(shake) for shake in handshakes]
+            _, late = wait(futures, FLUSH_SECONDS)
+            assert not late, f"{len(late)} handshakes were never answered"
+        decided = [future.result() for future in futures]
+        for shake, decision in zip(handshakes, decided, strict=True):
+            if isinstance(decision, Refused):
+                self.answers.pop(shake.id, None)
+        return decided
+
+    def close(self, pk: uuid.UUID, reason: CloseReason, evidence: str) -> None:
+        """The end of a socket: its slot is given up through the writer."""
+        if self.answers.pop(pk, None) is not None:
+            self.writer.release(pk, reason, evidence)
+
+    def pass_over(self) -> None:
+        """Act on the flagged records as a node's beat does, and answer for the clients as its heartbeat would."""
+        node_id = self.id
+        closing = ManagerRecord.objects.closing().on(node_id).values_list("pk", "close_reason", "evidence")
+        for pk, reason, evidence in list(closing):
+            self.close(pk, CloseReason(reason), evidence)
+        wanted = ManagerRecord.objects.probe_wanted().on(node_id).values_list("pk", "probe_wanted_at", "probe_mode")
+        for pk, wanted_at, mode in list(wanted):
+            if pk not in self.answers:
+                continue  # closed, and its release is on its way
+            verdict = Verdict.ALIVE if self.answers[pk] else Verdict.UNRESPONSIVE
+            ManagerRecord.objects.filter(pk=pk, probe_wanted_at=wanted_at, probe_answered_at=None).update(
+                probe_answered_at=database.now(), probe_verdict=verdict, probe_evidence="asked"
+            )
+            if verdict in DEAD and mode == ProbeMode.CLOSE:
+                self.close(pk, CloseReason.UNRESPONSIVE, "did not answer the roll call")
+
+    def drain(self) -> None:
+        """Close everybody, write it, retire, and start anew."""
+        with self._door:
+            for pk in list(self.answers):
+                self.close(pk, CloseReason.NODE_DRAINING, f"node {self.name} is draining")
+            self.flush()
+            lease.retire(self.id)
+            self.register()
+
+    def flush(self) -> None:
+        """Wait until all that was handed to the writer is written."""
+        deadline = time.monotonic() + FLUSH_SECONDS
+        while self.writer.backlog():
+            assert time.monotonic() < deadline, f"{self.writer.backlog()} items of {self.name} were never written"
+            time.sleep(0.002)
+
+    def end(self) -> None:
+        assert self.writer.stop(FLUSH_SECONDS), "a writer did not end"
+
+    def steady_at(self, moment: datetime, identity: uuid.UUID) -> bool:
+        """Whether an identity of this node had renewed for a whole lease, never late, and was not late then."""
+        late, whole = timedelta(seconds=VALUES.late_seconds), timedelta(seconds=VALUES.lease_seconds)
+        times = [at for at in self.renewals[identity] if at <= moment]
+        if not times or moment - times[-1] > late:
+            return False
+        since = times[-1]
+        for earlier in reversed(times[:-1]):
+            if since - earlier > late:
+                break
+            since = earlier
+        return moment - since >= whole

@@ -1,0 +1,150 @@
+"""Nodes and sockets of the model: real clocks, heartbeats and buckets, and clients of whom the truth is known."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from connections import policy
+from connections.clock import NodeClock
+from connections.conf import Rate, Tunables
+from connections.heartbeat import Heartbeat
+from connections.host import Probe
+from connections.manager import Manager
+from connections.models import ManagerRecord, Node
+from connections.policy import TokenBucket
+from connections.registry import Registry
+from connections.states import CloseReason, Verdict
+
+VALUES = Tunables(
+    soft_limit=3,
+    burst=2,
+    heartbeat_seconds=5,
+    pong_seconds=2,
+    probe_seconds=1.5,
+    stuck_seconds=6,
+    handshake_seconds=3,
+    send_seconds=4,
+    connect_rate=Rate(6, 3.0),
+)
+TICK = VALUES.tick_seconds
+Mood = Literal["answers", "silent", "stuck", "unread", "unopened"]
+
+
+@dataclass(eq=False)
+class Socket:
+    """What the heartbeat sees of a manager, and the truth about its client, which it can't see."""
+
+    node: "ModelNode"
+    row: ManagerRecord
+    mood: Mood
+    opened: float
+    inject: bool = True
+    admission: policy.Admission | None = None
+    probe: Probe | None = None
+    observed: CloseReason | None = None
+    pinged: float | None = None
+    sending: float | None = None
+    busy: float | None = None
+    waiting: int = 0
+    owed: bool = False  # asked, and not answered yet
+    speaks: bool = False  # a frame of its own is on its way
+    ended: tuple[CloseReason, str] | None = None
+    quiet_ticks: int = 0  # of its node, since its client last answered
+    bad_ticks: int = 0  # of its node, since its mood is a bad one
+
+    def __post_init__(self) -> None:
+        self.heard = self.told = self.active = self.opened
+        if self.mood == "unopened":
+            self.busy = self.opened
+
+    @property
+    def id(self) -> uuid.UUID:
+        return self.row.pk
+
+    @property
+    def quiet(self) -> bool:
+        return self.mood in ("silent", "unread")
+
+    @property
+    def closing(self) -> bool:
+        return self.ended is not None
+
+    def pulse(self, now: float) -> policy.Pulse:
+        return policy.Pulse(
+            opened=self.opened,
+            accepted=self.mood != "unopened",
+            heard=min(self.heard, now),
+            told=min(self.told, now),
+            pinged=self.pinged,
+            busy=self.busy,
+            waiting=self.waiting,
+            sending=self.sending,
+            probeable=self.inject,
+        )
+
+    def ping(self) -> None:
+        if self.pinged is None:
+            self.pinged = self.node.clock.now()
+        self.ask()
+
+    def ask(self) -> None:
+        self.told = self.node.clock.now()
+        self.owed = True
+
+    def order(self, reason: CloseReason, evidence: str) -> None:
+        if self.ended is None:
+            self.ended = reason, evidence
+
+    def deliver(self) -> None:
+        """What its client has sent since the last tick arrives."""
+        if self.mood not in ("answers", "stuck") or not (self.owed or self.speaks):
+            return
+        self.heard, self.pinged = self.node.clock.now(), None
+        if self.speaks:
+            self.active = self.heard
+        if self.probe is not None and self.probe.verdict is None:
+            self.probe.answer(Verdict.ALIVE, "answered the roll call")
+        self.owed = self.speaks = False
+
+    def turn(self, mood: Mood) -> None:
+        """From now on its client, or its handler, is like this."""
+        if mood == self.mood:
+            return
+        now = self.node.clock.now()
+        if not self.quiet:
+            self.quiet_ticks = 0
+        self.mood, self.bad_ticks = mood, 0
+        self.busy = now if mood == "stuck" else None
+        self.waiting = 1 if mood == "stuck" else 0
+        self.sending = now if mood == "unread" else None
+        if self.node.state == "up":
+            self.deliver()
+
+
+@dataclass(eq=False)
+class ModelNode:
+    """One process. `row` is its identity in the database: another one after a fence."""
+
+    row: Node
+    state: Literal["up", "paused", "dead"] = "up"
+    beat_in: int = 0  # ticks
+    paused_at: float = 0.0
+    resumed: bool = False  # its next tick comes late
+    late_ticks: int = 0  # in which it judged nobody
+
+    def __post_init__(self) -> None:
+        self.clock = NodeClock()
+        self.registry = Registry()
+        self.heartbeat = Heartbeat(self.registry, self.clock, VALUES)
+        self.buckets: dict[int, TokenBucket] = {}
+
+    @property
+    def sockets(self) -> list[Socket]:
+        return cast("list[Socket]", self.registry.all())
+
+    def add(self, socket: Socket) -> None:
+        self.registry.add(cast("Manager", socket))
+
+    def bucket(self, user: int, now: float) -> TokenBucket:
+        rate = VALUES.connect_rate
+        return self.buckets.setdefault(user, TokenBucket.full(rate.burst, rate.per_second, now))

@@ -1,0 +1,343 @@
+"""The pure core in a world of its own: policy, heartbeat, clock, limits, findings and diagnosis."""
+
+import math
+import uuid
+from datetime import timedelta
+from itertools import count
+
+from hypothesis import note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from connections import policy
+from connections.diagnosis import Diagnosis, Facts, ManagerFact, diagnose
+from connections.findings import finding_of
+from connections.models import ManagerRecord, RecoveryRun
+from connections.policy import MAX_RETRY_AFTER, Admission, Holding, Newcomer
+from connections.states import DEAD, CauseCode, CloseReason, RecordState, Suggestion, Verdict
+from tests.property.sockets import TICK, VALUES, ModelNode, Mood, Socket
+from tests.property.world import World
+
+USERS = (1, 10)  # of whom neither is the other
+POOLS = ("chat", "orders")
+DEVICES = [uuid.UUID(int=n) for n in range(1, 9)]
+OWED_TOKENS = 1 - MAX_RETRY_AFTER / 2 * VALUES.connect_rate.per_second  # a debt is not deeper: its wait stays bounded
+
+users, pools, picks = st.sampled_from(USERS), st.sampled_from(POOLS), st.integers(0, 7)
+BOUNDS: dict[Mood, float] = {
+    "silent": VALUES.heartbeat_seconds + VALUES.pong_seconds,
+    "stuck": VALUES.stuck_seconds,
+    "unread": VALUES.send_seconds,
+    "unopened": VALUES.handshake_seconds,
+}
+# What ends a socket as dead, what its client or handler must have been, and for how long at least.
+GROUNDS: dict[CloseReason, tuple[tuple[Mood, ...], float]] = {
+    CloseReason.UNRESPONSIVE: (("silent", "unread"), min(VALUES.pong_seconds, VALUES.probe_seconds)),
+    CloseReason.STUCK: (("stuck",), VALUES.stuck_seconds),
+    CloseReason.NEVER_OPENED: (("unopened",), VALUES.handshake_seconds),
+    CloseReason.CLIENT_GONE: (("unread",), VALUES.send_seconds),
+}
+
+
+def goes_first(one: Holding, other: Holding) -> bool:
+    """The design's order of victims, in its words."""
+    for mine, its in (
+        (one.on_late_node, other.on_late_node),
+        (one.overdue, other.overdue),
+        (not one.turn, not other.turn),
+    ):
+        if mine != its:
+            return mine
+    return one.last_active_at <= other.last_active_at
+
+
+class Core(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        for _ in range(2):
+            self.world.start_node()
+        self.promises: dict[tuple[uuid.UUID, int, uuid.UUID], float] = {}  # (node, user, device) -> the time told
+        self.attempts = count(1)
+
+    def teardown(self) -> None:
+        self.world.end()
+
+    def nodes(self, *states: str) -> list[ModelNode]:
+        return [node for node in self.world.nodes if node.state in states]
+
+    def sockets(self) -> list[Socket]:
+        return [s for node in self.nodes("up", "paused") for s in node.sockets if not s.closing]
+
+    # Handshakes
+
+    def knock(self, node: ModelNode, user: int, device: uuid.UUID) -> bool:
+        """Take a token. A refusal costs nothing, has a bound, and is not prolonged by asking again."""
+        now, key = self.world.time, (node.row.pk, user, device)
+        bucket = node.bucket(user, now)
+        told = self.promises.get(key)
+        before = bucket.tokens if bucket.at == now else None
+        if bucket.take(now, device):
+            self.promises.pop(key, None)
+            return True
+        assert told is None or told > now, f"refused again at the time it was told to come: {told}"
+        wait = bucket.retry_after(now, device)
+        assert 0 < wait <= MAX_RETRY_AFTER, f"told to wait for {wait} s"
+        assert before is None or bucket.tokens == before, "a refusal took a token"
+        assert told is None or now + wait <= told + 1e-6, f"asking again moved {told} to {now + wait}"
+        self.promises[key] = now + wait
+        return False
+
+    def admit(self, node: ModelNode, user: int, pool: str, device: uuid.UUID | None, mood: Mood, inject: bool) -> None:
+        world = self.world
+        counted = world.holdings(user, pool)
+        soft_limit = world.limit(user, pool)
+        newcomer = Newcomer(world.new_id(), device, next(self.attempts))
+        admission = policy.admit(
+            newcomer,
+            counted,
+            soft_limit=soft_limit,
+            burst=VALUES.burst,
+            now=world.now,
+            handshake=timedelta(seconds=VALUES.handshake_seconds),
+        )
+        assert not admission.superseded, "nothing is younger than the newest attempt"
+        for row in world.counted(user, pool):
+            if row.pk == admission.replaced:
+                world.order(row, CloseReason.REPLACED, "its device connected again")
+            elif row.pk == admission.evicted:
+                world.order(row, CloseReason.EVICTED, "ranked first at the ceiling")
+        row = ManagerRecord(
+            id=newcomer.id, user_id=user, pool=pool, node=node.row, opened_at=world.now, last_active_at=world.now,
+            device=device, attempt=newcomer.attempt,
+        )  # fmt: skip
+        world.rows.append(row)
+        node.add(Socket(node, row, mood, node.clock.now(), inject=inject, admission=admission))
+        self.check_admission(admission, counted, len(world.counted(user, pool)), soft_limit)
+        if admission.open_run:
+            world.begin_run(user)
+        self.settle(node, user, admission)
+
+    def check_admission(self, admission: Admission, counted: list[Holding], after: int, soft_limit: int) -> None:
+        ceiling = soft_limit + VALUES.burst
+        assert admission.live == after
+        assert after <= max(ceiling, len(counted)), f"{after} counted at a ceiling of {ceiling}, {len(counted)} before"
+        assert (after > soft_limit) == admission.open_run, "whoever is over the limit gets a run, and nobody else"
+        if admission.evicted is not None:
+            others = [h for h in counted if h.id != admission.replaced]
+            assert len(others) >= ceiling, "evicted below the ceiling"
+            (victim,) = [h for h in others if h.id == admission.evicted]
+            assert all(goes_first(victim, h) for h in others), "somebody else ranks before the one that was evicted"
+        expected = after > soft_limit and admission.replaced is None and not any(h.on_late_node for h in counted)
+        assert admission.costs_two == expected, f"costs two: {admission.costs_two}"
+
+    def settle(self, node: ModelNode, user: int, admission: Admission) -> None:
+        bucket = node.bucket(user, self.world.time)
+        before = bucket.tokens
+        bucket.settle(self.world.time, costs_two=admission.costs_two)
+        cost = before - bucket.tokens
+        deep = before - 1 < OWED_TOKENS
+        assert deep or math.isclose(cost, 1 if admission.costs_two else 0, abs_tol=1e-6), f"a second token cost {cost}"
+
+    @precondition(lambda self: self.nodes("up"))
+    @rule(user=users, pool=pools, pick=picks, device=st.sampled_from(DEVICES), number=st.integers(1, 8),
+          opens=st.sampled_from([True, True, True, False]), inject=st.sampled_from([True, True, False]))  # fmt: skip
+    def connect(
+        self, user: int, pool: str, pick: int, device: uuid.UUID, number: int, opens: bool, inject: bool
+    ) -> None:
+        """So many devices at once, of which each takes its token before any is admitted."""
+        up = self.nodes("up")
+        node = up[pick % len(up)]
+        first = DEVICES.index(device)
+        let_in = [d for d in (DEVICES * 2)[first : first + number] if self.knock(node, user, d)]
+        for one in let_in:
+            self.admit(node, user, pool, one, "answers" if opens else "unopened", inject)
+
+    @precondition(lambda self: self.nodes("up"))
+    @rule(user=users, pool=pools, pick=picks, number=st.integers(1, 4))
+    def connect_without_device(self, user: int, pool: str, pick: int, number: int) -> None:
+        """Others take what tokens there are, and the promises stand all the same."""
+        up = self.nodes("up")
+        node = up[pick % len(up)]
+        for _ in range(number):
+            if node.bucket(user, self.world.time).take(self.world.time):
+                self.admit(node, user, pool, None, "answers", inject=True)
+
+    @precondition(lambda self: self.promises)
+    @rule(pick=picks)
+    def come_back_when_told(self, pick: int) -> None:
+        """A promise is kept, whoever came in between."""
+        key = sorted(self.promises, key=str)[pick % len(self.promises)]
+        node = next((n for n in self.nodes("up") if n.row.pk == key[0]), None)
+        told = self.promises[key]
+        while self.world.time < told and node is not None:
+            self.tick()
+        if node is None or self.world.time > told + TICK:
+            del self.promises[key]  # its node is gone, or it was busy elsewhere
+            return
+        assert self.knock(node, key[1], key[2]), "the promise was not kept"
+        self.admit(node, key[1], POOLS[0], key[2], "answers", inject=True)
+
+    # Clients and handlers
+
+    @precondition(lambda self: self.sockets())
+    @rule(pick=st.integers(0, 30), mood=st.sampled_from(["silent", "silent", "answers", "stuck", "unread"]))
+    def turn(self, pick: int, mood: Mood) -> None:
+        sockets = self.sockets()
+        sockets[pick % len(sockets)].turn(mood)
+
+    @precondition(lambda self: self.sockets())
+    @rule(pick=st.integers(0, 30))
+    def speak(self, pick: int) -> None:
+        sockets = self.sockets()
+        sockets[pick % len(sockets)].speaks = True
+
+    @precondition(lambda self: self.nodes("up"))
+    @rule(pick=picks)
+    def close_cleanly(self, pick: int) -> None:
+        sockets = [s for node in self.nodes("up") for s in node.sockets]
+        if sockets:
+            sockets[pick % len(sockets)].order(CloseReason.CLIENT_CLOSED, "closed with 1000")
+
+    # Nodes, limits, runs and time
+
+    @precondition(lambda self: self.nodes("up"))
+    @rule(pick=picks)
+    def pause_a_node(self, pick: int) -> None:
+        up = self.nodes("up")
+        node = up[pick % len(up)]
+        node.state, node.paused_at = "paused", self.world.time
+
+    @precondition(lambda self: self.nodes("paused"))
+    @rule()
+    def resume(self) -> None:
+        for node in self.nodes("paused"):
+            node.state, node.resumed = "up", node.paused_at < self.world.time
+
+    @precondition(lambda self: len(self.nodes("up", "paused")) > 1)
+    @rule(pick=picks)
+    def kill_a_node(self, pick: int) -> None:
+        running = self.nodes("up", "paused")
+        running[pick % len(running)].state = "dead"
+        self.world.start_node()
+
+    @rule(user=users, pool=pools, soft_limit=st.integers(1, 5) | st.none(), lasts=st.sampled_from([None, 4.0]))
+    def set_limit(self, user: int, pool: str, soft_limit: int | None, lasts: float | None) -> None:
+        self.world.limit(user, pool)
+        gate = self.world.gates[user, pool]
+        gate.soft_limit = soft_limit
+        gate.expires_at = None if lasts is None else self.world.now + timedelta(seconds=lasts)
+
+    @rule(user=users)
+    def recover(self, user: int) -> None:
+        self.world.begin_run(user)
+
+    @rule()
+    def sweep(self) -> None:
+        self.world.fence()
+        for user in USERS:
+            if any(len(self.world.counted(user, pool)) > self.world.limit(user, pool) for pool in POOLS):
+                self.world.begin_run(user)
+
+    @rule(ticks=st.sampled_from([1, 2, 4, 8, 16, 30]))
+    def time_passes(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self.tick()
+
+    def tick(self) -> None:
+        self.world.tick()
+        self.the_living_are_spared()
+        self.the_dead_are_freed()
+        self.evictions_are_exact()
+
+    # What must always hold
+
+    @invariant()
+    def the_living_are_spared(self) -> None:
+        while self.world.ends:
+            socket = self.world.ends.pop()
+            assert socket.ended is not None
+            reason, evidence = socket.ended
+            if reason in GROUNDS:
+                moods, least = GROUNDS[reason]
+                ticks = socket.quiet_ticks if reason is CloseReason.UNRESPONSIVE else socket.bad_ticks
+                bad = ticks * TICK
+                assert socket.mood in moods, f"a client that {socket.mood} was closed as {reason}: {evidence}"
+                assert bad >= least, f"closed as {reason} after {bad} s"
+
+    @invariant()
+    def the_dead_are_freed(self) -> None:
+        for node in self.nodes("up"):
+            for socket in node.sockets:
+                judged = socket.inject or socket.mood != "silent"
+                bound = BOUNDS.get(socket.mood, math.inf) + VALUES.beat_seconds + node.late_ticks * TICK
+                bad = socket.bad_ticks * TICK
+                assert not judged or bad <= bound, f"{socket.mood} for {bad} s and still held"
+
+    @invariant()
+    def evictions_are_exact(self) -> None:
+        while self.world.evictions:
+            done = self.world.evictions.pop()
+            wanted = max(0, len(done.living) - done.soft_limit)
+            assert len(done.victims) == wanted, f"{len(done.victims)} evicted, {wanted} needed"
+            spared = [h for h in done.living if h not in done.victims]
+            assert all(goes_first(v, s) for v in done.victims for s in spared), "evicted out of rank"
+
+    @invariant()
+    def a_roll_call_calls_dead_only_what_is_proven(self) -> None:
+        for run in self.world.runs:
+            for row in run.stock:
+                found = finding_of(row, run.row, self.world.now).verdict
+                proven = row.probe_verdict if row.probe_answered_at is not None else ""
+                if row.state == RecordState.LIVE and row.node.fenced_at is None:
+                    assert found not in DEAD or found == proven, f"{found} without an answer of its node"
+                if row.state == RecordState.LIVE and row.node.fenced_at is not None:
+                    assert found is Verdict.NODE_LOST
+
+    @invariant()
+    def the_diagnosis_adds_up(self) -> None:
+        for user in USERS:
+            facts = self.facts_of(user)
+            told = diagnose(facts)
+            note(told.summary)
+            check_diagnosis(told, facts)
+
+    def facts_of(self, user: int) -> Facts:
+        world = self.world
+        run = next((run.row for run in world.runs if run.user == user), RecoveryRun(user_id=user, roll_call_at=None))
+        held = [row for row in world.held() if row.user_id == user]
+        fullest = max(POOLS, key=lambda pool: len(world.counted(user, pool)))
+        limit = world.limit(user, fullest)
+        managers = tuple(
+            ManagerFact(finding_of(row, run, world.now).verdict, row.node.name, counted=row.state == RecordState.LIVE)
+            for row in held
+        )
+        return Facts(
+            f"user {user}",
+            fullest,
+            limit,
+            limit + VALUES.burst,
+            managers,
+            len(world.counted(user, fullest)),
+            asked=True,
+        )
+
+
+def check_diagnosis(told: Diagnosis, facts: Facts) -> None:
+    counts = {cause.code: cause.count for cause in told.causes}
+    dead = sum(m.verdict in DEAD for m in facts.managers)
+    unknown = sum(m.verdict is Verdict.UNKNOWN for m in facts.managers)
+    over = facts.counted_in_pool - facts.soft_limit
+    assert told.held == len(facts.managers)
+    assert told.counted == sum(m.counted for m in facts.managers)
+    assert told.dead == dead == sum(n for code, n in counts.items() if code in {d.value for d in DEAD})
+    assert counts.get(CauseCode.UNKNOWN, 0) == unknown, "what is unknown is not called dead, and is not left out"
+    assert counts.get(CauseCode.OVER_LIMIT, 0) == max(0, over)
+    assert (CauseCode.AT_LIMIT in counts) == (over == 0)
+    assert (CauseCode.HEALTHY in counts) == (not dead and not unknown and over < 0)
+    assert (told.suggestion is Suggestion.RECOVER) == bool(dead or over > 0), "recover where it helps, and only there"
+    assert not dead or f"Recover frees {dead}" in told.summary
+
+
+TestCore = Core.TestCase
+TestCore.settings = settings(stateful_step_count=40, deadline=None)

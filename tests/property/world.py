@@ -1,0 +1,223 @@
+"""A small world around the pure core: nodes, sockets, and rows that no database keeps. Nothing sleeps: time passes by
+`World.tick`.
+
+What moves the rows here is a plain retelling of the engine's; what is under test is what decides: policy, the judging
+by the heartbeat on a node's own clock, the limit in force, and what a run makes of its rows.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
+from unittest import mock
+from uuid import UUID
+
+from connections import policy
+from connections.findings import finding_of
+from connections.manager import Manager
+from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
+from connections.policy import Holding
+from connections.states import DEAD, ActorKind, CloseReason, ProbeMode, RecordState, RunKind
+from tests.property.sockets import TICK, VALUES, ModelNode, Socket
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(eq=False)
+class Run:
+    row: RecoveryRun
+    user: int
+    stock: list[ManagerRecord]
+
+
+@dataclass(eq=False)
+class Eviction:
+    """What a run did in one pool: of whom it chose, and whom."""
+
+    soft_limit: int
+    living: list[Holding]
+    victims: list[Holding]
+
+
+@dataclass
+class World:
+    time: float = 1000.0
+    nodes: list[ModelNode] = field(default_factory=list)
+    rows: list[ManagerRecord] = field(default_factory=list)
+    gates: dict[tuple[int, str], UserGate] = field(default_factory=dict)
+    runs: list[Run] = field(default_factory=list)
+    ends: list[Socket] = field(default_factory=list)  # since somebody last looked
+    evictions: list[Eviction] = field(default_factory=list)  # the same
+
+    def __post_init__(self) -> None:
+        self._ids = 1000
+        # Only the node clocks go by this world's time: Hypothesis has its own use for the real one.
+        self._patch = mock.patch("connections.clock.time", SimpleNamespace(monotonic=lambda: self.time))
+        self._patch.start()
+
+    def end(self) -> None:
+        self._patch.stop()
+
+    def new_id(self) -> UUID:
+        """By count and not by chance, so that an example can be repeated."""
+        self._ids += 1
+        return UUID(int=self._ids)
+
+    @property
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.time)
+
+    # Nodes
+
+    def start_node(self) -> ModelNode:
+        node = ModelNode(self._identity(f"web-{len(self.nodes)}"))
+        node.heartbeat.tick()
+        self.nodes.append(node)
+        return node
+
+    def _identity(self, name: str) -> Node:
+        lease = timedelta(seconds=VALUES.lease_seconds)
+        return Node(
+            id=self.new_id(),
+            name=name,
+            started_at=self.now,
+            renewed_at=self.now,
+            steady_since=self.now,
+            lease_expires_at=self.now + lease,
+        )
+
+    def tick(self) -> None:
+        self.time += TICK
+        for node in self.nodes:
+            if node.state == "up":
+                self._tick(node)
+        self.runs = [run for run in self.runs if not self._evict_if_due(run)]
+
+    def _tick(self, node: ModelNode) -> None:
+        for socket in node.sockets:
+            socket.bad_ticks += socket.mood != "answers"
+            socket.quiet_ticks += socket.quiet
+        node.late_ticks += node.resumed
+        node.resumed = False
+        node.heartbeat.tick()
+        for socket in node.sockets:
+            socket.deliver()
+        node.beat_in -= 1
+        if node.beat_in <= 0:
+            node.beat_in = round(VALUES.beat_seconds / TICK)
+            self._beat(node)
+        for socket in node.sockets:
+            if socket.ended is not None:
+                self.ends.append(socket)
+                self.close(socket.row, *socket.ended)
+                node.registry.remove(cast("Manager", socket))
+
+    def _beat(self, node: ModelNode) -> None:
+        if node.row.fenced_at is not None:
+            for socket in node.sockets:
+                socket.order(CloseReason.NODE_LOST, "its node was fenced")
+            node.row = self._identity(node.row.name)
+            return
+        if self.now - node.row.renewed_at > timedelta(seconds=VALUES.late_seconds):
+            node.row.steady_since = self.now
+        node.row.renewed_at = self.now
+        node.row.lease_expires_at = self.now + timedelta(seconds=VALUES.lease_seconds)
+        for socket in node.sockets:
+            self._pass_over(socket)
+
+    def _pass_over(self, socket: Socket) -> None:
+        row, clock = socket.row, socket.node.clock.now()
+        row.last_active_at = self.now - timedelta(seconds=max(0.0, clock - socket.active))
+        overdue = socket.pinged is not None and clock - socket.pinged >= VALUES.beat_seconds
+        row.overdue_since = self.now if overdue else None
+        if row.state == RecordState.CLOSING:
+            socket.order(CloseReason(row.close_reason), row.evidence)
+        if socket.probe is not None and socket.probe.verdict is not None:
+            row.probe_answered_at, row.probe_verdict = self.now, socket.probe.verdict
+            row.probe_evidence, socket.probe = socket.probe.evidence, None
+        elif row.probe_wanted_at is not None and row.probe_answered_at is None:
+            manager = cast("Manager", socket)
+            socket.node.heartbeat.begin_probe(manager, row.probe_wanted_at, ProbeMode(row.probe_mode))
+
+    def fence(self) -> None:
+        """By the rule of the design: only what a steady witness vouches for."""
+        late, lease = timedelta(seconds=VALUES.late_seconds), timedelta(seconds=VALUES.lease_seconds)
+        rows = {row.node for row in self.rows} | {node.row for node in self.nodes}
+        able = [
+            n for n in rows if not n.gone and self.now - n.renewed_at <= late and self.now - n.steady_since >= lease
+        ]
+        for row in rows:
+            if able and row.lapsed(self.now):
+                row.fenced_at, row.fenced_evidence = self.now, "no renewal"
+        for record in self.held():
+            if record.node.gone:
+                self.close(record, CloseReason.NODE_LOST, "its node is gone")
+
+    # Records
+
+    def held(self) -> list[ManagerRecord]:
+        return [row for row in self.rows if row.state != RecordState.CLOSED]
+
+    def counted(self, user: int, pool: str) -> list[ManagerRecord]:
+        return [r for r in self.rows if (r.user_id, r.pool, r.state) == (user, pool, RecordState.LIVE)]
+
+    def holdings(self, user: int, pool: str) -> list[Holding]:
+        late = self.now - timedelta(seconds=VALUES.late_seconds)
+        return [
+            Holding(
+                row.pk,
+                row.opened_at,
+                row.last_active_at,
+                on_late_node=row.node.renewed_at < late,
+                overdue=row.overdue_since is not None,
+                device=row.device,
+                attempt=row.attempt,
+            )
+            for row in self.counted(user, pool)
+        ]
+
+    def order(self, row: ManagerRecord, reason: CloseReason, evidence: str) -> None:
+        if row.state == RecordState.LIVE:
+            row.state, row.closing_at, row.close_reason, row.evidence = RecordState.CLOSING, self.now, reason, evidence
+
+    def close(self, row: ManagerRecord, reason: CloseReason, evidence: str) -> None:
+        if row.state == RecordState.LIVE:
+            row.close_reason, row.evidence = reason, evidence
+        row.state, row.closed_at, row.actor_kind = RecordState.CLOSED, self.now, ActorKind.SYSTEM
+
+    def limit(self, user: int, pool: str) -> int:
+        return self.gates.setdefault((user, pool), UserGate(user_id=user, pool=pool)).limit_at(
+            self.now, VALUES.soft_limit
+        )
+
+    # Runs
+
+    def begin_run(self, user: int) -> None:
+        if any(run.user == user for run in self.runs):
+            return
+        row = RecoveryRun(user_id=user, kind=RunKind.CLEANUP, opened_at=self.now, roll_call_at=self.now)
+        self.fence()
+        stock = [r for r in self.held() if r.user_id == user]
+        for record in stock:
+            if record.state == RecordState.LIVE:
+                record.probe_wanted_at, record.probe_mode = self.now, ProbeMode.CLOSE
+                record.probe_answered_at, record.probe_verdict = None, ""
+        self.runs.append(Run(row, user, stock))
+
+    def _evict_if_due(self, run: Run) -> bool:
+        """As a cleanup does, once the roll call has had its time."""
+        assert run.row.roll_call_at is not None
+        waited = (self.now - run.row.roll_call_at).total_seconds()
+        asked = [r for r in run.stock if r.state == RecordState.LIVE and r.probe_answered_at is None]
+        if asked and waited < VALUES.probe_seconds + 1.75 * VALUES.beat_seconds:
+            return False
+        dying = {r.pk for r in run.stock if finding_of(r, run.row, self.now).verdict in DEAD}
+        for pool in sorted({row.pool for row in self.held() if row.user_id == run.user}):
+            living = [h for h in self.holdings(run.user, pool) if h.id not in dying]
+            soft_limit = self.limit(run.user, pool)
+            victims = policy.excess(living, soft_limit)
+            for row in self.counted(run.user, pool):
+                if row.pk in {victim.id for victim in victims}:
+                    self.order(row, CloseReason.EVICTED, "ranked first")
+            self.evictions.append(Eviction(soft_limit, living, victims))
+        return True
