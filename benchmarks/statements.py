@@ -1,0 +1,78 @@
+"""Statements a second that a node sends while nothing happens: with many sockets against few, at the same time.
+
+Counted by PostgreSQL itself, with pg_stat_statements: every statement, BEGIN and COMMIT among them.
+"""
+
+import asyncio
+import re
+import resource
+from collections import Counter
+
+from benchmarks import client
+from benchmarks.report import Table
+from benchmarks.routes import CHAT
+from benchmarks.stage import Kind, Stage
+from tests.support.databases import Database
+from tests.support.servers import Server
+
+SHOWN = 5  # of the kinds of statement that differ most
+
+
+def statements(stage: Stage, kind: Kind) -> Table:
+    sizes = stage.sizes
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < sizes.many + 500:
+        raise RuntimeError(f"{sizes.many} sockets need a file limit of {sizes.many + 500}, and it is {soft}.")
+    columns = ["idle sockets", "statements a second", "to the first", "aim"]
+    table = Table(f"Statements of an idle node ({kind}, {sizes.statements:g} s)", columns)
+    with stage.database("postgresql") as small, stage.database("postgresql") as large:
+        for database in (small, large):
+            name = database.query("SELECT current_database()")[0][0]
+            database.query("CREATE EXTENSION pg_stat_statements")
+            database.query(f"ALTER DATABASE {name} SET pg_stat_statements.track = 'all'")
+        nodes = [(sizes.few, small, stage.server(small, kind)), (sizes.many, large, stage.server(large, kind))]
+        with stage.servers(*(server for _, _, server in nodes)):
+            found = asyncio.run(_counts(stage, nodes))
+    first = found[0].total()
+    for (sockets, _, _), counts in zip(nodes, found, strict=True):
+        a_second = f"{counts.total() / sizes.statements:.2f}"
+        compared = counts is not found[0]
+        table.rows.append(
+            [f"{sockets:,}", a_second, f"{counts.total() / first:.2f}" if compared else "", "1" if compared else ""]
+        )
+        table.raw.append({"sockets": sockets, "statements": dict(counts)})
+    more = found[1] - found[0]
+    if more:
+        kinds = ", ".join(f"{count} × {name}" for name, count in more.most_common(SHOWN))
+        table.notes.append(f"With {sizes.many:,} sockets there were more of: {kinds}.")
+    return table
+
+
+async def _counts(stage: Stage, nodes: list[tuple[int, Database, Server]]) -> list[Counter[str]]:
+    """How often each kind of statement ran in the same window, by node."""
+    for sockets, database, server in nodes:
+        await client.connect_many(server.ws_url + CHAT, stage.cookies(database), sockets)
+    await asyncio.sleep(stage.sizes.settle)
+    before = [_calls(database) for _, database, _ in nodes]
+    await asyncio.sleep(stage.sizes.statements)
+    after = [_calls(database) for _, database, _ in nodes]
+    return [late - early for late, early in zip(after, before, strict=True)]
+
+
+def _calls(database: Database) -> Counter[str]:
+    """Calls so far by kind, those of the counting itself left out."""
+    rows = database.query(
+        "SELECT s.query, s.calls FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid"
+        " WHERE d.datname = current_database() AND strpos(s.query, 'pg_stat_statements') = 0"
+    )
+    calls: Counter[str] = Counter()
+    for query, count in rows:
+        calls[_kind(query)] += count
+    return calls
+
+
+def _kind(query: str) -> str:
+    """`UPDATE connections_node` of the whole statement."""
+    verb = query.split(None, 1)[0].upper()
+    table = re.search(r'(?:FROM|UPDATE|INTO)\s+"?(\w+)"?', query)
+    return f"{verb} {table[1]}" if table else " ".join(query.split())[:40]

@@ -1,0 +1,103 @@
+"""Handshakes and echoes a second: the same consumer behind the same session auth in the same process, by route."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from benchmarks import client
+from benchmarks.client import Tally
+from benchmarks.kernel import cpu_seconds
+from benchmarks.report import Table
+from benchmarks.routes import BARE, POOL, SIDES
+from benchmarks.sides import Ratio
+from benchmarks.stage import Kind, Stage, Vendor
+from tests.support.databases import Database
+from tests.support.servers import Server
+
+HANDSHAKES_AIM, ECHOES_AIM = 0.85, 0.95
+QUIET_SECONDS = 20.0  # for what a round left to be released
+
+Load = Callable[..., Awaitable[Tally]]
+
+
+def handshakes(stage: Stage, kinds: Sequence[Kind], vendors: Sequence[Vendor]) -> Table:
+    table = _table("Handshakes a second")
+    for vendor in vendors:
+        for kind in kinds:
+            _measure(table, stage, kind, vendor, client.handshakes, HANDSHAKES_AIM)
+    return table
+
+
+def echoes(stage: Stage, kinds: Sequence[Kind], vendors: Sequence[Vendor]) -> Table:
+    table = _table("Echoes a second")
+    for vendor in vendors:
+        for kind in kinds:
+            _measure(table, stage, kind, vendor, client.echoes, ECHOES_AIM)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title,
+        ["server", "database", "side", "a second", "of bare", "aim", "server CPU ms each", "client busy", "failed"],
+    )
+
+
+def _measure(table: Table, stage: Stage, kind: Kind, vendor: Vendor, load: Load, aim: float) -> None:
+    with stage.database(vendor) as database:
+        server = stage.server(database, kind)
+        with stage.servers(server):
+            found = asyncio.run(_rounds(stage, server, database, load))
+    bare = [tally.rate for tally in found[BARE]]
+    for side, tallies in found.items():
+        rates = [tally.rate for tally in tallies]
+        compared = side != BARE
+        table.rows.append(
+            [
+                kind,
+                vendor,
+                side,
+                f"{statistics.median(rates):,.0f}",
+                str(Ratio.of(rates, bare)) if compared else "",
+                f">= {aim}" if compared else "",
+                f"{statistics.median(tally.server_cpu / tally.rate * 1000 for tally in tallies):.2f}",
+                f"{max(tally.busy for tally in tallies):.0%}",
+                str(sum(tally.failed.total() for tally in tallies)),
+            ]
+        )
+        measured = [
+            {"rate": tally.rate, "server_cpu": tally.server_cpu, "failed": dict(tally.failed)} for tally in tallies
+        ]
+        table.raw.append({"server": kind, "database": vendor, "side": side, "rounds": measured})
+
+
+async def _rounds(stage: Stage, server: Server, database: Database, load: Load) -> dict[str, list[Tally]]:
+    sizes, cookies, url = stage.sizes, stage.cookies(database), server.ws_url
+    found: dict[str, list[Tally]] = {side: [] for side in SIDES}
+    for path in SIDES.values():  # gates, imports and caches are there before anything counts
+        await client.close_all(await client.connect_many(url + path, cookies, len(cookies)))
+    for _ in range(sizes.rounds):
+        for side, path in SIDES.items():
+            await asyncio.to_thread(_until_quiet, database)
+            before, cpu, began = _records(database), cpu_seconds(server.pid), time.monotonic()
+            tally = await load(url + path, cookies, lanes=sizes.lanes, warm=sizes.warm, window=sizes.window)
+            tally.server_cpu = (cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
+            found[side].append(tally)
+            if (side == BARE) != (_records(database) == before):
+                raise RuntimeError(f"The {side} side did not do what its name says: look at the routes.")
+    return found
+
+
+def _records(database: Database) -> int:
+    return int(database.query("SELECT count(*) FROM connections_managerrecord WHERE pool = ?", [POOL])[0][0])
+
+
+def _until_quiet(database: Database) -> None:
+    """Until all that the last round opened is released."""
+    deadline = time.monotonic() + QUIET_SECONDS
+    query = "SELECT count(*) FROM connections_managerrecord WHERE pool = ? AND state <> 'closed'"
+    while held := database.query(query, [POOL])[0][0]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{held} managers are still held {QUIET_SECONDS:.0f} s after their sockets closed.")
+        time.sleep(0.05)
