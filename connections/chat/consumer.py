@@ -76,16 +76,16 @@ class ChatConsumer(AsyncConsumer):
         text, data = message.get("text"), message.get("bytes")
         size = len(data or b"") if text is None else _utf8_size(text)
         if size > limits.FRAME_BYTES:
-            await self.cut(CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed")
+            self.cut(CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed")
         elif not self.rate.allows(time.monotonic()):
-            await self.cut(CloseReason.PROTOCOL_ABUSE, f"more than {limits.FRAMES_PER_SECOND} frames in a second")
+            self.cut(CloseReason.PROTOCOL_ABUSE, f"more than {limits.FRAMES_PER_SECOND} frames in a second")
         else:
             await self._wait_in_line(message)
 
-    async def cut(self, reason: CloseReason, evidence: str) -> None:
+    def cut(self, reason: CloseReason, evidence: str) -> None:
         """Take nothing more from this client."""
         self.cut_off = True
-        await self.manager.close(reason, evidence)
+        self.manager.order(reason, evidence)
 
     async def websocket_disconnect(self, message: Message) -> None:
         """What was sent before the end is still stored: the engine gives a grace period for it."""

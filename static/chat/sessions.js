@@ -10,7 +10,7 @@ function plainName(userAgent) {
   const named = (table) => table.find(([mark]) => userAgent.includes(mark))?.[1];
   const browser = named(BROWSERS);
   const system = named(SYSTEMS);
-  if (browser === undefined) return userAgent.split(/\s+/)[0].slice(0, 40) || "An unknown browser";
+  if (browser === undefined) return userAgent.trim().slice(0, 40) || "An unknown browser";
   return system === undefined ? browser : `${browser} on ${system}`;
 }
 

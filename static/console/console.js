@@ -2,9 +2,17 @@
 
 const trouble = document.getElementById("trouble");
 
-function say(text) {
+let lasting = false; // what is said is about an action, so a poll that works does not wipe it away
+
+function say(text, ctx) {
   trouble.textContent = text;
   trouble.hidden = text === "";
+  lasting = text !== "" && ctx?.request.method === "POST";
+}
+
+// The sentence that the server gave with a failure.
+function sentence(html) {
+  return new DOMParser().parseFromString(html, "text/html").querySelector("[data-failed]")?.textContent;
 }
 
 const REFUSALS = {
@@ -15,9 +23,12 @@ const REFUSALS = {
 };
 
 document.addEventListener("htmx:response:error", (event) => {
-  const { status } = event.detail.ctx.response;
+  const { ctx } = event.detail;
+  const { status } = ctx.response;
   if (status === 422) return; // the form is shown again, with what is wrong
-  say(REFUSALS[status] ?? "The server failed. Nothing is lost; it is tried again.");
+  const acted = ctx.request.method === "POST";
+  const failed = `The server failed. ${acted ? "Reload the page to see what was done." : "It is tried again."}`;
+  say(sentence(ctx.text) ?? REFUSALS[status] ?? failed, ctx);
 });
 
 document.addEventListener("htmx:error", (event) => {
@@ -26,13 +37,16 @@ document.addEventListener("htmx:error", (event) => {
 });
 
 document.addEventListener("htmx:after:request", (event) => {
-  if (event.detail.ctx.response.status < 400) say("");
+  const { ctx } = event.detail;
+  if (ctx.response.status < 400 && (!lasting || ctx.request.method === "POST")) say("");
 });
 
 // After an error the first wrong field has the focus, so that it is read out with what is wrong.
 document.addEventListener("htmx:after:swap", (event) => {
-  if (event.detail.ctx.response?.status !== 422) return;
-  document.querySelector("[aria-invalid=true]")?.focus();
+  const { ctx } = event.detail;
+  if (ctx.response?.status !== 422) return;
+  const sent = document.getElementById(ctx.sourceElement.closest("[id]")?.id) ?? document;
+  sent.querySelector("[aria-invalid=true]")?.focus();
 });
 
 // The list of users: choose all, and a button that says how many.

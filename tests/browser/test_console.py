@@ -151,6 +151,27 @@ def test_what_is_wrong_is_said_where_it_is_and_gets_the_focus(pages: Pages, serv
     expect(page.locator("#run .run-status")).to_contain_text("Nothing to do")
 
 
+def test_an_action_that_fails_is_said_in_words_until_one_works(
+    pages: Pages, server: Server, database: Database
+) -> None:
+    user = database.user("u1")
+    page = pages.open(server, database.user("lead"), f"/console/users/{user.id}/")
+    form = page.locator("#recover-form")
+    form.get_by_label("Reason").fill("can't connect")
+    database.query(
+        "CREATE TRIGGER bad_row BEFORE INSERT ON connections_recoveryrun BEGIN SELECT RAISE(ABORT, 'bad row'); END"
+    )
+    form.get_by_role("button", name="Recover user").click()
+    expect(page.get_by_role("alert")).to_contain_text("That failed: bad row.")
+    with page.expect_response(lambda response: "part=facts" in response.url):
+        pass
+    expect(page.get_by_role("alert")).to_contain_text("That failed: bad row.")
+    database.query("DROP TRIGGER bad_row")
+    form.get_by_role("button", name="Recover user").click()
+    expect(page.locator("#run .run-status")).to_contain_text("Nothing to do")
+    expect(page.locator("#trouble")).to_be_hidden()
+
+
 def test_a_manager_is_closed_and_the_page_follows(pages: Pages, server: Server, database: Database) -> None:
     user = database.user("u1")
     with aside() as wait_for:

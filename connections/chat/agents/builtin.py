@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from connections.chat.agents.intents import Intent, understand
 from connections.chat.agents.protocol import Delta, Question, Step, Thought, ToolCall, ToolResult
-from connections.chat.agents.useragents import plain_name
 from connections.chat.agents.wording import ENDINGS, age, count
+from connections.user_agents import in_short
 
 PACE_SECONDS = 0.02  # between pieces: an answer that appears at once reads like an error message
 PIECE_WORDS = 4
@@ -86,7 +86,7 @@ def _sessions(found: dict[str, Any], about: str) -> str:
         return "You have no session open any more; this answer waits for you to come back."
     lines = [f"{count(len(sessions), 'session')} open, of {found['limit']}:"]
     for session in sessions:
-        where = plain_name(session["user_agent"])
+        where = in_short(session["user_agent"])
         address = f" from {session['ip']}" if session["ip"] else ""
         mark = " (this one)" if session["current"] else ""
         lines.append(
@@ -122,7 +122,7 @@ def _endings(found: list[dict[str, Any]], about: str) -> str:
     lines = ["Your last sessions ended like this:"]
     for ending in found:
         words = ENDINGS.get(ending["reason"], ending["reason"].replace("_", " "))
-        lines.append(f"- {age(ending['closed_at'], now)} ago, {plain_name(ending['user_agent'])}: {words}")
+        lines.append(f"- {age(ending['closed_at'], now)} ago, {in_short(ending['user_agent'])}: {words}")
     return "\n".join(lines)
 
 
