@@ -6,7 +6,7 @@ PORT ?= 8000
 LIVE ?=
 ARGS ?=
 # Tests of real processes wait most of the time, so several files run at once.
-PARALLEL ?= -n 3 --dist loadgroup
+PARALLEL ?= -n 4 --dist loadgroup
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -144,15 +144,18 @@ def order_each(
     actor: Actor,
     now: datetime,
     run: RecoveryRun | None = None,
-) -> dict[UUID, UUID]:
-    """`order_close`, and where that fails row by row. What could not be ordered stays as it is, and is logged."""
+) -> tuple[dict[UUID, UUID], dict[UUID, str]]:
+    """`order_close`, and where that fails row by row, so that one bad row keeps nobody else's.
+
+    Returns {record id: node id} of those that were live until now, and the error of each that could not be ordered.
+    """
 
     def change(some: list[UUID]) -> dict[UUID, UUID]:
         rows = ManagerRecord.objects.filter(pk__in=some)
         return order_close(rows, reason, evidence, actor=actor, now=now, run=run)
 
-    done, _ = _together_or_singly(change, ids, reason)
-    return {pk: node_id for ordered in done for pk, node_id in ordered.items()}
+    done, failed = _together_or_singly(change, ids, reason)
+    return {pk: node_id for ordered in done for pk, node_id in ordered.items()}, failed
 
 
 def _together_or_singly(

@@ -4,7 +4,7 @@ Times of rows are datetimes on the database's clock; times of a manager and of a
 node's clock. No function mixes the two.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -102,9 +102,10 @@ def admit(
     )
 
 
-def excess(counted: Sequence[Holding], soft_limit: int) -> list[Holding]:
-    """Whom to evict to be back at the soft limit: by rank, exactly as many as needed."""
-    return rank(counted)[: max(0, len(counted) - soft_limit)]
+def excess(counted: Sequence[Holding], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[Holding]:
+    """Whom to evict to be back at the soft limit: by rank, exactly as many as needed, of those that can be closed."""
+    closable = [holding for holding in counted if holding.id not in unclosable]
+    return rank(closable)[: max(0, len(counted) - soft_limit)]
 
 
 @dataclass(slots=True)

@@ -131,7 +131,7 @@ def _evict(taken: Taken) -> bool:
     """A cleanup: back to the soft limit, once the roll call has had its time. A reset: everything it is about."""
     run = taken.run
     if run.kind == RunKind.RESET and not run.dry_run:
-        ordered = lifecycle.order_each(
+        ordered, _ = lifecycle.order_each(
             [UUID(pk) for pk in run.stock],
             CloseReason.RESET,
             f"reset: {run.reason}",
@@ -172,15 +172,22 @@ def _evict_in(pool: str, taken: Taken) -> int:
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
     living = [holding for holding in counted if holding.id not in dying]
     soft_limit = gate.limit_at(taken.now, taken.values.soft_limit)
-    victims = policy.excess(living, soft_limit)
-    ordered = lifecycle.order_each(
-        [victim.id for victim in victims],
-        CloseReason.EVICTED,
-        f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
-        actor=taken.actor,
-        now=taken.now,
-        run=taken.run,
-    )
+    ordered: dict[UUID, UUID] = {}
+    unclosable: dict[UUID, str] = {}
+    while victims := policy.excess(living, soft_limit, unclosable):
+        done, failed = lifecycle.order_each(
+            [victim.id for victim in victims],
+            CloseReason.EVICTED,
+            f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
+            actor=taken.actor,
+            now=taken.now,
+            run=taken.run,
+        )
+        ordered |= done
+        if not failed:
+            break
+        unclosable |= failed
+        living = [holding for holding in living if holding.id not in done]
     taken.bells |= set(ordered.values())
     if ordered:
         taken.run.stock = sorted({*taken.run.stock, *(str(pk) for pk in ordered)})

@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end. Of their figures nothing is asked: here they would mean nothing."""
+"""Benchmarks run from end to end; CI runs all of them. Of their figures nothing is asked: here they mean nothing."""
 
 import json
 import subprocess
@@ -8,22 +8,15 @@ from pathlib import Path
 from benchmarks.report import BEGIN, END
 from tests.support.processes import environment
 
-TITLES = [
-    "The load client's own ceiling",
-    "Handshakes a second",
-    "Echoes a second",
-    "Memory of an idle socket",
-    "Statements of an idle node",
-    "Kick latency",
-]
+TITLES = {"handshakes": "Handshakes a second", "memory": "Memory of an idle socket"}
 
 
-def test_every_benchmark_makes_its_table(tmp_path: Path) -> None:
+def test_a_benchmark_makes_its_table(tmp_path: Path) -> None:
     found, document = tmp_path / "found.json", tmp_path / "document.md"
     document.write_text(f"Before.\n{BEGIN}\nold figures\n{END}\nAfter.\n")
     command = ["--tiny", "--server", "daphne", "--database", "postgresql", "--json", found, "--markdown", document]
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks", *map(str, command)],
+        [sys.executable, "-m", "benchmarks", *TITLES, *map(str, command)],
         capture_output=True,
         text=True,
         timeout=110,
@@ -34,13 +27,13 @@ def test_every_benchmark_makes_its_table(tmp_path: Path) -> None:
     tables = json.loads(found.read_text())["tables"]
     assert len(tables) == len(TITLES)
     filled = document.read_text()
-    for title, table in zip(TITLES, tables, strict=True):
+    for title, table in zip(TITLES.values(), tables, strict=True):
         assert table["title"].startswith(title)
         assert table["title"] in ran.stdout
         assert f"### {table['title']}" in filled
         assert table["rows"], title
         assert {row.get("failed", "0") for row in table["rows"]} == {"0"}, table["rows"]
-    sides = {row["side"] for row in tables[1]["rows"]}
+    sides = {row["side"] for row in tables[0]["rows"]}
     assert {"bare", "wrapped"} < sides
     assert filled.startswith("Before.\n")
     assert filled.endswith("After.\n")

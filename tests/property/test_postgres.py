@@ -222,7 +222,7 @@ def test_what_must_always_hold_while_all_happens_at_once(on_postgres: Database) 
             lambda: OnPostgres(on_postgres, failures),  # type: ignore[arg-type]  # any factory does
             settings=settings(
                 profile,
-                max_examples=max(1, profile.max_examples // 20),
+                max_examples=max(1, profile.max_examples // 30),
                 stateful_step_count=12,
                 phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a race does not shrink
             ),

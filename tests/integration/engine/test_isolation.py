@@ -82,6 +82,20 @@ def test_a_recovery_frees_the_others_and_names_the_one_that_it_could_not() -> No
     assert ManagerRecord.objects.closed().count() == len(others)
 
 
+def test_an_eviction_takes_the_next_by_rank_for_one_that_can_not_be_closed() -> None:
+    ada, node = make_user("ada"), make_node()
+    make_gate(ada, soft_limit=2)
+    bad, second, *rest = [make_record(ada, node, age=60 - n) for n in range(4)]
+    with unwritable(bad):
+        run, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="over")
+        recovery.advance(run.pk)
+        ManagerRecord.objects.exclude(pk=bad.pk).update(probe_answered_at=database.now(), probe_verdict="alive")
+        _due(run, past_waiting=True)
+        recovery.advance(run.pk)
+    assert set(ManagerRecord.objects.closing()) == {second, rest[0]}
+    assert set(ManagerRecord.objects.counted()) == {bad, rest[1]}
+
+
 def test_a_reset_closes_the_others_too() -> None:
     ada = make_user("ada")
     make_gate(ada)

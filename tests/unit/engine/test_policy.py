@@ -77,6 +77,9 @@ def test_excess_is_exactly_as_many_as_needed() -> None:
     counted = [holding(idle=n) for n in range(23)]
     assert [h.id for h in policy.excess(counted, 20)] == [h.id for h in reversed(counted[20:])]
     assert policy.excess(counted, 23) == []
+    first, second = (h.id for h in policy.excess(counted, 21))
+    assert [h.id for h in policy.excess(counted, 21, {first})][:1] == [second]
+    assert len(policy.excess(counted, 21, {first})) == 2
 
 
 @given(held=st.integers(0, 60), soft=st.integers(1, 30), burst=st.integers(1, 10), newcomers=st.integers(1, 60))
