@@ -63,6 +63,21 @@ class Database:
             cursor = postgres.execute(statement.replace("?", "%s").encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def writable(self) -> bool:
+        """Whether nobody holds SQLite's one write lock for longer than a transaction takes."""
+        if not self.url.startswith("sqlite"):
+            return True
+        with contextlib.closing(
+            sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=0.5, isolation_level=None)
+        ) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE").connection.rollback()
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                return False
+            return True
+
 
 class SQLiteTemplate:
     """Copies of one SQLite file."""

@@ -127,8 +127,16 @@ class Server:
         self.process.wait(10)
 
     def freeze(self) -> None:
-        """SIGSTOP: its sockets stay open, and nothing in it runs."""
-        self.signal(signal.SIGSTOP)
+        """SIGSTOP: its sockets stay open, and nothing in it runs. Not in the middle of a write: on SQLite that would be
+        the database away for everybody, which is another test.
+        """
+        for _ in range(50):
+            self.signal(signal.SIGSTOP)
+            if self.database.writable():
+                return
+            self.thaw()
+            time.sleep(0.01)
+        raise AssertionError("the server was always found in the middle of a write")
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
