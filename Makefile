@@ -1,6 +1,6 @@
 # `make run` needs Python 3.11 and nothing else; `make test` the same, and Chromium or npm for the browser tests.
 # PYTHON: the interpreter. PORT: where `run` serves, and `cluster` its first node. LIVE=1: the demo on the default timings.
-# ARGS: for pytest, or for the benchmarks.
+# ARGS: for pytest, the benchmarks, or a chaos run.
 PYTHON ?= python3
 PORT ?= 8000
 LIVE ?=
@@ -17,7 +17,7 @@ DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_
 	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run cluster test newest bench check format lock browser clean
+.PHONY: help install run cluster test newest bench chaos check format lock browser clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
@@ -25,6 +25,7 @@ help:
 	@echo "make test     install everything and run all tests (ARGS='-k …')"
 	@echo "make newest   unit, integration and property tests on Python >= 3.13 and the newest Django"
 	@echo "make bench    what the middleware costs, side by side with none (ARGS='handshakes --server daphne')"
+	@echo "make chaos    break a small cluster in many ways, and judge what it makes of it (ARGS='--seed 7')"
 	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
 	@echo "make install  only make $(VENV), with everything"
 	@echo "make format   format and fix what can be fixed"
@@ -55,6 +56,9 @@ newest: install
 
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: install
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: install
 	$(BIN)/ruff format --check .

@@ -1,0 +1,262 @@
+"""What a run has recorded, as plain facts for the judges. Times are seconds of this machine's clock, as `time.time`
+gives them; PostgreSQL runs on the same machine, so its rows go by it too.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tests.chaos.schedule import Fault, Kind
+
+EVER = float("inf")
+LAG = "lag"  # the kind of a window in which this process itself came too late to answer
+
+Leaving = Literal["", "closed", "vanished", "gave_up"]
+
+
+@dataclass
+class Told:
+    """A `closing` frame."""
+
+    at: float
+    code: int
+    reason: str
+    reconnect: str
+    retry_after: float
+
+
+@dataclass
+class Line:
+    """One attempt to connect and its socket, as its client saw it."""
+
+    user: str
+    tab: int
+    node: str
+    device: str
+    attempt: int
+    began: float
+    admitted: float | None = None  # `ready` came
+    manager: str = ""
+    counted: int = 0  # `live` of its `ready`
+    silent: float | None = None  # since when its client answers nothing: it hangs, or its machine is gone
+    left: float | None = None  # its client ended it
+    leaving: Leaving = ""
+    told: Told | None = None
+    ended: float | None = None
+    code: int | None = None
+    failed: str = ""  # why there was no WebSocket at all
+
+    @property
+    def open(self) -> bool:
+        return self.admitted is not None and self.ended is None and self.silent is None
+
+
+@dataclass
+class Window:
+    """A fault from its beginning to its repair. `target` as in Fault; for a lag, nothing."""
+
+    kind: str
+    target: str
+    began: float
+    ended: float = EVER
+
+    def overlaps(self, start: float, end: float) -> bool:
+        return self.began <= end and start <= self.ended
+
+
+@dataclass
+class Click:
+    """A POST of staff. `status` 0: no answer came."""
+
+    at: float
+    action: str
+    user: str
+    token: str  # its reason, which no other click has
+    node: str
+    status: int = 0
+    answered: float = 0.0
+
+
+@dataclass
+class Ack:
+    user: str
+    client_id: str
+    conversation: str
+    seq: int
+
+
+@dataclass
+class Drain:
+    """A node that was sent SIGTERM. `code` None: it had to be killed."""
+
+    node: str
+    began: float
+    ended: float = EVER
+    code: int | None = None
+
+
+@dataclass
+class Record:
+    """A manager record at the end."""
+
+    id: str
+    user: str
+    pool: str
+    node: str  # the id of its node's row
+    node_name: str
+    device: str
+    attempt: int
+    state: str
+    opened: float
+    closing: float | None
+    closed: float | None
+    reason: str
+    evidence: str
+    actor_kind: str
+    run: str
+
+    @property
+    def freed(self) -> float:
+        """When it ceased to take a slot."""
+        return min(self.closing or EVER, self.closed or EVER)
+
+
+@dataclass
+class NodeRow:
+    id: str
+    name: str
+    started: float
+    renewed: float
+    fenced: float | None
+    retired: float | None
+
+
+@dataclass
+class Run:
+    id: str
+    user: str
+    kind: str
+    dry: bool
+    actor_kind: str
+    opened: float
+    finished: float | None
+    outcome: str
+
+
+@dataclass
+class Audit:
+    action: str
+    user: str
+    reason: str
+    outcome: str
+
+
+@dataclass
+class Stored:
+    """A message of the chat. `client_id` is empty for the agent's."""
+
+    user: str
+    conversation: str
+    seq: int
+    client_id: str
+
+
+@dataclass
+class Counted:
+    """How many a user counted in a pool when an admission was committed."""
+
+    user: str
+    pool: str
+    counted: int
+    at: float
+
+
+@dataclass
+class Sample:
+    """How many each user counted at a moment, by (user, pool)."""
+
+    at: float
+    counted: dict[tuple[str, str], int]
+
+
+@dataclass
+class Agreement:
+    """Records against sockets after everything was repaired at `healed`; `at` None: they never agreed."""
+
+    healed: float = 0.0
+    at: float | None = None
+    held: set[str] = field(default_factory=set)
+    sockets: set[str] = field(default_factory=set)
+    waiting: int = 0  # tabs that want a connection and have none
+    runs_open: int = 0
+    listed: dict[str, int] = field(default_factory=dict)  # of each user, what `list_managers` says
+    by_node: dict[str, int] = field(default_factory=dict)  # of each node's row, what `list_nodes` says
+    read: dict[str, list[int]] = field(default_factory=dict)  # the numbers a resume from the beginning delivered
+
+
+@dataclass
+class History:
+    seed: int
+    soft_limit: int
+    burst: int
+    faults: list[Fault] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    windows: list[Window] = field(default_factory=list)
+    clicks: list[Click] = field(default_factory=list)
+    sent: set[str] = field(default_factory=set)  # client ids
+    acks: list[Ack] = field(default_factory=list)
+    gaps: list[str] = field(default_factory=list)  # messages that came out of order, in words
+    drains: list[Drain] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)  # nodes that ended by themselves, in words
+    samples: list[Sample] = field(default_factory=list)
+    admissions: list[Counted] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    nodes: list[NodeRow] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    audit: list[Audit] = field(default_factory=list)
+    messages: list[Stored] = field(default_factory=list)
+    agreement: Agreement = field(default_factory=Agreement)
+    logs: dict[str, str] = field(default_factory=dict)  # of each node
+
+    @property
+    def ceiling(self) -> int:
+        return self.soft_limit + self.burst
+
+    def open_window(self, kind: str, target: str) -> Window:
+        window = Window(kind, target, time.time())
+        self.windows.append(window)
+        return window
+
+    def during(self, start: float, end: float, kinds: Iterable[str], target: str | None = None) -> bool:
+        """Whether a fault of these kinds, on this target if one is named, went on in this time."""
+        wanted = {str(kind) for kind in kinds}
+        return any(
+            window.kind in wanted and target in (None, window.target) and window.overlaps(start, end)
+            for window in self.windows
+        )
+
+    def lines_by_connect(self) -> dict[tuple[str, int], Line]:
+        return {(line.device, line.attempt): line for line in self.lines}
+
+    def counts(self) -> dict[str, int]:
+        """How much there was, for the report."""
+        admitted = sum(line.admitted is not None for line in self.lines)
+        return {
+            "handshakes": len(self.lines),
+            "admitted": admitted,
+            "faults": len(self.faults),
+            "records": len(self.records),
+            "acknowledged": len(self.acks),
+            "stored": sum(message.client_id != "" for message in self.messages),
+            "clicks": len(self.clicks),
+            "runs": len(self.runs),
+            "fenced": sum(node.fenced is not None for node in self.nodes),
+            "times this process was late itself": sum(window.kind == LAG for window in self.windows),
+        }
+
+
+NODE_AWAY = (Kind.KILL, Kind.DRAIN, Kind.FREEZE)
+DATABASE_AWAY = (Kind.DATABASE_RESTART, Kind.DATABASE_FREEZE)
+NODE_WITHOUT_DATABASE = (Kind.CUT_DATABASE, Kind.HOLD_DATABASE)
+CLIENTS_AWAY = (Kind.CUT_CLIENTS, Kind.HOLD_CLIENTS)

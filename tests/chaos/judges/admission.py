@@ -1,0 +1,190 @@
+"""Who is let in: bounded, never locked out, no storms."""
+
+from collections import defaultdict
+
+from connections.states import CloseReason, Refused
+from tests.chaos import bounds
+from tests.chaos.history import (
+    CLIENTS_AWAY,
+    DATABASE_AWAY,
+    EVER,
+    LAG,
+    NODE_AWAY,
+    NODE_WITHOUT_DATABASE,
+    History,
+    Line,
+)
+from tests.chaos.judges.verdict import Verdict
+from tests.chaos.schedule import NODES, Kind
+
+NO_DATABASE = (*DATABASE_AWAY, *NODE_WITHOUT_DATABASE, Kind.FREEZE, LAG)
+STAY_AWAY = {CloseReason.EVICTED, CloseReason.REPLACED, CloseReason.CLOSED_BY_USER}
+SPREAD = {CloseReason.RESET: (0.5, 5.0), CloseReason.NODE_DRAINING: (0.5, 5.0), CloseReason.NODE_LOST: (0.5, 5.0)}
+
+
+def bounded(history: History) -> Verdict:
+    verdict = Verdict()
+    for seen in history.admissions:
+        verdict.check(
+            seen.counted <= history.ceiling,
+            f"{seen.user} counted {seen.counted} in {seen.pool} at a ceiling of {history.ceiling}"
+            f" when an admission was committed at {seen.at:.2f}",
+        )
+    arrivals = defaultdict(list)
+    for seen in history.admissions:
+        arrivals[seen.user, seen.pool].append(seen.at)
+    over: dict[tuple[str, str], float] = {}
+    for sample in history.samples:
+        for key in [key for key in over if sample.counted.get(key, 0) <= history.soft_limit]:
+            del over[key]
+        for key, counted in sample.counted.items():
+            verdict.check(counted <= history.ceiling, f"{key[0]} counted {counted} at {sample.at:.2f}")
+            if counted > history.soft_limit:
+                over.setdefault(key, sample.at)
+                last = max([over[key], *(at for at in arrivals[key] if at <= sample.at)])
+                last = _unlocked(history, key[0], last, sample.at)
+                back_by = min(bounds.due(history, node, last, bounds.BACK) for node in NODES)
+                verdict.check(
+                    sample.at <= back_by,
+                    f"{key[0]} counted {counted} at {sample.at:.2f}, above {history.soft_limit} since {over[key]:.2f},"
+                    f" and nobody came since {last:.2f}",
+                )
+    verdict.counts["highest"] = max((seen.counted for seen in history.admissions), default=0)
+    return verdict
+
+
+def _unlocked(history: History, user: str, start: float, end: float) -> float:
+    """When the last lock was gone that may have kept a run of this user waiting in this time; else `start`."""
+    for window in history.windows:
+        if not window.overlaps(start, end):
+            continue
+        if window.kind in (Kind.FREEZE, Kind.HOLD_DATABASE):
+            start = max(start, min(window.ended, window.began + bounds.LOCKS))
+        elif window.kind == Kind.LOCK_GATE and window.target == user:
+            start = max(start, window.ended)
+    return start
+
+
+def never_locked_out(history: History) -> Verdict:
+    verdict = Verdict()
+    by_device = defaultdict(list)
+    for line in history.lines:
+        by_device[line.device].append(line)
+    for line in history.lines:
+        if line.admitted is None and line.left is None:
+            verdict.counts[line.told.reason if line.told else "no connection"] += 1
+            verdict.check(_excused(history, line, by_device[line.device]), _refusal(line))
+        else:
+            verdict.checked += 1
+    for device, lines in by_device.items():
+        for began, ended in _spans(lines):
+            faults = sum(max(0.0, min(w.ended, ended) - max(w.began, began)) + bounds.AFTER for w in history.windows
+                         if w.overlaps(began, ended))  # fmt: skip
+            verdict.check(
+                ended - began <= bounds.MAX_RETRY + faults,
+                f"device {device} of {lines[0].user} was kept out for {ended - began:.1f} s",
+            )
+    healed = history.agreement
+    verdict.check(healed.waiting == 0, f"{healed.waiting} clients were still out after everything was repaired")
+    return verdict
+
+
+def _excused(history: History, line: Line, same_device: list[Line]) -> bool:
+    """Whether a handshake that was not admitted has one of the causes that DESIGN allows."""
+    told = line.told
+    until = min(told.at if told else EVER, line.ended or EVER)
+    if told is None:
+        return history.during(line.began, until, [LAG]) or history.during(
+            line.began - bounds.MARGIN, until, (*NODE_AWAY, *CLIENTS_AWAY), line.node
+        )
+    if told.retry_after > bounds.MAX_RETRY:
+        return False
+    since = line.began - bounds.AFTER
+    match told.reason:
+        case Refused.TRY_AGAIN:
+            return (
+                history.during(since, until, NO_DATABASE, line.node)
+                or history.during(since, until, (*DATABASE_AWAY, LAG))
+                or history.during(line.began, until, [Kind.LOCK_GATE], line.user)
+            )
+        case Refused.NODE_DRAINING:
+            return history.during(line.began, until, [Kind.DRAIN], line.node)
+        case Refused.REPLACED:
+            return any(other.attempt > line.attempt and other.admitted is not None for other in same_device)
+        case Refused.RATE_LIMITED:
+            return _rate_spent(history, line)
+        case CloseReason.NODE_LOST | CloseReason.EVICTED | CloseReason.RESET:
+            # It was admitted, and closed before its `ready`: the endings judge it.
+            return any((record.device, record.attempt) == (line.device, line.attempt) for record in history.records)
+    return False
+
+
+def _rate_spent(history: History, line: Line) -> bool:
+    """Whether this user had so many handshakes on this node that tokens may have run out, at two tokens each."""
+    recent = [
+        other
+        for other in history.lines
+        if other.user == line.user
+        and other.node == line.node
+        and line.began - 2 * bounds.CONNECTS_SECONDS <= other.began <= line.began
+    ]
+    return 2 * len(recent) >= bounds.CONNECTS
+
+
+def _refusal(line: Line) -> str:
+    if line.told is not None:
+        why = f"{line.told.reason}, come back after {line.told.retry_after} s"
+    else:
+        why = line.failed or f"no word, and code {line.code}"
+    return f"{line.user} on {line.node} at {line.began:.2f} was not admitted: {why}"
+
+
+def _spans(lines: list[Line]) -> list[tuple[float, float]]:
+    """How long a device tried in vain, each time: from the first refusal to the `ready`, or its last try."""
+    spans = []
+    began: float | None = None
+    for line in sorted(lines, key=lambda line: line.began):
+        if line.admitted is None:
+            began = line.began if began is None else began
+        elif began is not None:
+            spans.append((began, line.admitted))
+            began = None
+    if began is not None:
+        spans.append((began, max(line.began for line in lines)))
+    return spans
+
+
+def no_storms(history: History) -> Verdict:
+    verdict = Verdict()
+    drawn = defaultdict(list)
+    for line in history.lines:
+        told = line.told
+        if told is None:
+            continue
+        if told.reason in STAY_AWAY:
+            verdict.check(told.reconnect == "never", f"{line.user} was {told.reason}, and told to reconnect")
+        if line.admitted is not None and told.reason in SPREAD:
+            low, high = SPREAD[CloseReason(told.reason)]
+            verdict.check(
+                told.reconnect == "after" and low <= told.retry_after <= high,
+                f"{line.user} was closed for {told.reason} and told to come back after {told.retry_after} s",
+            )
+            drawn[told.reason, line.node, round(told.at)].append(told.retry_after)
+    for (reason, node, _), waits in drawn.items():
+        verdict.check(
+            len(waits) < 5 or len(set(waits)) > len(waits) / 2, f"{node} sent many away for {reason} with one delay"
+        )
+    handshakes = defaultdict(list)
+    for line in history.lines:
+        if line.admitted is not None:
+            handshakes[line.user, line.node].append(line.admitted)
+    for (user, node), times in handshakes.items():
+        times.sort()
+        # The bucket is full, is refilled meanwhile, and a restart of the node begins it anew.
+        restarts = sum(w.target == node and w.kind in (Kind.KILL, Kind.DRAIN) for w in history.windows)
+        most = bounds.CONNECTS * (2 + restarts)
+        for start, began in enumerate(times):
+            within = sum(at - began <= bounds.CONNECTS_SECONDS for at in times[start:])
+            verdict.check(within <= most, f"{user} was admitted {within} times within 10 s on {node}")
+            verdict.counts["most in 10 s"] = max(verdict.counts["most in 10 s"], within)
+    return verdict

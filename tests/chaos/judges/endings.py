@@ -1,0 +1,173 @@
+"""How sockets end: the dead are freed, the living are spared, and in the end records and sockets agree."""
+
+import re
+from collections import Counter, defaultdict
+
+from connections.states import CloseReason, RecordState
+from tests.chaos import bounds
+from tests.chaos.history import (
+    CLIENTS_AWAY,
+    DATABASE_AWAY,
+    EVER,
+    LAG,
+    NODE_AWAY,
+    NODE_WITHOUT_DATABASE,
+    History,
+    Line,
+    Record,
+)
+from tests.chaos.judges.verdict import Verdict
+from tests.chaos.schedule import Kind
+
+ABRUPT = (Kind.KILL, Kind.DRAIN, *CLIENTS_AWAY, LAG)
+FENCEABLE = (Kind.KILL, Kind.FREEZE, Kind.DRAIN, *NODE_WITHOUT_DATABASE)
+
+
+def the_dead_are_freed(history: History) -> Verdict:
+    verdict = Verdict()
+    lines = history.lines_by_connect()
+    for record in history.records:
+        line = lines.get((record.device, record.attempt))
+        verdict.check(line is not None, f"record {record.id} of {record.user} belongs to no client of this run")
+        if line is None:
+            continue
+        by, why = _free_by(history, line)
+        verdict.check(
+            record.freed <= by,
+            f"{record.user}'s {record.id} on {line.node} was free at {record.freed:.2f}, {record.freed - by:.1f} s"
+            f" after it was due: {why}; closed as {record.reason or 'nothing'}",
+        )
+        if by < EVER:
+            verdict.counts["dead"] += 1
+    for drain in history.drains:
+        hurt = history.during(drain.began, drain.ended, (Kind.FREEZE, *NODE_WITHOUT_DATABASE, *DATABASE_AWAY))
+        verdict.check(
+            drain.code == 0 and (hurt or drain.ended - drain.began <= 10 + bounds.MARGIN),
+            f"{drain.node} was told to end and did so with {drain.code} after {drain.ended - drain.began:.1f} s",
+        )
+    return verdict
+
+
+def _free_by(history: History, line: Line) -> tuple[float, str]:
+    """By when the slot of this client must be free, and why; EVER where it lives."""
+    found = [(EVER, "")]
+    for window in history.windows:
+        there = line.began <= window.began and (line.ended is None or line.ended >= window.began - bounds.MARGIN)
+        if window.target != line.node or not there:
+            continue
+        lost_by = bounds.lost_due(history, window.began)
+        if window.kind in (Kind.KILL, Kind.DRAIN):
+            found.append((lost_by, f"its node ended at {window.began:.2f}"))
+        elif window.kind in (Kind.FREEZE, *NODE_WITHOUT_DATABASE) and lost_by <= window.ended:
+            found.append((lost_by, f"nothing was heard of its node since {window.began:.2f}"))
+    if line.silent is not None:
+        found.append((bounds.due(history, line.node, line.silent, bounds.SILENT), f"silent since {line.silent:.2f}"))
+    if line.left is not None:
+        unheard = history.during(line.left - bounds.MARGIN, line.left + bounds.CLEAN, CLIENTS_AWAY, line.node)
+        bound = bounds.SILENT if unheard or line.silent is not None else bounds.CLEAN
+        if line.admitted is None:
+            bound = max(bound, bounds.ADMISSION)  # it left in the middle of its handshake
+        held = next((w.ended for w in history.windows if unheard and w.overlaps(line.left, line.left)), line.left)
+        found.append((bounds.due(history, line.node, held, bound), f"{line.leaving} at {line.left:.2f}"))
+    return min(found)
+
+
+def the_living_are_spared(history: History) -> Verdict:
+    verdict = Verdict()
+    lines = history.lines_by_connect()
+    fenced = {node.id for node in history.nodes if node.fenced is not None}
+    for record in history.records:
+        line = lines.get((record.device, record.attempt))
+        if line is None or record.state != RecordState.CLOSED or line.admitted is None:
+            continue
+        wrong = _wrong(history, line, record, fenced)
+        verdict.counts["closed"] += 1
+        verdict.counts["living wrongly closed"] += bool(wrong)
+        verdict.check(not wrong, f"{record.user}'s {record.id} on {line.node} was closed as {record.reason}: {wrong}")
+    for line in history.lines:
+        if line.admitted is not None and line.ended is not None and line.told is None and line.left is None:
+            cut = line.silent is not None or history.during(line.ended - bounds.MARGIN, line.ended, ABRUPT)
+            verdict.check(cut, f"{line.user} on {line.node} was dropped at {line.ended:.2f} with {line.code}, no word")
+    for node in history.nodes:
+        if node.fenced is not None:
+            since = node.renewed - bounds.MARGIN
+            hurt = history.during(since, node.fenced, FENCEABLE, node.name)
+            lapsed = node.fenced - node.renewed
+            verdict.check(
+                hurt and lapsed >= bounds.PACE.lease,
+                f"{node.name} was fenced {lapsed:.1f} s after it renewed, hurt: {hurt}",
+            )
+    _evictions(history, verdict)
+    return verdict
+
+
+def _wrong(history: History, line: Line, record: Record, fenced: set[str]) -> str:
+    """Why this ending is none that may happen to this client; empty if it may."""
+    end = min(record.freed, line.ended or EVER)
+    since = end - bounds.SILENT - bounds.MARGIN
+    mute = (line.silent is not None and line.silent <= end) or history.during(since, end, [LAG])
+    mute = mute or history.during(since, end, CLIENTS_AWAY, line.node)
+    gone = line.left is not None or mute
+    match record.reason:
+        case CloseReason.UNRESPONSIVE:
+            return "" if mute or (line.left is not None and line.left < end) else "its client answered"
+        case CloseReason.CLIENT_CLOSED | CloseReason.CLIENT_GONE:
+            return "" if gone or history.during(since, end, NODE_AWAY, line.node) else "its client was there"
+        case CloseReason.NODE_LOST:
+            woke = "woke up" in record.evidence
+            return "" if record.node in fenced or woke else "its node was not fenced"
+        case CloseReason.NODE_DRAINING:
+            return "" if history.during(since, end, [Kind.DRAIN], line.node) else "its node did not drain"
+        case CloseReason.REPLACED:
+            newer = any(other.device == line.device and other.attempt > line.attempt for other in history.lines)
+            return "" if newer else "its device did not come again"
+        case CloseReason.RESET:
+            asked = any(run.id == record.run and run.kind == "reset" for run in history.runs)
+            return "" if asked else "nobody asked for a reset"
+        case CloseReason.EVICTED:
+            return ""  # by how many, `_evictions` says
+        case CloseReason.ORPHANED | CloseReason.NEVER_OPENED:
+            return "" if gone else "its client was there and its node held the socket"
+    return "nothing in this run may end so"
+
+
+def _evictions(history: History, verdict: Verdict) -> None:
+    """Of a run: exactly as many as are over the limit. At the ceiling: one for one."""
+    by_run: Counter[tuple[str, str, float]] = Counter()
+    for_whom = defaultdict(list)
+    for record in history.records:
+        if record.reason != CloseReason.EVICTED:
+            continue
+        verdict.counts["evicted"] += 1
+        if found := re.match(r"ranked first of (\d+) at a limit of (\d+)", record.evidence):
+            by_run[record.run, found[0], record.closing or 0.0] += 1
+        elif found := re.match(r"ranked first at the ceiling of \d+ when ([0-9a-f-]+) connected", record.evidence):
+            for_whom[found[1]].append(record)
+        else:
+            verdict.violations.append(f"{record.id} was evicted: {record.evidence}")
+    for (_, evidence, _), number in by_run.items():
+        living, limit = map(int, re.findall(r"\d+", evidence))
+        verdict.check(number <= living - limit, f"{number} were evicted, each {evidence}")
+    for newcomer, records in for_whom.items():
+        verdict.check(len(records) == 1, f"{len(records)} were evicted for {newcomer}")
+
+
+def convergence(history: History) -> Verdict:
+    verdict = Verdict()
+    found = history.agreement
+    verdict.check(not history.crashes, f"ended by themselves: {history.crashes}")
+    verdict.check(
+        found.at is not None and found.at - found.healed <= bounds.AGREED + bounds.MARGIN,
+        f"records and sockets did not agree {bounds.AGREED + bounds.MARGIN:.0f} s after everything was repaired",
+    )
+    for manager in sorted(found.held - found.sockets):
+        verdict.check(holds=False, otherwise=f"record {manager} has no socket")
+    for manager in sorted(found.sockets - found.held):
+        verdict.check(holds=False, otherwise=f"socket {manager} has no record")
+    verdict.check(found.runs_open == 0, f"{found.runs_open} runs did not end")
+    verdict.checked += len(found.held)
+    verdict.counts["sockets"] = len(found.sockets)
+    verdict.counts["records"] = len(found.held)
+    if found.at is not None:
+        verdict.counts["agreed after ms"] = round(1000 * (found.at - found.healed))
+    return verdict

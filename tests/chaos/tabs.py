@@ -1,0 +1,260 @@
+"""The clients: tabs of many users, which keep to the contract as the chat page does."""
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from picows import WSCloseCode
+
+from benchmarks.client import FAILED, Socket, connect
+from tests.chaos import bounds
+from tests.chaos.cluster import Cluster
+from tests.chaos.history import Ack, Leaving, Line, Told
+from tests.support.databases import TestUser
+
+CONNECT_SECONDS = 9.0  # the page waits 15; the server answers, or refuses, within 4
+CLOSE_SECONDS = 2.0  # that a browser waits for the server's half of a close
+USE_HERE = 0.15  # of those who were sent away for good: so many click on "Use here"
+USE_HERE_SECONDS = (2.0, 8.0)
+BACKOFF = (0.3, 3.0)
+QUIET_SECONDS = 2 * bounds.PACE.heartbeat + 1  # without a word of the server, after which the page reconnects
+ELSEWHERE = {4012, 4013}
+SLOW = 0.3  # of all tabs
+SLOW_PONG = 0.5  # seconds that a slow client takes to answer: half a probe
+ASKS = ("What time is it?", "Where am I signed in?", "Help", "Search for tea", "Summary")
+
+
+@dataclass
+class Person:
+    """A user, whose tabs share conversations."""
+
+    user: TestUser
+    conversations: set[str] = field(default_factory=set)
+
+
+class Wire(Socket):
+    """The socket of one line, on its client's side."""
+
+    def __init__(self, tab: "Tab", line: Line) -> None:
+        super().__init__()
+        self.tab = tab
+        self.line = line
+        self.reading = Reading(tab, line)
+        self.heard = time.monotonic()
+        self.over = False  # the run is: what happens to it now is no fact of it
+
+    def text(self, payload: bytes) -> None:
+        if self.line.silent is not None:
+            return
+        self.heard = time.monotonic()
+        frame = json.loads(payload)
+        match frame["type"]:
+            case "ping":
+                pong = json.dumps({"type": "pong", "nonce": frame["nonce"]}).encode()
+                asyncio.get_running_loop().call_later(self.tab.pong_delay, self.say, pong)
+            case "ready":
+                self.line.admitted, self.line.manager = time.time(), frame["manager"]
+                self.line.counted = frame["live"]
+                self.tab.welcome(self)
+            case "closing":
+                told = (frame["code"], frame["reason"], frame["reconnect"], frame["retry_after"])
+                self.line.told = Told(time.time(), *told)
+            case "ack":
+                self.tab.acknowledged(frame)
+            case "message":
+                self.reading.message(frame)
+            case "resumed":
+                self.reading.resumed(frame)
+
+    def on_ws_disconnected(self, transport: Any) -> None:
+        super().on_ws_disconnected(transport)
+        if not self.over:
+            self.line.ended, self.line.code = time.time(), self.code
+
+    def say(self, payload: bytes) -> None:
+        if self.line.silent is None and not self.closed.is_set() and self.code is None:
+            self.send(payload)
+
+    def frame(self, kind: str, **fields: object) -> None:
+        self.say(json.dumps({"type": kind, **fields}).encode())
+
+
+class Reading:
+    """What one socket was told of each conversation: after a resume, everything once and in order."""
+
+    def __init__(self, tab: "Tab", line: Line) -> None:
+        self._tab = tab
+        self._line = line
+        self._asked: dict[str, int] = {}  # a resume under way, and after which number
+        self._got: dict[str, list[int]] = {}  # what came since it was asked for
+        self._upto: dict[str, int] = {}  # where a resume has ended, and what followed
+
+    def ask(self, wire: Wire, conversation: str, after: int) -> None:
+        self._asked[conversation], self._got[conversation] = after, []
+        self._upto.pop(conversation, None)
+        wire.frame("resume", conversation=conversation, after_seq=after)
+
+    def message(self, frame: dict[str, Any]) -> None:
+        conversation, seq = frame["conversation"], frame["seq"]
+        self._tab.person.conversations.add(conversation)
+        if conversation in self._asked:
+            self._got[conversation].append(seq)
+        elif conversation in self._upto:
+            if seq != self._upto[conversation] + 1:
+                self._gap(f"{seq} of {conversation} came after {self._upto[conversation]}")
+            self._upto[conversation] = seq
+        self._tab.read[conversation] = max(seq, self._tab.read.get(conversation, 0))
+
+    def resumed(self, frame: dict[str, Any]) -> None:
+        conversation, last = frame["conversation"], frame["last_seq"]
+        after = self._asked.pop(conversation)
+        got = self._got.pop(conversation)
+        missed = [seq for seq in range(after + 1, last + 1) if seq not in got]
+        if missed:
+            self._gap(f"a resume of {conversation} after {after} ended at {last} without {missed[:5]}")
+        self._upto[conversation] = last
+        self._tab.resumes[conversation] = got
+
+    def _gap(self, what: str) -> None:
+        self._tab.history.gaps.append(f"{self._line.user}'s {self._line.manager}: {what}")
+
+
+class Tab:
+    def __init__(self, number: int, person: Person, cluster: Cluster, rng: random.Random) -> None:
+        self.number = number
+        self.person = person
+        self.wire: Wire | None = None
+        self.read: dict[str, int] = {}
+        self.resumes: dict[str, list[int]] = {}  # the numbers that the last resume of a conversation brought
+        self.pong_delay = SLOW_PONG if rng.random() < SLOW else 0.0
+        self.wants = True  # a connection; not after it was sent away for good
+        self.staying_away = False  # it does not come back any more where it was sent away for good
+        self._cluster = cluster
+        self.history = cluster.history
+        self._rng = rng
+        self._names = list(cluster.nodes)
+        self._node = rng.randrange(len(self._names))
+        self._device = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        self._outbox: dict[str, tuple[str | None, str]] = {}
+        self._again: float | None = None  # whether it comes back, and after how long
+
+    # Its life
+
+    async def live(self) -> None:
+        """Connect, read, and come back as told, until its machine is gone."""
+        while True:
+            self.wants, self._again = True, None
+            wire = await self._open()
+            if wire is not None:
+                await self._until_ended(wire)
+            self.wire = None
+            if wire is not None and wire.line.silent is not None:
+                return
+            pause = self._pause(wire)
+            self.wants = self._again is None
+            await asyncio.sleep(pause)
+            if self.staying_away and not self.wants:
+                return
+
+    async def _open(self) -> Wire | None:
+        name = self._names[self._node % len(self._names)]
+        line = Line(self.person.user.name, self.number, name, self._device, time.time_ns() // 1_000_000, time.time())
+        self.history.lines.append(line)
+        url = f"{self._cluster.nodes[name].ws_url}/ws/chat/?device={line.device}&attempt={line.attempt}"
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                self.wire = await connect(url, self.person.user.cookie, lambda: Wire(self, line))
+        except FAILED as error:
+            line.failed, line.ended = f"{type(error).__name__}: {error}"[:200], time.time()
+            self._node += 1
+            return None
+        return self.wire
+
+    async def _until_ended(self, wire: Wire) -> None:
+        """Until the socket has ended, or the server says nothing for so long that the page gives it up."""
+        while not wire.closed.is_set():
+            quiet = time.monotonic() - wire.heard
+            patience = CONNECT_SECONDS if wire.line.admitted is None else QUIET_SECONDS
+            if wire.line.left is not None:
+                if time.time() - wire.line.left > CLOSE_SECONDS:
+                    wire.transport.disconnect(graceful=False)
+            elif wire.line.silent is None and quiet > patience:
+                self.leave("gave_up")
+                self._node += 1
+            try:
+                async with asyncio.timeout(1):
+                    await wire.closed.wait()
+            except TimeoutError:
+                continue
+
+    def _pause(self, wire: Wire | None) -> float:
+        """Seconds until the next attempt. Whoever was told to stay away now and then clicks on "Use here"."""
+        told = wire.line.told if wire is not None else None
+        if told is None:
+            return self._rng.uniform(*BACKOFF)
+        self._node += told.code in ELSEWHERE
+        if told.reconnect == "after":
+            return told.retry_after
+        self._again = self._rng.uniform(*USE_HERE_SECONDS)
+        while self._rng.random() > USE_HERE:
+            self._again += self._rng.uniform(*USE_HERE_SECONDS)
+        return self._again
+
+    def leave(self, how: Leaving) -> None:
+        """A clean close, or an end without one."""
+        wire = self.wire
+        if wire is None or wire.closed.is_set() or wire.line.left is not None:
+            return
+        wire.line.left, wire.line.leaving = time.time(), how
+        if how == "closed":
+            wire.transport.send_close(WSCloseCode.OK)
+        else:
+            wire.transport.disconnect(graceful=False)
+
+    def fall_silent(self, *, half_open: bool) -> None:
+        """Never answer again. `half_open`: nothing of it arrives any more, not even what its kernel would say."""
+        wire = self.wire
+        if wire is None or not wire.line.open:
+            return
+        wire.line.silent = time.time()
+        self.wants = False
+        if half_open:
+            port = wire.transport.underlying_transport.get_extra_info("sockname")[1]
+            self._cluster.nodes[wire.line.node].clients.hold_one(port)
+
+    # What it says
+
+    def welcome(self, wire: Wire) -> None:
+        for known in sorted(self.person.conversations):
+            wire.reading.ask(wire, known, self.read.get(known, 0))
+        for client_id, (conversation, text) in self._outbox.items():
+            wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+
+    def ask(self) -> None:
+        """Say something, in a conversation of its user's or a new one. Kept until it is acknowledged."""
+        if self.wire is None or not self.wire.line.open:
+            return
+        known = sorted(self.person.conversations)
+        conversation = self._rng.choice(known) if len(known) >= 2 else None
+        client_id, text = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._rng.choice(ASKS)
+        self._outbox[client_id] = (conversation, text)
+        self.history.sent.add(client_id)
+        self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+        if self._rng.random() < 0.1:  # a page that isn't sure sends again
+            self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+
+    def acknowledged(self, frame: dict[str, Any]) -> None:
+        self._outbox.pop(frame["client_id"], None)
+        self.person.conversations.add(frame["conversation"])
+        ack = Ack(self.person.user.name, frame["client_id"], frame["conversation"], frame["seq"])
+        self.history.acks.append(ack)
+
+    def resend(self) -> None:
+        """What was answered with an error, or with nothing."""
+        if self.wire is not None and self.wire.line.open:
+            for client_id, (conversation, text) in list(self._outbox.items())[:5]:
+                self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
