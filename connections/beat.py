@@ -89,9 +89,9 @@ class Beat:
             if probe is not None and probe.verdict is not None:
                 answered[probe.verdict, probe.evidence].append((manager, probe))
         for (verdict, evidence), found in answered.items():
-            self._answer([(m.id, p.wanted_at) for m, p in found], verdict, evidence, database.now())
+            locked = self._answer([(m.id, p.wanted_at) for m, p in found], verdict, evidence, database.now())
             for manager, probe in found:
-                if manager.probe is probe:
+                if manager.probe is probe and manager.id not in locked:
                     manager.probe = None
         if answered:
             self._node.ring_recovery()
@@ -156,15 +156,22 @@ class Beat:
             self._node.door.refusals.give_back(counts)
             raise
 
-    def _answer(self, found: list[tuple[UUID, datetime]], verdict: Verdict, evidence: str, now: datetime) -> None:
+    def _answer(self, found: list[tuple[UUID, datetime]], verdict: Verdict, evidence: str, now: datetime) -> set[UUID]:
+        """Returns those whose rows somebody has locked, which are left to a later round."""
         by_wish: dict[datetime, list[UUID]] = defaultdict(list)
         for pk, wanted_at in found:
             by_wish[wanted_at].append(pk)
+        locked: set[UUID] = set()
         for wanted_at, ids in by_wish.items():
-            ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None).update(
-                probe_answered_at=now, probe_verdict=verdict, probe_evidence=evidence[:300]
-            )
+            rows = ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None)
+            with transaction.atomic():
+                free = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
+                ManagerRecord.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
+                    probe_answered_at=now, probe_verdict=verdict, probe_evidence=evidence[:300]
+                )
+            locked.update(rows.values_list("pk", flat=True))
         self._node.ring_recovery()
+        return locked
 
     def _free_orphans(self, ids: list[UUID], now: datetime) -> None:
         actor = Actor.system(self._node.name)

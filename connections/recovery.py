@@ -87,6 +87,8 @@ def advance_due(values: Tunables) -> float | None:
             advance(run_id, values)
         except database.AWAY:
             raise
+        except database.Busy as error:
+            logger.warning("run_waits", extra={"run": str(run_id), "error": str(error)})
         except Exception:  # one run that can't go on must not keep the others
             logger.exception("run_not_advanced", extra={"run": str(run_id)})
     next_due = RecoveryRun.objects.open().order_by("due_at").values_list("due_at", flat=True).first()
@@ -136,8 +138,8 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         if done and not finished:
             run.step = STEPS[STEPS.index(step) + 1]
             run.due_at = now
-        elif not done:
-            run.due_at = now + timedelta(seconds=min(0.25, values.beat_seconds / 4))
+        elif not done:  # counted from here, since it may have waited for a lock
+            run.due_at = database.now() + timedelta(seconds=min(0.25, values.beat_seconds / 4))
         run.save()
         if finished:
             follow_up(taken)
@@ -149,7 +151,7 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
 
 def _take(step: Step, taken: Taken) -> bool:
     """Take a step in a savepoint. One that fails is recorded, and the run goes on: what it would have done shows up
-    as not done in the report. False if it is not due yet.
+    as not done in the report. False if it is not due yet, or waits for somebody else's lock.
     """
     run, now = taken.run, taken.now
     try:
@@ -157,6 +159,9 @@ def _take(step: Step, taken: Taken) -> bool:
             done = STEP_OF[step](taken)
     except database.AWAY:
         raise
+    except database.Busy as error:
+        logger.warning("run_waits", extra={"run": str(run.pk), "step": step, "error": str(error)})
+        return False
     except Exception as error:
         logger.exception("step_failed", extra={"run": str(run.pk), "step": step})
         RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from django.db import DatabaseError
+
 from connections import database
 
 logger = logging.getLogger(__name__)
@@ -15,8 +17,9 @@ MIN_GAP = 0.01  # seconds between two rounds that bells asked for: many bells ma
 class Rounds:
     """Call `body` every `every()` seconds, and as soon as somebody rings. `every` may change; None: only bells.
 
-    `last` is when the last round ended, on time.monotonic(): also one that found the database away, since it tells of
-    the thread and not of the database. A round that failed for another cause is logged and does not count.
+    `last` is when the last round ended, on time.monotonic(): also one that found the database away, a row locked or a
+    row that can't be written, since it tells of the thread and not of the database. A round that failed for another
+    cause does not count.
     """
 
     def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, beat_seconds: float) -> None:
@@ -47,12 +50,21 @@ class Rounds:
         with database.own_connection(self._beat_seconds):
             while not self._stopping:
                 self._bell.clear()
+                # A database that refuses at once would otherwise be asked, and logged, a hundred times a second.
+                gap = self._beat_seconds / 4
                 try:
                     with database.round_of(self._name):
                         self._body()
+                        gap = MIN_GAP
                     self.last = time.monotonic()
+                except database.Busy as error:
+                    self.last = time.monotonic()
+                    logger.warning("round_waits", extra={"worker": self._name, "error": str(error)})
+                except DatabaseError:
+                    self.last = time.monotonic()
+                    logger.exception("round_failed", extra={"worker": self._name})
                 except Exception:
                     logger.exception("round_failed", extra={"worker": self._name})
-                self._bell.wait(max(MIN_GAP, self._every()))
+                self._bell.wait(max(gap, self._every()))
                 if self._bell.is_set() and not self._stopping:
-                    time.sleep(MIN_GAP)
+                    time.sleep(gap)

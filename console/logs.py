@@ -33,7 +33,12 @@ def configure(*, human: bool) -> dict[str, Any]:
     if human:
         render.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
-        render += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(default=str)]
+        # Without the values of variables: the scope of a socket has its cookies.
+        traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        render += [
+            structlog.processors.ExceptionRenderer(traceback),
+            structlog.processors.JSONRenderer(default=str),
+        ]
     return {
         "version": 1,
         "disable_existing_loggers": False,

@@ -81,15 +81,16 @@ class Reader:
         self._filling.setdefault(conversation, 0)
         last = after_seq
         try:
+            # A client that says more than there is goes on from the end.
+            last = min(last, await in_database(store.last_seq, self.user_id, conversation))
             while True:
                 page = await in_database(store.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
                 for message in page:
                     await send(message.as_frame())
                     last = message.seq
+                # Nothing is awaited from here to the end, so what comes now is told as it comes.
                 if len(page) < PAGE_OF_MESSAGES and self._filling.get(conversation, 0) <= last:
                     break
-            if last == after_seq:
-                last = await in_database(store.last_seq, self.user_id, conversation)
         finally:
             self._filling.pop(conversation, None)
         self._note(conversation, last)

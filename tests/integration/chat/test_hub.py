@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -102,6 +104,44 @@ def test_live_messages_wait_until_a_resume_is_done() -> None:
         hub.message(user.pk, written[4])
 
     assert told(user, main) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_stored_while_an_empty_resume_ends_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("ada")
+    conversation = write(user, 1)[0].conversation
+    page_of, new = store.messages_after, list[StoredMessage]()
+
+    def page_and_then_another(*arguments: Any) -> list[StoredMessage]:
+        page = page_of(*arguments)
+        monkeypatch.setattr(store, "messages_after", page_of)
+        key = uuid4()
+        new.append(store.add_user_message(user.pk, UserMessage(key, conversation, "just now", str(key))).message)
+        return page
+
+    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        monkeypatch.setattr(store, "messages_after", page_and_then_another)
+
+        async def send(text: str) -> None:
+            socket.deliver(text)
+
+        await reader.resume(conversation, 1, send)
+        hub.message(user.pk, new[0])
+
+    assert told(user, main) == [2]
+
+
+def test_a_resume_from_beyond_the_end_goes_on_from_the_end() -> None:
+    user = make_user("ada")
+    written = write(user, 2)
+
+    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        async def send(text: str) -> None:
+            socket.deliver(text)
+
+        assert await reader.resume(written[0].conversation, 9, send) == 2
+        hub.message(user.pk, replace(written[1], seq=3))
+
+    assert told(user, main) == [3]
 
 
 def test_a_socket_that_is_gone_is_told_nothing() -> None:

@@ -1,0 +1,46 @@
+"""What a node writes each beat, while a stranger holds a row of one of its managers; on a real PostgreSQL."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import psycopg
+from pytest_django import DjangoDbBlocker
+
+from connections import database
+from connections.beat import Beat
+from connections.host import Probe
+from connections.models import ManagerRecord
+from connections.states import ProbeMode, Verdict
+from tests.support.databases import Database
+from tests.support.rows import make_node, make_record, make_user
+from tests.support.switch import default_database
+
+
+def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(
+    postgres_database: Database, django_db_blocker: DjangoDbBlocker
+) -> None:
+    with django_db_blocker.unblock(), default_database(postgres_database.url), database.own_connection(0.2):
+        ada, node, wanted_at = make_user("ada"), make_node(), database.now()
+        records = [make_record(ada, node, probe_wanted_at=wanted_at, probe_mode=ProbeMode.CLOSE) for _ in range(2)]
+        locked, free = (asked(record, wanted_at) for record in records)
+        registry = SimpleNamespace(all=lambda: [locked, free])
+        beat = Beat(cast("Any", SimpleNamespace(registry=registry, ring_recovery=lambda: None)))
+        with psycopg.connect(postgres_database.url) as stranger:
+            stranger.execute("SELECT 1 FROM connections_managerrecord WHERE id = %s FOR UPDATE", [locked.id])
+            beat.answer_probes()
+            assert answered() == {free.id}
+            assert free.probe is None
+        beat.answer_probes()
+        assert answered() == {locked.id, free.id}
+        assert locked.probe is None
+
+
+def asked(record: ManagerRecord, wanted_at: Any) -> Any:
+    """A manager whose client has answered a roll call."""
+    probe = Probe(wanted_at, ProbeMode.CLOSE, 0.0)
+    probe.answer(Verdict.ALIVE, "answered the roll call")
+    return SimpleNamespace(id=record.pk, probe=probe)
+
+
+def answered() -> set[Any]:
+    return set(ManagerRecord.objects.exclude(probe_answered_at=None).values_list("pk", flat=True))

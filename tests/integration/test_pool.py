@@ -1,0 +1,35 @@
+"""The pool of connections that requests and handshakes share, after PostgreSQL was away."""
+
+import time
+from typing import Any
+
+import psycopg
+from psycopg_pool import ConnectionPool
+
+from console.settings import database
+from tests.support.databases import Database
+
+OUTAGE = 4.0  # seconds; by then a pool of the default settings tries again only after 3 more
+BACK = 2.0  # seconds after its database is back, at most
+
+
+def test_it_is_back_soon_after_its_database(postgres_database: Database) -> None:
+    options: dict[str, Any] = database(postgres_database.url)["OPTIONS"]["pool"]
+    until = time.monotonic() + OUTAGE
+
+    class Away(psycopg.Connection[Any]):
+        @classmethod
+        def connect(cls, *arguments: Any, **keywords: Any) -> Any:
+            if time.monotonic() < until:
+                raise psycopg.OperationalError("connection refused")
+            return super().connect(*arguments, **keywords)
+
+    with ConnectionPool(postgres_database.url, connection_class=Away, open=True, **options) as pool:
+        while time.monotonic() < until + BACK:
+            try:
+                with pool.connection(timeout=0.2) as connection:
+                    connection.execute("SELECT 1")
+                break
+            except psycopg.OperationalError:
+                continue  # nobody gets one for so long
+        assert until <= time.monotonic() < until + BACK

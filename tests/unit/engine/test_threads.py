@@ -1,0 +1,73 @@
+"""The engine's rounds: how often, when all is well and when it is not."""
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from django.db import IntegrityError, OperationalError
+
+from connections import database
+from connections.threads import Rounds
+
+BEAT = 0.4
+ROUNDS = 4
+
+
+def times_of(outcome: Callable[[], None]) -> tuple[list[float], float]:
+    """When each of the first rounds began, always due and always ending so; and the `last` that counted."""
+    began: list[float] = []
+    enough = threading.Event()
+
+    def body() -> None:
+        began.append(time.monotonic())
+        rounds.ring()  # and somebody rings all the time
+        if len(began) >= ROUNDS:
+            enough.set()
+        outcome()
+
+    rounds = Rounds("test", body, lambda: 0.0, beat_seconds=BEAT)
+    rounds.start()
+    assert enough.wait(10)
+    assert rounds.stop(5)
+    return began[:ROUNDS], rounds.last
+
+
+def away() -> None:
+    raise OperationalError("connection refused")
+
+
+def locked() -> None:
+    raise database.Busy("somebody else's lock")
+
+
+def unwritable() -> None:
+    raise IntegrityError("one bad row")
+
+
+def wrong() -> None:
+    raise ValueError("a mistake of ours")
+
+
+@pytest.mark.parametrize("outcome", [away, locked, unwritable, wrong])
+def test_a_round_that_failed_is_not_tried_again_at_once(outcome: Callable[[], None]) -> None:
+    began, _ = times_of(outcome)
+    gaps = [later - earlier for earlier, later in pairwise(began)]
+    assert all(gap >= BEAT / 4 for gap in gaps), gaps
+
+
+def test_a_round_that_is_due_follows_at_once() -> None:
+    began, _ = times_of(lambda: None)
+    assert began[-1] - began[0] < BEAT
+
+
+@pytest.mark.parametrize("outcome", [away, locked, unwritable])
+def test_what_the_database_says_is_nothing_against_the_thread(outcome: Callable[[], None]) -> None:
+    began, last = times_of(outcome)
+    assert last > began[-1]
+
+
+def test_a_mistake_of_ours_does_not_count_as_a_round() -> None:
+    began, last = times_of(wrong)
+    assert last < began[0]
