@@ -43,7 +43,7 @@ class Outlet:
         self._full_since: float | None = None  # since when the client has taken nothing of the backlog
         self._since: float | None = None  # since when the server has not taken a message
         self._sends = 0
-        self._beside: set[asyncio.Task[bool]] = set()
+        self._beside: set[asyncio.Task[bool]] | None = None
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
         self.told = clock.now()  # the last frame handed to the server
@@ -83,13 +83,15 @@ class Outlet:
     def beside(self, message: Message, seconds: float) -> None:
         """Send one message, in a task of its own and for so long at most."""
         task = asyncio.create_task(self.bounded(self.forward(message), seconds))
+        if self._beside is None:
+            self._beside = set()
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
     @property
     def behind(self) -> bool:
         """Whether the client is too far behind for a frame that it may do without."""
-        return self.backlog() > BEHIND_BYTES or len(self._beside) >= BEHIND_FRAMES
+        return self.backlog() > BEHIND_BYTES or len(self._beside or ()) >= BEHIND_FRAMES
 
     def backlog(self) -> int:
         """Bytes that the client has not taken yet; 0 where the server does not tell."""

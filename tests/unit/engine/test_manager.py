@@ -111,6 +111,15 @@ def test_an_order_that_comes_before_the_admission_is_kept_and_ends_it_with_one_a
     asyncio.run(main())
 
 
+def test_its_attributes_need_no_dictionary_of_its_own() -> None:
+    async def main() -> None:
+        manager, running = managed(Socket(), Node(), accepts)
+        assert len(vars(manager)) <= 30
+        running.cancel()
+
+    asyncio.run(main())
+
+
 def test_a_refusal_stands_whatever_was_ordered_before_it() -> None:
     async def main() -> None:
         socket, node = Socket(), Node()
