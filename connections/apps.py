@@ -8,6 +8,7 @@ class ConnectionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from connections.checks import check_tunables
+        from connections.checks import check_project, check_tunables
 
+        register(check_project)
         register(check_tunables)

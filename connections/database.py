@@ -65,7 +65,8 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
     options = settings.setdefault("OPTIONS", {})
     options.pop("pool", None)
     if settings["ENGINE"].endswith("sqlite3"):
-        options["timeout"] = beat_seconds
+        # A project of somebody else's may have Django's default, which fails where a reader begins to write.
+        options |= {"timeout": beat_seconds, "transaction_mode": "IMMEDIATE"}
     elif settings["ENGINE"].endswith("postgresql"):
         options |= _postgres_options(options, wait, wait if lock_seconds is None else lock_seconds)
     before = connections[DEFAULT_DB_ALIAS]

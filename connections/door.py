@@ -1,5 +1,6 @@
 """What is decided of a handshake before the database is asked, in memory, and how long the refused are told to wait."""
 
+import logging
 import threading
 import time
 from typing import Any
@@ -9,6 +10,8 @@ from connections.conf import Tunables
 from connections.gates import Handshake
 from connections.registry import Registry
 from connections.states import Refused
+
+logger = logging.getLogger(__name__)
 
 BUCKETS = 10_000  # users whose connect rate is remembered before the idle ones are forgotten
 
@@ -26,8 +29,13 @@ class Door:
 
     def refused(self, handshake: Handshake) -> Refused | None:
         """Why this one may not go on to the database. None: it may, has taken its token, and is to be settled."""
-        if self._tunables.observe:
+        refused = self._refused(handshake)
+        if refused is not None and self._tunables.observe:
+            logger.warning("would_refuse", extra={"user": str(handshake.user_id), "cause": refused})
             return None
+        return refused
+
+    def _refused(self, handshake: Handshake) -> Refused | None:
         if len(self._registry) >= self._tunables.node_capacity:
             return Refused.NODE_FULL
         if not self._bucket(handshake.user_id).take(time.monotonic(), handshake.device):

@@ -4,10 +4,12 @@ All of a batch is one transaction. Its gates are created beforehand in autocommi
 """
 
 import hashlib
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +22,8 @@ from connections.conf import Tunables
 from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun, UserGate
 from connections.states import ActorKind, CloseReason, Refused, RunKind
+
+logger = logging.getLogger(__name__)
 
 SYSTEM_REASON = "over the soft limit"
 
@@ -200,15 +204,29 @@ def _decide(
     if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
         gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])
-    return policy.admit(
+    decide = partial(
+        policy.admit,
         policy.Newcomer(shake.id, shake.device, shake.attempt),
         counted,
         soft_limit=gate.limit_at(now, tunables.soft_limit),
         burst=tunables.burst if shake.burst is None else shake.burst,
         now=now,
         handshake=timedelta(seconds=tunables.handshake_seconds),
-        enforce=not tunables.observe,
     )
+    if tunables.observe:
+        _log_what_would_be(shake, decide())
+    return decide(enforce=not tunables.observe)
+
+
+def _log_what_would_be(shake: Handshake, would: policy.Admission) -> None:
+    whose = {"user": str(shake.user_id), "pool": shake.pool}
+    if would.superseded:
+        logger.warning("would_refuse", extra=whose | {"cause": Refused.REPLACED})
+    for reason, victim in ((CloseReason.REPLACED, would.replaced), (CloseReason.EVICTED, would.evicted)):
+        if victim is not None:
+            logger.warning("would_close", extra=whose | {"manager": str(victim), "reason": reason})
+    if would.open_run:
+        logger.warning("would_recover", extra=whose | {"live": would.live, "soft_limit": would.soft_limit})
 
 
 def _row(shake: Handshake, node_id: UUID, now: datetime) -> ManagerRecord:

@@ -62,8 +62,9 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
     lost = lease.would_fence(values, now)
     facts = tuple(_fact(row, run, lost, now, values) for row in rows)
     counted = Counter(row.pool for row, fact in zip(rows, facts, strict=True) if fact.counted)
-    gates = {gate.pool: gate for gate in UserGate.objects.filter(user_id=user.pk)}
-    pool = max(counted, key=lambda name: counted[name], default=DEFAULT_POOL)
+    gates = {gate.pool: gate for gate in UserGate.objects.filter(user_id=user.pk).order_by("pool")}
+    at_rest = DEFAULT_POOL if DEFAULT_POOL in gates else next(iter(gates), DEFAULT_POOL)
+    pool = max(counted, key=lambda name: counted[name], default=at_rest)
     gate = gates.get(pool)
     soft_limit = gate.limit_at(now, values.soft_limit) if gate else values.soft_limit
     burst = values.burst if gate is None or gate.route_burst is None else gate.route_burst

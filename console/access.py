@@ -11,8 +11,10 @@ from typing import Any, Concatenate, ParamSpec
 from urllib.parse import urlencode
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import resolve_url
@@ -74,8 +76,12 @@ View = Callable[Concatenate[StaffRequest, P], HttpResponseBase]
 
 
 def staff_only(view: View[P]) -> View[P]:
-    """For every view of the console. Nothing it shows may be kept by a cache, and a failure is told in words."""
+    """For every view of the console. Nothing it shows may be kept by a cache, and a failure is told in words.
 
+    Outside ATOMIC_REQUESTS, where a project has that: what is told or audited has to be committed by then.
+    """
+
+    @transaction.non_atomic_requests
     @wraps(view)
     @in_words
     def guarded(request: StaffRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -94,7 +100,7 @@ def _to_login(request: StaffRequest) -> HttpResponseBase:
     # Only a page can be come back to; the address of an action or a fragment can't.
     page = request.htmx.current_url_abs_path if request.htmx else request.get_full_path()
     query = urlencode({"next": page}) if page and (request.htmx or request.method == "GET") else ""
-    address = resolve_url("login") + (f"?{query}" if query else "")
+    address = resolve_url(settings.LOGIN_URL) + (f"?{query}" if query else "")
     return HttpResponseClientRedirect(address) if request.htmx else HttpResponseRedirect(address)
 
 

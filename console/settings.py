@@ -30,7 +30,8 @@ def _words(name: str, default: str = "") -> list[str]:
 
 
 DEBUG = _switch("DEBUG")
-# `serve` refuses to listen beyond loopback unless SECRET_KEY and ALLOWED_HOSTS are in the environment.
+# What `serve` wants to be set before it listens beyond loopback.
+LEFT_AT_DEFAULTS = [name for name in ("SECRET_KEY", "ALLOWED_HOSTS") if not os.environ.get(name)]
 SECRET_KEY = os.environ.get("SECRET_KEY") or checkout_key(BASE_DIR / ".secret_key")
 ALLOWED_HOSTS = _words("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
@@ -101,8 +102,9 @@ def database(url: str) -> dict[str, Any]:
     elif database["ENGINE"] == "django.db.backends.postgresql":
         # Each HTTP request has a thread of its own, so only a pool spares it a new connection. A page rather
         # fails after 4 s than queues for longer. The engine's threads have connections of their own, with
-        # shorter bounds (connections/database.py).
-        pool = {"min_size": 1, "max_size": 10, "timeout": 4}
+        # shorter bounds (connections/database.py). The pool waits twice as long before each new attempt to connect,
+        # so after an outage of a minute it would take another; when it gives up, the next request begins anew.
+        pool = {"min_size": 1, "max_size": 10, "timeout": 4, "reconnect_timeout": 2}
         timeouts = "-c lock_timeout=4000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=5000"
         options = {
             "pool": pool,
@@ -134,6 +136,8 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
                     "socket_timeout": 10,
                 }
             ],
+            # Seconds. Each node joins again every 5 s; one that is gone would else be rung for a day.
+            "group_expiry": 60,
         },
     }
     if _channel_layer_url

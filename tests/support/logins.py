@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode
 
@@ -10,25 +11,40 @@ from tests.support.seed import PASSWORD
 from tests.support.servers import Server
 
 
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    text: str
+    location: str
+
+
 class Browser:
     """The cookies of one browser on one server. Redirects are not followed."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, user: TestUser | None = None) -> None:
+        """With `user`, it is logged in as that one."""
         self._server = server
-        self._cookies: dict[str, str] = {}
+        self._cookies: dict[str, str] = {} if user is None else {"sessionid": user.session}
 
     def log_in(self, user: TestUser) -> TestUser:
         """The user with the session of this log-in."""
-        self._ask("GET", "/accounts/login/")
-        answer = self._ask("POST", "/accounts/login/", username=user.name, password=PASSWORD)
+        self.get("/accounts/login/")
+        answer = self.post("/accounts/login/", username=user.name, password=PASSWORD)
         assert (answer.status, "sessionid" in self._cookies) == (302, True), answer.status
         return TestUser(user.id, user.name, self._cookies["sessionid"])
 
     def log_out(self) -> None:
-        answer = self._ask("POST", "/accounts/logout/")
+        answer = self.post("/accounts/logout/")
         assert (answer.status, "sessionid" in self._cookies) == (302, False), answer.status
 
-    def _ask(self, method: str, path: str, **form: str) -> http.client.HTTPResponse:
+    def get(self, path: str) -> Answer:
+        return self._ask("GET", path)
+
+    def post(self, path: str, **form: str) -> Answer:
+        """Sends a form. The page that has it must have been read before, for the CSRF cookie."""
+        return self._ask("POST", path, **form)
+
+    def _ask(self, method: str, path: str, **form: str) -> Answer:
         body = urlencode(form | {"csrfmiddlewaretoken": self._cookies.get("csrftoken", "")})
         headers = {
             "Cookie": "; ".join(f"{name}={value}" for name, value in self._cookies.items()),
@@ -38,10 +54,10 @@ class Browser:
         with contextlib.closing(connection):
             connection.request(method, path, body if method == "POST" else None, headers)
             answer = connection.getresponse()
-            answer.read()
+            text = answer.read().decode(errors="replace")
         for line in answer.headers.get_all("Set-Cookie") or []:
             for name, morsel in SimpleCookie(line).items():
                 self._cookies[name] = morsel.value
                 if not morsel.value:
                     del self._cookies[name]
-        return answer
+        return Answer(answer.status, text, answer.headers.get("Location", ""))

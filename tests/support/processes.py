@@ -37,6 +37,11 @@ def environment(variables: Mapping[str, str]) -> Environment:
     return {"cwd": ROOT, "env": clean | dict(variables)}
 
 
+def of_database(db: "Database") -> dict[str, str]:
+    """The variables that say which database, and whose project."""
+    return {"DATABASE_URL": db.url, "DJANGO_SETTINGS_MODULE": db.settings}
+
+
 def overrides(values: Mapping[str, object]) -> dict[str, str]:
     """`soft_limit=3` as `CONNECTIONS_SOFT_LIMIT=3`."""
     return {f"CONNECTIONS_{name.upper()}": str(value) for name, value in values.items()}
@@ -71,7 +76,7 @@ def manage(
         text=True,
         timeout=timeout,
         stdin=subprocess.DEVNULL,
-        **environment({"DATABASE_URL": db.url} | overrides(connections) | dict(env or {})),
+        **environment(of_database(db) | overrides(connections) | dict(env or {})),
     )
     return Result(process.returncode, process.stdout, process.stderr)
 
@@ -85,7 +90,7 @@ def manage_each(commands: Sequence[Sequence[str]], *, db: "Database", timeout: f
         text=True,
         timeout=timeout,
         check=True,
-        **environment({"DATABASE_URL": db.url}),
+        **environment(of_database(db)),
     )
     return [Result(**found) for found in json.loads(process.stdout)]
 

@@ -57,10 +57,10 @@ PAUSED = Pace(sweep=0)
 AUTOMATIC = Pace(heartbeat=1.0)
 
 
-def start_together(*servers: Server) -> None:
+def start_together(*servers: Server, ready: str = "/readyz") -> None:
     """Starts servers at the same time: each takes seconds."""
     with ThreadPoolExecutor(len(servers)) as pool:
-        list(pool.map(lambda server: server.start(ready="/readyz"), servers))
+        list(pool.map(lambda server: server.start(ready=ready), servers))
 
 
 # --- Rows

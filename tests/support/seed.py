@@ -2,12 +2,13 @@
 
 A process of its own, so that it works on any database, whatever the test process is connected to. The request:
 `{"migrate": bool, "users": [{"name": str, "group": str | null, "superuser": bool}]}`. On stdout, as JSON, the
-users by name: `{"id": int, "session": str}`; the session is logged in.
+users by name: `{"id": int | str, "session": str}`; the session is logged in.
 """
 
 import json
 import os
 import sys
+from typing import Any
 
 PASSWORD = "test"
 
@@ -17,9 +18,9 @@ def main() -> None:
     import django
 
     django.setup()
-    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
     from django.contrib.auth.hashers import make_password
-    from django.contrib.auth.models import Group, User
+    from django.contrib.auth.models import Group
     from django.contrib.sessions.backends.db import SessionStore
     from django.core.management import call_command
     from django.db import transaction
@@ -29,11 +30,12 @@ def main() -> None:
         call_command("migrate", verbosity=0, interactive=False)
     password = make_password(PASSWORD)  # one hash for all: hashing is slow on purpose
     made = {}
+    model: Any = get_user_model()
     with transaction.atomic():
         for wanted in request["users"]:
             name, group = wanted["name"], wanted["group"]
-            user = User.objects.create(
-                username=name,
+            user = model.objects.create(
+                **({"username": name} if model.USERNAME_FIELD == "username" else {}),
                 email=f"{name}@example.org",
                 password=password,
                 is_staff=bool(group) or wanted["superuser"],
@@ -46,7 +48,7 @@ def main() -> None:
             session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
             session[HASH_SESSION_KEY] = user.get_session_auth_hash()
             session.create()
-            made[name] = {"id": user.pk, "session": session.session_key}
+            made[name] = {"id": getattr(user.pk, "hex", user.pk), "session": session.session_key}
     json.dump(made, sys.stdout)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.databases import Database
-from tests.support.processes import environment, overrides
+from tests.support.processes import environment, of_database, overrides
 
 START_SECONDS = 30  # a server takes two; a machine with two cores and a full test run takes its time
 
@@ -47,7 +47,7 @@ class Server:
         self._command = command or [
             "manage.py", "serve", "--host", "127.0.0.1", "--port", str(self.port), "--server", kind,
         ]  # fmt: skip
-        self._env = {"DATABASE_URL": database.url} | overrides(connections) | dict(env or {})
+        self._env = of_database(database) | overrides(connections) | dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- Where it is

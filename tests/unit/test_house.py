@@ -26,7 +26,7 @@ def test_the_development_lock_holds_the_runtime_lock() -> None:
 
 
 def test_vendored_files_are_the_ones_on_record() -> None:
-    vendor = ROOT / "static" / "vendor"
+    vendor = ROOT / "console" / "static" / "vendor"
     rows = re.findall(r"\| `([^`]+)` \| `([0-9a-f]{64})` \|", (vendor / "README.md").read_text())
     assert dict(rows) == {
         str(path.relative_to(vendor)): hashlib.sha256(path.read_bytes()).hexdigest()

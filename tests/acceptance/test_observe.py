@@ -1,0 +1,55 @@
+"""In `observe` mode nothing is closed or refused; it is all recorded, said in the log, and diagnosed. Staff may act."""
+
+import asyncio
+import json
+from collections import Counter
+
+from tests.support.clients import connect, eventually, run
+from tests.support.databases import Database
+from tests.support.processes import manage_json
+from tests.support.scenes import AUTOMATIC, Serve, ready, reasons, records
+
+DEVICE = "0f0e0d0c-0b0a-4908-8706-050403020100"
+SETTINGS = AUTOMATIC.settings(enforce="observe", soft_limit=2, burst=1, connect_rate="3/60s")
+
+
+def test_it_watches_and_staff_acts(serve: Serve, database: Database) -> None:
+    server, user = serve(database, ready="/readyz", **SETTINGS), database.user("u1")
+
+    def said() -> Counter[tuple[str, str]]:
+        """What the log says would have been done, and for which reason."""
+        lines = [json.loads(line) for line in server.output().splitlines() if line.startswith("{")]
+        would = [line for line in lines if line["event"].startswith("would_")]
+        return Counter((line["event"], line.get("reason") or line.get("cause") or "") for line in would)
+
+    async def main() -> None:
+        clients = [await connect(server, user, device=DEVICE, attempt=number) for number in (2, 3, 1)]
+        clients += [await connect(server, user) for _ in range(2)]
+        clients += [await connect(server, user, answers_pings=False)]
+        await ready(clients)
+        await eventually(lambda: said()["would_close", "unresponsive"] == 1, within=AUTOMATIC.silent)
+        await asyncio.sleep(AUTOMATIC.settled)  # longer than sweep and cleanup take anywhere else
+        assert said() == {
+            ("would_close", "replaced"): 1,  # by the connect with attempt 3
+            ("would_refuse", "replaced"): 1,  # the one with attempt 1
+            ("would_refuse", "rate_limited"): 3,
+            ("would_recover", ""): 3,  # and is over the limit of 2 then
+            ("would_close", "evicted"): 3,  # each of the last three finds the ceiling of 3
+            ("would_close", "unresponsive"): 1,
+        }
+        assert all(client.is_open for client in clients)
+        assert [record.state for record in records(database, user)] == ["live"] * 6
+        assert database.query("SELECT count(*) FROM connections_recoveryrun") == [(0,)]
+
+        diagnose = ("diagnose_user", "u1", "--no-roll-call")
+        verdict = await asyncio.to_thread(lambda: manage_json(*diagnose, db=database, **SETTINGS))
+        found = {cause["code"]: cause["count"] for cause in verdict["causes"]}
+        assert (found["unresponsive"], "over_limit" in found) == (1, True), verdict
+        assert (verdict["counted"], verdict["suggestion"]) == (6, "recover")
+
+        reset = ("recover_user", "u1", "--reset", "--reason", "a ticket")
+        await asyncio.to_thread(lambda: manage_json(*reset, db=database, **SETTINGS))
+        assert [await client.closed() for client in clients] == [4411] * 6
+        assert reasons(database, user) == {"reset": 6}
+
+    run(main())

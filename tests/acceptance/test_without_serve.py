@@ -1,0 +1,93 @@
+"""Under runserver, a bare Daphne, and uvicorn with two workers: all of them nodes of one project (tests/dropin)."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.support.clients import ChatClient, connect, eventually, run
+from tests.support.databases import Database
+from tests.support.logins import Browser
+from tests.support.scenes import Pace, Serve, held, reasons, records, start_together
+from tests.support.servers import Server, free_port
+
+PACE = Pace()
+APPLICATION = "tests.dropin.asgi:application"
+# Until what a dead process held is free, also where its witness has just started.
+FENCED = PACE.lost + PACE.lease
+
+
+def bare_servers(serve: Serve, database: Database) -> dict[str, Server]:
+    ports = {name: str(free_port()) for name in ("runserver", "daphne", "uvicorn")}
+    here = "127.0.0.1"
+    commands = {
+        "runserver": ["manage.py", "runserver", "--noreload", f"{here}:{ports['runserver']}"],
+        "daphne": ["-m", "daphne", "-b", here, "-p", ports["daphne"], APPLICATION],
+        "uvicorn": ["-m", "uvicorn", "--host", here, "--port", ports["uvicorn"], "--workers", "2", APPLICATION],
+    }
+    settings = PACE.settings(soft_limit=50)
+    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return {
+        name: serve(database, start=False, port=int(ports[name]), command=command, env=env, **settings)
+        for name, command in commands.items()
+    }
+
+
+def nodes(database: Database) -> dict[str, int]:
+    """The processes that are nodes, by name."""
+    return dict(database.query("SELECT name, pid FROM connections_node WHERE serves AND fenced_at IS NULL"))
+
+
+def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_database: Database) -> None:
+    database, user = dropin_database, dropin_database.user("u1")
+    servers = bare_servers(serve, database)
+    start_together(*servers.values(), ready="/healthz")
+    assert nodes(database) == {}, "nobody has opened a socket yet"
+    assert servers["uvicorn"].get("/readyz")[0] == 503
+
+    async def opened(name: str, **options: Any) -> tuple[ChatClient, str]:
+        """A client of a server, and the name of its node."""
+        before = {record.id for record in records(database, user)}
+        client = await connect(servers[name], user, path="/orders/", **options)
+        mine = await eventually(lambda: [r for r in records(database, user) if r.id not in before])
+        return client, mine[0].node
+
+    async def main() -> None:
+        clients = {node: client for client, node in [await opened("runserver"), await opened("daphne")]}
+        daphne_node = list(clients)[1]
+        for _ in range(40):  # the kernel chooses which worker takes a connection
+            client, node = await opened("uvicorn")
+            if node in clients:
+                await client.close()
+            clients.setdefault(node, client)
+            if len(clients) == 4:
+                break
+        pids = nodes(database)
+        assert pids.keys() == clients.keys()
+        assert {pids[name] for name in clients} >= {servers["runserver"].pid, servers["daphne"].pid}
+        silent, _ = await opened("uvicorn", answers_pings=False)
+
+        # Each other's clients are reached over the database: there is no bus between these processes.
+        support = Browser(servers["runserver"], database.user("support"))
+        await asyncio.to_thread(support.get, f"/support/users/{user.id}/")
+        answer = await asyncio.to_thread(support.post, f"/support/users/{user.id}/recover/", reason="a ticket")
+        assert answer.status == 303, answer.text[-2000:]
+        assert await silent.closed(PACE.settled + 2) == 4408
+        assert all(client.of("ping") and client.is_open for client in clients.values())
+        await eventually(lambda: len(held(database, user)) == 4 and reasons(database, user)["unresponsive"] == 1)
+
+        # One worker is killed, and Daphne, which can't drain, is told to stop. The fence covers both.
+        worker = next(name for name in clients if pids[name] not in (servers["runserver"].pid, servers["daphne"].pid))
+        os.kill(pids[worker], signal.SIGKILL)
+        servers["daphne"].terminate()
+        gone = {clients.pop(worker), clients.pop(daphne_node)}
+        await eventually(lambda: len(held(database, user)) == 2, within=FENCED)
+        ended = {(r.node, r.reason) for r in records(database, user, "closed")}
+        assert (worker, "node_lost") in ended
+        # Whether Daphne comes to cancel its applications is chance, and they to say so.
+        assert ended & {(daphne_node, "node_lost"), (daphne_node, "handler_failed")}
+        assert all([await client.closed() for client in gone])
+        assert all(client.is_open for client in clients.values())
+
+    run(main())

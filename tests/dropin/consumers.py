@@ -1,0 +1,105 @@
+"""Their consumers, which know nothing of us."""
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from channels.exceptions import DenyConnection
+from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer, WebsocketConsumer
+
+ROOM = "room"
+
+
+class Echo(AsyncWebsocketConsumer):
+    """Text as text and bytes as bytes."""
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        if text_data is not None:
+            await self.send(text_data=text_data)
+        else:
+            await self.send(bytes_data=bytes_data)
+
+
+class Room(AsyncJsonWebsocketConsumer):
+    """JSON to everybody in the room, over a group of its own."""
+
+    async def connect(self) -> None:
+        await self.channel_layer.group_add(ROOM, self.channel_name)
+        await self.accept()
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_discard(ROOM, self.channel_name)
+        await self.channel_layer.group_send(ROOM, {"type": "said", "content": {"left": code}})
+
+    async def receive_json(self, content: Any, **kwargs: Any) -> None:
+        await self.channel_layer.group_send(ROOM, {"type": "said", "content": content})
+
+    async def said(self, event: dict[str, Any]) -> None:
+        await self.send_json(event["content"])
+
+
+class Sync(WebsocketConsumer):
+    """A synchronous one, in a room by its `groups`, which asks the database for whom it is."""
+
+    groups = ["sync"]
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        user: Any = self.scope["user"]
+        user.refresh_from_db()
+        content = f"{user.get_username()}: {text_data}"
+        async_to_sync(self.channel_layer.group_send)("sync", {"type": "said", "content": content})
+
+    def said(self, event: dict[str, Any]) -> None:
+        self.send(event["content"])
+
+
+class Versioned(AsyncWebsocketConsumer):
+    """Chooses a subprotocol and sends a header; ends with the code and the reason that it is sent."""
+
+    async def connect(self) -> None:
+        headers: Any = [(b"x-room", b"7")]
+        await self.accept("v2", headers=headers)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        code, _, reason = (text_data or "").partition(" ")
+        await self.close(int(code), reason)
+
+
+class Declines(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        await self.close()
+
+
+class Denies(WebsocketConsumer):
+    def connect(self) -> None:
+        raise DenyConnection
+
+
+class Raises(AsyncWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        raise ValueError("a bug of theirs")
+
+
+class RaisesAtOnce(AsyncWebsocketConsumer):
+    async def connect(self) -> None:
+        raise ValueError("a bug of theirs")
+
+
+async def answers_http(scope: Any, receive: Any, send: Any) -> None:
+    """Plain ASGI: refuses the handshake with a page of its own."""
+    await receive()
+    headers = [(b"content-type", b"text/plain"), (b"x-why", b"moved")]
+    await send({"type": "websocket.http.response.start", "status": 410, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": b"moved away"})
+
+
+KINDS: dict[str, Any] = {
+    "echo": Echo.as_asgi(),
+    "room": Room.as_asgi(),
+    "sync": Sync.as_asgi(),
+    "versioned": Versioned.as_asgi(),
+    "declines": Declines.as_asgi(),
+    "denies": Denies.as_asgi(),
+    "raises": Raises.as_asgi(),
+    "raises-at-once": RaisesAtOnce.as_asgi(),
+    "answers-http": answers_http,
+}

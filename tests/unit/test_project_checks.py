@@ -1,0 +1,32 @@
+"""What we need of the project that we are in, whoever wrote its settings."""
+
+import pytest
+from django.core.management import CommandError
+from pytest_django import Settings
+
+from connections.checks import missing
+from connections.management.commands.serve import Command
+
+SQLITE = "django.db.backends.sqlite3"
+
+
+def found(*, use_tz: bool = True, **database: object) -> list[str | None]:
+    return [message.id for message in missing(use_tz=use_tz, database=database)]
+
+
+def test_times_have_to_be_aware() -> None:
+    assert found(use_tz=False, ENGINE="django.db.backends.postgresql") == ["connections.E011"]
+
+
+def test_sqlite_has_to_be_immediate() -> None:
+    assert found(ENGINE=SQLITE) == ["connections.W001"]
+    assert found(ENGINE=SQLITE, OPTIONS={"transaction_mode": "IMMEDIATE"}) == []
+
+
+def test_serve_listens_for_all_once_the_defaults_of_a_checkout_are_gone(settings: Settings) -> None:
+    settings.LEFT_AT_DEFAULTS = ["SECRET_KEY"]
+    with pytest.raises(CommandError, match="set SECRET_KEY in"):
+        Command().refuse_unsafe("0.0.0.0")  # noqa: S104 - nobody listens
+    Command().refuse_unsafe("127.0.0.1")
+    del settings.LEFT_AT_DEFAULTS  # a project of somebody else's never had it
+    Command().refuse_unsafe("0.0.0.0")  # noqa: S104
