@@ -25,8 +25,6 @@ from connections.waiting import Waiter
 
 logger = logging.getLogger(__name__)
 
-PEER_CLOSED = (1000, 1001, 1005)
-
 
 class Manager:
     """One of a node's thousands. With more than 30 attributes Python gives each a dictionary of its own, of 1 KiB."""
@@ -133,16 +131,11 @@ class Manager:
     def ask(self) -> None:
         """The same for a roll call: it judges by its own rule, and one that only reports may not end in a close."""
         self._pings += 1
-        self._send_beside(frames.ping(f"{self._nonces}{self._pings}"))
+        self._send_beside(frames.ping(f"{self.id}.{self._pings}"))
 
     def _send_beside(self, text: str) -> None:
         # Whether a client that has not taken it in time is gone or only slow, the heartbeat judges.
         self.outlet.beside({"type": "websocket.send", "text": text}, self._host.tunables.send_seconds)
-
-    @property
-    def _nonces(self) -> str:
-        """What the nonces of its pings begin with."""
-        return f"{self.id.hex[:12]}."
 
     # The application's send; its receive is inbox.take
 
@@ -157,8 +150,8 @@ class Manager:
             self._host.accepted(self)
         elif kind == "websocket.close":
             where = f"with {message.get('code') or 1000}" if self.accepted else "before accepting"
-            await self.outlet.forward(message)
             self._end(CloseReason.APP_CLOSED, f"the application closed it {where}")
+            await self.outlet.forward(message)
         else:
             if kind.startswith("websocket.http.response"):
                 self._denying = True
@@ -193,7 +186,7 @@ class Manager:
             self._host.probe_answered()
         if self.inject:
             nonce = frames.pong_nonce(message.get("text"))
-            if nonce is not None and nonce.startswith(self._nonces):
+            if nonce is not None and nonce.startswith(str(self.id)):
                 return
         self.active = self.heard
         if self.closing:
@@ -209,7 +202,7 @@ class Manager:
         code = self._gone = message.get("code") or 1005
         if self._ordered is not None:
             self.inbox.clear()
-        elif code in PEER_CLOSED:
+        elif code in (1000, 1001, 1005):
             self._end(CloseReason.CLIENT_CLOSED, f"the client closed it with {code}")
         else:
             self._end(CloseReason.CLIENT_GONE, f"the connection ended with {code}, without a close")
@@ -276,6 +269,7 @@ class Manager:
     async def _goodbye(self, reason: CloseReason, evidence: str) -> None:
         """Tell the client, close, and only then free the slot. A client that does not take it is cut off."""
         if self.ended is None and self._gone is None:
+            self._ordered = (reason, evidence)  # the client's answer to our close is no ending of its own
             await self._say(reason)
         self._end(reason, evidence)
 

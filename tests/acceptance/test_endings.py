@@ -3,17 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable
+from pathlib import Path
 
 import pytest
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database, TestUser
-from tests.support.scenes import MARGIN, Pace, Serve, chats, manager_of, record_of, records
+from tests.support.scenes import MARGIN, Pace, Serve, chats, manager_of, reasons, record_of, records
 from tests.support.servers import Server
 
 PACE = Pace(sweep=0, heartbeat=1.0)  # no sweep: each ending frees its slot by itself
 AT_ONCE = 1.0  # seconds: a clean close, a handler's exception
 STUCK, HANDSHAKE, SEND = 1.0, 1.5, 1.5
+GRACE = 8.0 + 2.0  # seconds for a handler to end after its disconnect, and after its cancellation
 GOODBYE = 2.0  # seconds for the last words, and again for the close handshake
 SETTINGS = PACE.settings(stuck_seconds=STUCK, handshake_seconds=HANDSHAKE, send_seconds=SEND)
 APPS = {"DJANGO_SETTINGS_MODULE": "tests.support.settings"}
@@ -57,68 +59,159 @@ async def told(client: ChatClient, code: int, reason: str, reconnect: str = "aft
     assert 0 <= client.closing["retry_after"] <= 30
 
 
-@KINDS
-def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: Database) -> None:
-    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS), database)
+class Endings(Stage):
+    """One ending each, of the socket of one user."""
 
-    async def clean_close(user: str) -> None:
-        client = await stage.opened(user, "/ws/chat/")
+    async def clean_close(self, user: str) -> None:
+        client = await self.opened(user, "/ws/chat/")
         await client.close()
-        await stage.freed(user, "client_closed", AT_ONCE)
+        await self.freed(user, "client_closed", AT_ONCE)
 
-    async def gone_without_a_close(user: str) -> None:
-        client = await stage.opened(user, "/ws/chat/")
+    async def gone_without_a_close(self, user: str) -> None:
+        client = await self.opened(user, "/ws/chat/")
         await client.vanish()
-        await stage.freed(user, "client_gone", AT_ONCE)
+        await self.freed(user, "client_gone", AT_ONCE)
 
-    async def never_answers(user: str) -> None:
-        client = await stage.opened(user, "/ws/chat/", answers_pings=False)
-        await stage.freed(user, "unresponsive", PACE.heartbeat + PACE.pong)
+    async def never_answers(self, user: str) -> None:
+        client = await self.opened(user, "/ws/chat/", answers_pings=False)
+        await self.freed(user, "unresponsive", PACE.heartbeat + PACE.pong)
         await told(client, 4408, "unresponsive")
 
-    async def handler_raises(user: str) -> None:
-        client = await stage.opened(user, "/ws/raise/", frames=1)
-        await stage.freed(user, "handler_failed", AT_ONCE)
+    async def handler_raises(self, user: str) -> None:
+        client = await self.opened(user, "/ws/raise/", frames=1)
+        await self.freed(user, "handler_failed", AT_ONCE)
         await told(client, 4500, "handler_failed")
 
-    async def handler_returns(user: str) -> None:
-        client = await stage.opened(user, "/ws/return/", frames=1)
-        await stage.freed(user, "app_closed", AT_ONCE)
+    async def handler_raises_before_it_accepts(self, user: str) -> None:
+        client = await connect(self.server, self.database.user(user), path="/ws/raise-in-connect/")
+        await self.freed(user, "handler_failed", AT_ONCE)
+        await told(client, 4500, "handler_failed")
+
+    async def handler_raises_at_the_end(self, user: str) -> None:
+        client = await self.opened(user, "/ws/raise-in-disconnect/")
+        await client.close()
+        await self.freed(user, "client_closed", AT_ONCE)
+
+    async def handler_is_cancelled(self, user: str) -> None:
+        client = await self.opened(user, "/ws/cancelled/", frames=1)
+        await self.freed(user, "handler_failed", AT_ONCE)
+        await told(client, 4500, "handler_failed")
+
+    async def channel_layer_fails(self, user: str) -> None:
+        client = await self.opened(user, "/ws/layer/", frames=1)
+        await self.freed(user, "handler_failed", AT_ONCE)
+        await told(client, 4500, "handler_failed")
+
+    async def handler_returns(self, user: str) -> None:
+        client = await self.opened(user, "/ws/return/", frames=1)
+        await self.freed(user, "app_closed", AT_ONCE)
         assert await client.closed() == 1000
 
-    async def handler_is_stuck(user: str) -> None:
-        client = await stage.opened(user, "/ws/stuck/", frames=2)
-        await stage.freed(user, "stuck", STUCK)
+    async def handler_is_stuck(self, user: str) -> None:
+        client = await self.opened(user, "/ws/stuck/", frames=2)
+        await self.freed(user, "stuck", STUCK)
         await told(client, 4408, "stuck")
 
-    async def never_accepts(user: str) -> None:
-        client = await connect(stage.server, database.user(user), path="/ws/silent/")
-        await stage.freed(user, "never_opened", HANDSHAKE)
+    async def never_accepts(self, user: str) -> None:
+        client = await connect(self.server, self.database.user(user), path="/ws/silent/")
+        await self.freed(user, "never_opened", HANDSHAKE)
         await told(client, 4408, "never_opened")
 
-    async def swallows_its_cancellation(user: str) -> None:
-        client = await stage.opened(user, "/ws/swallow/", frames=2)
-        await stage.freed(user, "stuck", STUCK)
+    async def swallows_its_cancellation(self, user: str) -> None:
+        client = await self.opened(user, "/ws/swallow/", frames=2)
+        await self.freed(user, "stuck", STUCK)
         await told(client, 4408, "stuck")
 
+
+@KINDS
+def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: Database) -> None:
+    server = serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS)
+    endings = Endings(server, database)
+    scenes = [
+        endings.clean_close,
+        endings.gone_without_a_close,
+        endings.never_answers,
+        endings.handler_raises,
+        endings.handler_raises_before_it_accepts,
+        endings.handler_raises_at_the_end,
+        endings.handler_is_cancelled,
+        endings.channel_layer_fails,
+        endings.handler_returns,
+        endings.handler_is_stuck,
+        endings.never_accepts,
+        endings.swallows_its_cancellation,
+    ]
+
     async def main() -> None:
-        scenes: list[Awaitable[None]] = [
-            scene(f"u{number}")
-            for number, scene in enumerate(
-                (
-                    clean_close,
-                    gone_without_a_close,
-                    never_answers,
-                    handler_raises,
-                    handler_returns,
-                    handler_is_stuck,
-                    never_accepts,
-                    swallows_its_cancellation,
-                ),
-                start=1,
-            )
-        ]
-        await asyncio.gather(*scenes)
+        playing: list[Awaitable[None]] = [scene(f"u{number}") for number, scene in enumerate(scenes, start=1)]
+        await asyncio.gather(*playing)
+        await eventually(lambda: "handler_abandoned" in server.output(), within=GRACE + MARGIN, why="it is given up")
+        assert server.output().count("handler_abandoned") == 1  # the one that swallows its cancellation, and no other
+
+    run(main())
+
+
+def sockets_of(server: Server) -> int:
+    """How many sockets the server's process has open."""
+    names = list(Path(f"/proc/{server.pid}/fd").iterdir())
+    return sum(str(name.readlink()).startswith("socket:") for name in names if name.is_symlink())
+
+
+REPEATED = {  # path: the reason of its ending, and the code that its client sees
+    "/ws/raise/": ("handler_failed", 4500),
+    "/ws/raise-in-connect/": ("handler_failed", 4500),
+    "/ws/raise-in-disconnect/": ("client_closed", 1000),
+    "/ws/cancelled/": ("handler_failed", 4500),
+    "/ws/layer/": ("handler_failed", 4500),
+    "/ws/return/": ("app_closed", 1000),
+    "/ws/chat/": ("client_gone", 1006),
+}
+ROUNDS = 6
+
+
+@KINDS
+def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database: Database) -> None:
+    roomy = SETTINGS | {"soft_limit": 100, "connect_rate": "1000/1"}  # one user, all endings at once
+    server = serve(database, ready="/readyz", kind=kind, env=APPS, **roomy)
+    stage = Stage(server, database)
+
+    async def once(path: str, code: int) -> None:
+        client = await connect(server, database.user("u1"), path=path)
+        if path == "/ws/raise-in-connect/":
+            assert await client.closed() == code
+            return
+        await client.expect("ready")
+        if code == 1006:
+            await client.vanish()
+        elif path == "/ws/raise-in-disconnect/":
+            await client.close()
+        else:
+            await client.send("go")
+            assert await client.closed() == code
+
+    async def main() -> None:
+        counter = await stage.opened("admin", "/ws/census/")
+
+        async def settled(most: dict[str, int]) -> dict[str, int]:
+            """What is left when all that ended has gone, and there is no more than this of anything."""
+            until = time.monotonic() + GRACE + GOODBYE + PACE.beat + MARGIN
+            while True:
+                await counter.send("count")
+                left = {**await counter.expect("census"), "sockets": sockets_of(server)}
+                if all(left[what] <= number for what, number in most.items()):
+                    return {what: left[what] for what in ("managers", "handlers", "registered", "tasks", "sockets")}
+                assert time.monotonic() < until, (most, left)
+                await asyncio.sleep(0.5)
+
+        await once("/ws/chat/", 1006)  # what the first chat starts stays
+        before = await settled({"managers": 1, "handlers": 1, "registered": 1})
+        for _ in range(ROUNDS):
+            await asyncio.gather(*(once(path, code) for path, (_, code) in REPEATED.items()))
+        await settled(before)
+        found = reasons(database, database.user("u1"))
+        for reason in {reason for reason, _ in REPEATED.values()}:
+            rounds = ROUNDS * sum(reason == each for each, _ in REPEATED.values())
+            assert found[reason] == rounds + (reason == "client_gone"), found
 
     run(main())
 
@@ -212,10 +305,11 @@ def test_on_a_route_without_our_frames_the_close_code_alone_speaks(kind: str, se
     run(main())
 
 
+@KINDS
 def test_frames_that_come_faster_than_they_are_handled_end_their_own_socket_only(
-    serve: Serve, database: Database
+    kind: str, serve: Serve, database: Database
 ) -> None:
-    server = serve(database, ready="/readyz", env=APPS, **SETTINGS, queue_frames=5)
+    server = serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS, queue_frames=5)
     stage = Stage(server, database)
 
     async def main() -> None:

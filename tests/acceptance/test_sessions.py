@@ -17,16 +17,16 @@ WITHIN = RECONCILE + 2 * PAUSED.beat + MARGIN
 STORED = {"db", "cache"}
 
 
-@pytest.mark.parametrize("engine", ["db", "cache", "signed_cookies"])
-def test_only_whoever_has_logged_out_or_has_a_new_password_is_closed(
-    engine: str, serve: Serve, database: Database, tmp_path: Path
+@pytest.mark.parametrize(("engine", "kind"), [("db", "daphne"), ("cache", "uvicorn"), ("signed_cookies", "daphne")])
+def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_closed(
+    engine: str, kind: str, serve: Serve, database: Database, tmp_path: Path
 ) -> None:
     env = {
         "DJANGO_SETTINGS_MODULE": "tests.support.settings",
         "SESSION_ENGINE": f"django.contrib.sessions.backends.{engine}",
         "CACHE_FOLDER": str(tmp_path / "cache"),
     }
-    server = serve(database, ready="/readyz", env=env, **SETTINGS)
+    server = serve(database, ready="/readyz", kind=kind, env=env, **SETTINGS)
 
     async def opened(user: str) -> tuple[Browser, ChatClient]:
         browser = Browser(server)
@@ -44,12 +44,16 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_is_closed(
         assert (record.reason, record.evidence) == ("session_ended", why)
 
     async def main() -> None:
-        (_, stays), (leaving, left), (_, changed) = await asyncio.gather(*map(opened, ("u1", "u2", "u3")))
+        (_, stays), (leaving, left), (_, changed), (_, disabled) = await asyncio.gather(
+            *map(opened, ("u1", "u2", "u3", "u4"))
+        )
         await asyncio.to_thread(leaving.log_out)
         if engine in STORED:
             await ended(left, database.user("u2"), "the session was ended")
         database.query("UPDATE auth_user SET password = 'new' WHERE id = ?", [database.user("u3").id])
+        database.query("UPDATE auth_user SET is_active = ? WHERE id = ?", [False, database.user("u4").id])
         await ended(changed, database.user("u3"), "the password was changed")
+        await ended(disabled, database.user("u4"), "the account was deactivated")
         # The reconcile that closed the last one looked at these too.
         await chats(stays)
         if engine not in STORED:

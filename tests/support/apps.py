@@ -1,21 +1,28 @@
 """Applications that misbehave, each wrapped in the real middleware as an engineer would wrap their own.
 
 At `/ws/<name>/` with frames of ours, at `/plain/<name>/` without; everything else is the project's own. All but
-`silent` accept, say `ready` with the manager's id, and then do what their name says at the first frame.
+`silent` and `raise-in-connect` accept, say `ready` with the manager's id, and then do what their name says at the
+first frame.
 """
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channels.auth import AuthMiddlewareStack
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.layers import InMemoryChannelLayer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.urls import path, re_path
 
 from connections.admission import Guard, SoftLimitMiddleware
+from connections.handler import Handler
+from connections.manager import Manager
+from connections.registry import registry
 from console.asgi import application as project
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -51,6 +58,66 @@ async def raises(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await _ready(scope, receive, send)
     await receive()
     raise ValueError("a handler that raises")
+
+
+async def raises_in_connect(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await receive()
+    raise ValueError("a handler that raises before it accepts")
+
+
+async def raises_in_disconnect(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await _ready(scope, receive, send)
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+    raise ValueError("a handler that raises when it hears of the end")
+
+
+async def cancelled(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await _ready(scope, receive, send)
+    await receive()
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.Event().wait()
+
+
+class BreakingLayer(InMemoryChannelLayer):
+    """A channel layer whose connection is lost while somebody listens."""
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        await super().receive(channel)
+        raise ConnectionError("the channel layer has gone away")
+
+
+class Layered(AsyncWebsocketConsumer):
+    """A consumer of Channels, as most are, that listens to its channel layer."""
+
+    channel_layer_alias = "breaking"
+
+    async def connect(self) -> None:
+        scope: dict[str, Any] = dict(self.scope)
+        await self.accept()
+        await self.send(text_data=json.dumps({"type": "ready", "manager": str(scope["manager"].id)}))
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.channel_layer.send(self.channel_name, {"type": "anything"})
+
+
+async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """For each frame: what this process still holds of all its sockets, when all that is garbage has been collected."""
+    await _ready(scope, receive, send)
+    while (await receive())["type"] == "websocket.receive":
+        gc.unfreeze()
+        gc.collect()
+        kinds = [type(thing) for thing in gc.get_objects()]
+        await _say(
+            send,
+            type="census",
+            managers=kinds.count(Manager),
+            handlers=kinds.count(Handler),
+            registered=len(registry),
+            tasks=len(asyncio.all_tasks()),
+        )
 
 
 async def returns(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -97,10 +164,15 @@ async def large(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         pass
 
 
-APPS = {
+APPS: dict[str, Any] = {
     "echo": echo,
     "slow": slow,
     "raise": raises,
+    "raise-in-connect": raises_in_connect,
+    "raise-in-disconnect": raises_in_disconnect,
+    "cancelled": cancelled,
+    "layer": Layered.as_asgi(),
+    "census": census,
     "return": returns,
     "stuck": stuck,
     "swallow": swallow,

@@ -25,7 +25,8 @@ class TestUser:
 
     __test__ = False
 
-    id: int
+    id: Any
+    """As SQLite stores it: a number, or the 32 digits of a UUID."""
     name: str
     session: str
     """The value of the `sessionid` cookie."""
@@ -38,10 +39,12 @@ class TestUser:
 
 @dataclass
 class Database:
-    """A migrated database with the users u1 to u9, viewer, support and lead (of the console's groups), admin."""
+    """A migrated database with the users u1 to u12, viewer, support and lead (of the console's groups), admin."""
 
     url: str
     users: dict[str, TestUser] = field(default_factory=dict)
+    settings: str = "console.settings"
+    """The settings module of the project whose it is."""
 
     def user(self, name: str) -> TestUser:
         return self.users[name]
@@ -49,7 +52,7 @@ class Database:
     def add_users(self, names: Iterable[str], *, group: str | None = None, superuser: bool = False) -> list[TestUser]:
         """Users besides those that every database has, each with a session. Takes a second, for any number."""
         wanted = [{"name": name, "group": group, "superuser": superuser} for name in names]
-        made = _seed(self.url, wanted)
+        made = _seed(self.url, wanted, settings=self.settings)
         self.users.update(made)
         return list(made.values())
 
@@ -82,9 +85,10 @@ class Database:
 class SQLiteTemplate:
     """Copies of one SQLite file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, settings: str = "console.settings") -> None:
         self.path = path
-        self.users = _seed_template(f"sqlite:///{path}")
+        self.settings = settings
+        self.users = _seed_template(f"sqlite:///{path}", settings)
 
     @contextlib.contextmanager
     def copy(self, folder: Path) -> Iterator[Database]:
@@ -94,7 +98,7 @@ class SQLiteTemplate:
             contextlib.closing(sqlite3.connect(target)) as copy,
         ):
             source.backup(copy)
-        yield Database(f"sqlite:///{target}", dict(self.users))
+        yield Database(f"sqlite:///{target}", dict(self.users), self.settings)
 
 
 class PostgresTemplate:
@@ -123,23 +127,23 @@ class PostgresTemplate:
             connection.execute(sql.SQL(statement).format(sql.Identifier(name)))
 
 
-def _seed_template(url: str) -> dict[str, TestUser]:
+def _seed_template(url: str, settings: str = "console.settings") -> dict[str, TestUser]:
     wanted: list[dict[str, Any]] = [
-        {"name": f"u{number}", "group": None, "superuser": False} for number in range(1, 10)
+        {"name": f"u{number}", "group": None, "superuser": False} for number in range(1, 13)
     ]
     wanted += [{"name": name, "group": group, "superuser": False} for name, group in GROUPS.items()]
     wanted += [{"name": "admin", "group": None, "superuser": True}]
-    return _seed(url, wanted, migrate=True)
+    return _seed(url, wanted, settings=settings, migrate=True)
 
 
-def _seed(url: str, wanted: list[dict[str, Any]], *, migrate: bool = False) -> dict[str, TestUser]:
+def _seed(url: str, wanted: list[dict[str, Any]], *, settings: str, migrate: bool = False) -> dict[str, TestUser]:
     process = subprocess.run(
         [sys.executable, "-m", "tests.support.seed"],
         input=json.dumps({"migrate": migrate, "users": wanted}),
         capture_output=True,
         text=True,
         timeout=120,
-        **environment({"DATABASE_URL": url}),
+        **environment({"DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": settings}),
     )
     assert process.returncode == 0, f"the test database could not be made:\n{process.stderr}"
     made = json.loads(process.stdout)

@@ -9,6 +9,8 @@ from console.settings import *  # noqa: F403
 
 ASGI_APPLICATION = "tests.support.apps.application"
 
+CHANNEL_LAYERS = CHANNEL_LAYERS | {"breaking": {"BACKEND": "tests.support.apps.BreakingLayer"}}  # noqa: F405
+
 SESSION_ENGINE = os.environ.get("SESSION_ENGINE", "django.contrib.sessions.backends.db")
 if "CACHE_FOLDER" in os.environ:
     CACHES = {
