@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import database, lifecycle
+from connections import database, lifecycle, metrics
 from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord, Refusal
@@ -56,10 +56,14 @@ class Beat:
         """Close what shall be closed, probe what is to be probed, free what this node does not have."""
         now = database.now()
         orphans: list[UUID] = []
-        closing = ManagerRecord.objects.closing().on(node_id).values_list("pk", "close_reason", "evidence")
-        for pk, reason, evidence in closing:
+        closing = (
+            ManagerRecord.objects.closing().on(node_id).values_list("pk", "close_reason", "evidence", "closing_at")
+        )
+        for pk, reason, evidence, closing_at in closing:
             manager = self._node.registry.get(pk)
             if manager is not None:
+                if not manager.closing and closing_at is not None:
+                    metrics.kick_seconds.observe((now - closing_at).total_seconds())
                 self._call(manager.order, CloseReason(reason), evidence)
             elif not self._node.writer.is_writing(pk):
                 orphans.append(pk)

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from channels.layers import get_channel_layer
 
+from connections import metrics
+
 logger = logging.getLogger(__name__)
 
 CALL_SECONDS = 2.0  # a doorbell that takes longer is no use: the beat comes first
@@ -106,6 +108,7 @@ class Bus:
 
     def _trouble(self, what: str, error: Exception) -> None:
         self.failures += 1
+        metrics.bus_trouble.labels(what).inc()
         if self.failures == 1 or self.failures % 100 == 0:
             logger.warning("bus_away", extra={"call": what, "error": repr(error), "failures": self.failures})
 

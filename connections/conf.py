@@ -65,6 +65,7 @@ class Tunables:
     node_capacity: int = 20_000
     history_days: float = 30.0
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    metrics: bool = False  # /metrics asks nobody who they are
 
     # Not in the environment: derived, or nothing a deployment has a reason to change.
     admission_seconds: float = 4.0  # a page shows "connecting" that long before people reload it
@@ -103,6 +104,10 @@ def _parse(name: str, text: str) -> Any:
         if text not in ("on", "observe"):
             raise ValueError("must be 'on' or 'observe'")
         return text
+    if name == "metrics":
+        if text not in ("on", "off"):
+            raise ValueError("must be 'on' or 'off'")
+        return text == "on"
     if name == "node_name":
         return text
     kind = type(getattr(Tunables(), name))

@@ -18,6 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, Operation
 from django.db.utils import load_backend
 from django.utils import timezone
 
+from connections import metrics
 from connections.deadline import Deadline
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def round_of(name: str) -> Iterator[None]:
     try:
         yield
     except AWAY as error:
+        metrics.database_trouble.labels(name, "away").inc()
         logger.warning("database_away", extra={"worker": name, "error": str(error)})
         throw_away()
     except BaseException:

@@ -126,21 +126,22 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
     )
     wanted = [user_id for user_id in user_ids if user_id not in taken]
     labels = {u.pk: u.get_username() for u in get_user_model()._default_manager.filter(pk__in=wanted)}
-    RecoveryRun.objects.bulk_create(
-        [
-            RecoveryRun(
-                user_id=user_id,
-                user_label=labels.get(user_id, "")[:200],
-                kind=RunKind.CLEANUP,
-                actor_kind=ActorKind.SYSTEM,
-                reason=SYSTEM_REASON,
-                opened_at=now,
-                due_at=now,
-            )
-            for user_id in wanted
-        ],
-        ignore_conflicts=True,
-    )
+    runs = [
+        RecoveryRun(
+            user_id=user_id,
+            user_label=labels.get(user_id, "")[:200],
+            kind=RunKind.CLEANUP,
+            actor_kind=ActorKind.SYSTEM,
+            reason=SYSTEM_REASON,
+            opened_at=now,
+            due_at=now,
+        )
+        for user_id in wanted
+    ]
+    RecoveryRun.objects.bulk_create(runs, ignore_conflicts=True)
+    for run in runs:  # of two that opened one at the same moment both say so, and one of the runs is there
+        facts = {"run": str(run.pk), "user": str(run.user_id), "kind": run.kind, "actor": "", "reason": run.reason}
+        transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
     return len(wanted)
 
 

@@ -12,6 +12,8 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
+    """200: it holds its lease and admits. 503, with `why`: it does not."""
     node = current_node()
-    ready = node is not None and node.ready
-    return JsonResponse({"ready": ready, "node": None if node is None else node.name}, status=200 if ready else 503)
+    why = "this process has had no WebSocket yet" if node is None else node.unready
+    name = None if node is None else node.name
+    return JsonResponse({"ready": not why, "node": name, "why": why}, status=503 if why else 200)

@@ -3,16 +3,20 @@
 Each is one conditional UPDATE whose row count is checked: whom the fence took first may write no more.
 """
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import Case, Exists, F, QuerySet, Value, When
 
-from connections import database
+from connections import database, metrics
 from connections.conf import Tunables
 from connections.models import Node
+
+logger = logging.getLogger(__name__)
 
 
 class NodeGone(Exception):
@@ -92,7 +96,13 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             if done:
                 node.fenced_at, node.fenced_evidence = now, evidence
                 fenced.append(node)
+                transaction.on_commit(partial(_tell, node))
     return fenced
+
+
+def _tell(node: Node) -> None:
+    metrics.fenced.inc()
+    logger.warning("node_fenced", extra={"node": node.name, "id": str(node.pk), "evidence": node.fenced_evidence})
 
 
 def would_fence(tunables: Tunables, now: datetime) -> set[UUID]:

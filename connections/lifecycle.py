@@ -15,7 +15,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Concat, Left
 
-from connections import database
+from connections import database, metrics
 from connections.models import ManagerRecord, RecoveryRun
 from connections.states import ActorKind, CloseReason, RecordState
 
@@ -62,12 +62,13 @@ def order_close(
 
     Returns {record id: node id} of those that were live until now. Call it in a transaction.
     """
-    found = dict(
+    rows = list(
         records.filter(state=RecordState.LIVE)
         .order_by("pk")
         .select_for_update(of=("self",), no_key=True)
-        .values_list("pk", "node_id")
+        .values_list("pk", "node__name", "user_id", "node_id")
     )
+    found = {pk: node_id for pk, _, _, node_id in rows}
     if found:
         ManagerRecord.objects.filter(pk__in=found, state=RecordState.LIVE).update(
             state=RecordState.CLOSING,
@@ -78,6 +79,8 @@ def order_close(
             actor=actor.label[:200],
             run=run,
         )
+        metrics.closed(reason, len(found))
+        _log("manager_closing", [row[:3] for row in rows], reason, evidence, actor, run)
     return found
 
 
@@ -112,6 +115,7 @@ def end(
             default=Left(Concat(F("evidence"), Value(f"; then {reason}: {evidence}")), 500),
         ),
     )
+    metrics.closed(reason, from_live)
     return from_live + from_closing
 
 
@@ -124,12 +128,15 @@ def end_each(
     now: datetime,
     run: RecoveryRun | None = None,
 ) -> tuple[int, dict[UUID, str]]:
-    """`end`, and where that fails row by row, so that one bad row keeps nobody else's.
+    """`end` of records whose sockets are gone, and where that fails row by row, so that one bad row keeps nobody
+    else's.
 
     Returns how many were still held, and the error of each that could not be ended.
     """
 
     def change(some: list[UUID]) -> int:
+        held = ManagerRecord.objects.held().filter(pk__in=some)
+        _log("manager_freed", held.values_list("pk", "node__name", "user_id"), reason, evidence, actor, run)
         return end(some, reason, evidence, actor=actor, now=now, run=run)
 
     done, failed = _together_or_singly(change, ids, reason)
@@ -184,6 +191,32 @@ def _together_or_singly(
             logger.exception("change_failed", extra={"manager": str(pk), "reason": reason})
             failed[pk] = str(error)
     return done, failed
+
+
+def _log(
+    event: str,
+    rows: Iterable[tuple[UUID, str, Any]],
+    reason: CloseReason,
+    evidence: str,
+    actor: Actor,
+    run: RecoveryRun | None,
+) -> None:
+    """One line for each record, once it is committed. `rows`: (manager, name of its node, user)."""
+    why = {
+        "reason": reason,
+        "evidence": evidence,
+        "actor": actor.label or actor.kind,
+        "run": str(run.pk) if run else "",
+    }
+    lines: list[dict[str, str]] = [
+        {"manager": str(pk), "node": node, "user": str(user_id)} | why for pk, node, user_id in rows
+    ]
+
+    def tell() -> None:
+        for line in lines:
+            logger.info(event, extra=line)
+
+    transaction.on_commit(tell)
 
 
 def accepted(ids: Iterable[UUID], now: datetime) -> int:

@@ -249,7 +249,6 @@ class Manager:
             self.inbox.put({"type": "websocket.disconnect", "code": 1006})
         await self._cut_off()
         if not await handler.end(self._host.tunables.grace_seconds):
-            logger.error("handler_abandoned", extra={"manager": str(self.id), "user": str(self.user_id)})
             self._host.abandoned(self)
         elif not handler.cancelled and not self.outlet.failed and handler.error is not None:
             raise handler.error

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db import DatabaseError
 
-from connections import bells, database, lease, lifecycle, policy
+from connections import bells, database, lease, lifecycle, metrics, policy
 from connections.beat import Beat
 from connections.bus import WORK, bus
 from connections.clock import NodeClock
@@ -49,7 +49,7 @@ class NodeRuntime:
         self.door = Door(values, registry)
         self.heartbeat = Heartbeat(registry, self.clock, values)
         self.writer = Writer(values, self._committed)
-        self.abandoned_handlers = 0
+        self.renewed_at = time.monotonic()  # when the lease was last renewed
         self.sweeper = Sweeper(values, name)
         self._looped_at = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
@@ -76,6 +76,18 @@ class NodeRuntime:
     # For managers
 
     async def admit(self, manager: Manager) -> policy.Admission | Refused:
+        began = time.monotonic()
+        decision = await self._decide(manager)
+        seconds = time.monotonic() - began
+        refused = isinstance(decision, Refused)
+        metrics.admissions.labels(decision.value if isinstance(decision, Refused) else "admitted").inc()
+        metrics.admission_seconds.observe(seconds)
+        facts = {"cause": decision} if isinstance(decision, Refused) else {"live": decision.live}
+        event = "manager_refused" if refused else "manager_admitted"
+        logger.info(event, extra=self._whose(manager) | facts | {"seconds": round(seconds, 4)})
+        return decision
+
+    async def _decide(self, manager: Manager) -> policy.Admission | Refused:
         refused = Refused.NODE_DRAINING if self.leaving else self.door.refused(manager.handshake)
         if refused is not None:
             return refused
@@ -99,11 +111,19 @@ class NodeRuntime:
         self.writer.accepted(manager.id)
 
     def released(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
-        if self.registry.get(manager.id) is not None:  # else it never asked for a slot
-            self.writer.release(manager.id, reason, evidence)
+        if self.registry.get(manager.id) is None:
+            return  # it never asked for a slot
+        self.writer.release(manager.id, reason, evidence)
+        if manager.admission is not None:
+            why = {"reason": reason, "evidence": evidence, "seconds": round(self.clock.now() - manager.opened, 3)}
+            logger.info("manager_closed", extra=self._whose(manager) | why)
 
     def abandoned(self, manager: Manager) -> None:
-        self.abandoned_handlers += 1
+        metrics.abandoned.inc()
+        logger.error("handler_abandoned", extra=self._whose(manager))
+
+    def _whose(self, manager: Manager) -> dict[str, str]:
+        return {"user": str(manager.user_id), "pool": manager.pool, "manager": str(manager.id), "node": self.name}
 
     def probe_answered(self) -> None:
         self._beat.ring()
@@ -145,8 +165,18 @@ class NodeRuntime:
         return time.monotonic() - oldest < self.tunables.lease_seconds
 
     @property
-    def ready(self) -> bool:
-        return self.id is not None and not self.leaving and self.works
+    def unready(self) -> str:
+        """Why it should be sent nobody; empty if it holds its lease and admits."""
+        if self.leaving or self.drain_wanted.is_set():
+            return "the node is draining"
+        if self.id is None:
+            return "the node has no lease yet"
+        if not self.works:
+            return "its event loop, its writer or its beat has not finished a round for a lease"
+        silent = time.monotonic() - self.renewed_at
+        if silent >= self.tunables.lease_seconds:
+            return f"its lease was last renewed {silent:.0f} s ago: the database is away, or slow"
+        return ""
 
     def _renew(self) -> None:
         if self.leaving and self.id is None:
@@ -155,7 +185,9 @@ class NodeRuntime:
             self._register()
         elif self.works:
             try:
-                if lease.renew(self.id, self.tunables, len(self.registry)):
+                drain_wanted = lease.renew(self.id, self.tunables, len(self.registry))
+                self.renewed_at = time.monotonic()
+                if drain_wanted:
                     self.loop.call_soon_threadsafe(self.drain_wanted.set)
             except NodeGone:
                 self._fenced()
@@ -168,12 +200,13 @@ class NodeRuntime:
             return
         row = lease.register(self.tunables, name=self.name, host=socket.gethostname(), pid=os.getpid(), serves=True)
         self.id = self.writer.node_id = row.pk
+        self.renewed_at = time.monotonic()
         self.loop.call_soon_threadsafe(self._restart_bus, row.pk)
         logger.info("node_started", extra={"node": self.name, "id": str(row.pk)})
 
     def _fenced(self) -> None:
         """Declared lost while it slept: its clients come back with jitter, under a new identity of this process."""
-        logger.warning("node_fenced", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
+        logger.warning("node_woke_up", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
         self.id = self.writer.node_id = None
         for manager in self.registry.all():
             self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
@@ -238,6 +271,7 @@ class NodeRuntime:
                     now=database.now(),
                 )
                 lease.retire(node_id)  # whatever it could not free is the sweep's now
+                logger.info("node_retired", extra={"node": self.name, "id": str(node_id), "left": len(left)})
         except DatabaseError as error:
             logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
 

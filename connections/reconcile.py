@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.utils.module_loading import import_string
 
-from connections import database, lifecycle
+from connections import database, lifecycle, metrics
 from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord
@@ -55,6 +55,8 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
     for manager, evidence in over:
         node.order(manager, CloseReason.SESSION_ENDED, evidence)
     drift = len(orphans) + len(reasons)
+    for kind, count in (("orphaned", len(orphans)), ("lost", len(reasons)), ("session", len(over))):
+        metrics.drift.labels(kind).inc(count)
     if drift or over:
         logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": len(over)})
     return drift + len(over)

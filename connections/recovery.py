@@ -6,12 +6,13 @@ import logging
 import time
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from connections import database
+from connections import database, metrics
 from connections.audit import attempt
 from connections.bells import ring
 from connections.conf import Tunables, tunables
@@ -76,6 +77,8 @@ def _open_unless_open(
         opened_at=now,
         due_at=now + timedelta(seconds=delay),
     )
+    facts = {"run": str(run.pk), "user": str(user.pk), "kind": run.shown_kind, "actor": run.actor, "reason": run.reason}
+    transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
     return run, False
 
 
@@ -130,6 +133,7 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             run.finished_at, run.outcome = now, Outcome.FAILED
             run.error = "the account was deleted meanwhile"
             run.save()
+            transaction.on_commit(partial(_tell_finished, run))
             return False
         step = Step(run.step)
         taken = Taken(run, now, values)
@@ -143,10 +147,21 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         run.save()
         if finished:
             follow_up(taken)
+            transaction.on_commit(partial(_tell_finished, run))
         if taken.bells:
             bells = set(taken.bells)
             transaction.on_commit(lambda: ring(bells))
         return done
+
+
+def _tell_finished(run: RecoveryRun) -> None:
+    seconds = run.duration_ms / 1000
+    metrics.runs.labels(run.shown_kind, run.outcome).observe(seconds)
+    facts = {"kind": run.shown_kind, "outcome": run.outcome, "before": run.before, "after": run.after}
+    logger.info(
+        "run_finished",
+        extra={"run": str(run.pk), "user": str(run.user_id), "seconds": seconds, "error": run.error} | facts,
+    )
 
 
 def _take(step: Step, taken: Taken) -> bool:

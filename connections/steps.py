@@ -3,7 +3,6 @@
 All of them run in the transaction of `recovery.advance`, which holds the lock on the run's row.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
@@ -25,8 +24,6 @@ from connections.states import (
     RunKind,
     Step,
 )
-
-logger = logging.getLogger(__name__)
 
 
 class Taken:
@@ -249,10 +246,6 @@ def _report(taken: Taken) -> bool:
     run.finished_at = taken.now
     run.outcome = Outcome.FAILED if run.error else outcome_of(run)
     taken.detail = run.outcome
-    logger.info(
-        "run_finished",
-        extra={"run": str(run.pk), "user": str(run.user_id), "kind": run.shown_kind, "outcome": run.outcome},
-    )
     return True
 
 

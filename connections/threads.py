@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.db import DatabaseError
 
-from connections import database
+from connections import database, metrics
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class Rounds:
                     self.last = time.monotonic()
                 except database.Busy as error:
                     self.last = time.monotonic()
+                    metrics.database_trouble.labels(self._name, "locked").inc()
                     logger.warning("round_waits", extra={"worker": self._name, "error": str(error)})
                 except DatabaseError:
                     self.last = time.monotonic()

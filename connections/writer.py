@@ -6,6 +6,7 @@ have written is released.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import database, gates, lifecycle, policy
+from connections import database, gates, lifecycle, metrics, policy
 from connections.conf import Tunables
 from connections.gates import Batch, Handshake
 from connections.lease import NodeGone
@@ -73,7 +74,7 @@ class Writer:
         self._on_committed = on_committed
         self._items: deque[Item] = deque()
         self._pending: dict[UUID, int] = {}
-        self._in_hand: list[Item] = []
+        self._told_away = -math.inf
         self._wake = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
@@ -88,10 +89,6 @@ class Writer:
             self._wake.notify()
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
 
     def admit(self, handshake: Handshake) -> "Future[policy.Admission | Refused]":
         """Resolves to what was decided. Cancelling it withdraws the handshake; release it then all the same."""
@@ -233,7 +230,10 @@ class Writer:
             logger.exception("bell_failed", extra={"worker": "writer"})
 
     def _away(self, error: Exception, items: list[Item]) -> None:
-        logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
+        metrics.database_trouble.labels("writer", "away").inc()
+        if time.monotonic() - self._told_away >= self.tunables.beat_seconds:  # one that refuses at once is asked often
+            self._told_away = time.monotonic()
+            logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
         database.throw_away()
         self._keep(items)
 
@@ -270,6 +270,7 @@ class Writer:
             except database.AWAY as error:
                 self._away(error, [item])
             except database.Busy as error:
+                metrics.database_trouble.labels("writer", "locked").inc()
                 logger.warning("item_waits", extra={"manager": str(item.id), "error": str(error)})
                 if isinstance(item, Release):
                     self._failed(item)

@@ -57,5 +57,7 @@ def configure(*, human: bool) -> dict[str, Any]:
             "django.server": {"handlers": [], "level": "INFO", "propagate": True},
             # Says at INFO what only its authors want to know.
             "twisted": {"level": "WARNING"},
+            # Three lines a socket, where ours says more in two.
+            "uvicorn.error": {"level": "WARNING"},
         },
     }

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
-from connections import health
+from connections import exposition, health
 from console.views.login import LogIn
 
 urlpatterns = [
@@ -15,4 +15,5 @@ urlpatterns = [
     path("console/", include("console.pages")),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
+    path("metrics", exposition.metrics, name="metrics"),
 ]

@@ -1,0 +1,61 @@
+"""/metrics: what this process counts (`metrics`), and what it is at this moment, in Prometheus' text format."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from django.http import Http404, HttpRequest, HttpResponse
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from connections.bus import bus
+from connections.conf import tunables
+from connections.manager import Manager
+from connections.node import current_node
+
+
+def _state_of(manager: Manager) -> str:
+    if manager.closing:
+        return "closing"
+    return "open" if manager.accepted else "opening"
+
+
+class _NodeCollector(Collector):
+    """This process as a node. One that is none yet shows nothing. No query is made."""
+
+    def collect(self) -> Iterator[Metric]:
+        node = current_node()
+        if node is None:
+            return
+        states = Counter(_state_of(manager) for manager in node.registry.all())
+        managers = GaugeMetricFamily("connections_managers", "Managers of this node, by state.", labels=["state"])
+        for state in ("opening", "open", "closing"):
+            managers.add_metric([state], states[state])
+        yield managers
+        yield GaugeMetricFamily(
+            "connections_node_capacity", "Sockets that this node takes.", node.tunables.node_capacity
+        )
+        yield GaugeMetricFamily(
+            "connections_lease_age_seconds",
+            "Since this node last renewed its lease.",
+            time.monotonic() - node.renewed_at,
+        )
+        yield GaugeMetricFamily("connections_lease_seconds", "How long a lease holds.", node.tunables.lease_seconds)
+        yield GaugeMetricFamily("connections_node_ready", "Whether it holds its lease and admits.", not node.unready)
+        yield GaugeMetricFamily(
+            "connections_writer_backlog", "Admissions and releases that wait to be written.", node.writer.backlog()
+        )
+        yield GaugeMetricFamily(
+            "connections_bus_connected", "Whether the bus could be reached last time.", bus.connected
+        )
+
+
+REGISTRY.register(_NodeCollector())
+
+
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Of this process alone. Not found unless CONNECTIONS_METRICS is on."""
+    if not tunables().metrics:
+        raise Http404("CONNECTIONS_METRICS is off")
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
