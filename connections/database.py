@@ -14,7 +14,15 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connection, connections
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connection,
+    connections,
+)
 from django.db.utils import load_backend
 from django.utils import timezone
 
@@ -27,6 +35,7 @@ AWAY = (OperationalError, InterfaceError)
 
 # PostgreSQL answered, and refused this one statement: lock_timeout, statement_timeout, deadlock, serialization.
 BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
+IDLE_TOO_LONG = "25P03"  # idle_in_transaction_session_timeout: this process slept in a transaction
 STATEMENT_BEATS = 1.25  # a statement may wait a beat for a lock, and then has to do its work
 DEADLINE_BEATS = 1.75  # after which a server that should have given up by itself is taken for frozen
 MIN_WAIT_SECONDS = 1.0  # beats of half a second are for tests, whose machine is busy
@@ -121,6 +130,10 @@ def _bounded(deadline: Deadline) -> Callable[..., Any]:
         except OperationalError as error:
             if getattr(error.__cause__, "sqlstate", None) in BUSY_STATES:
                 raise Busy(str(error)) from error
+            raise
+        except InternalError as error:
+            if getattr(error.__cause__, "sqlstate", None) == IDLE_TOO_LONG:
+                raise OperationalError(str(error)) from error  # the server has ended this connection
             raise
 
     return wrapper

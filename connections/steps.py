@@ -94,7 +94,8 @@ def _roll_call(taken: Taken) -> bool:
         probe_evidence="",
     )
     taken.bells = set(ids.values())
-    taken.detail = f"{len(ids)} asked on {len(taken.bells)} nodes"
+    nodes = len(taken.bells)
+    taken.detail = f"{len(ids)} asked on {nodes} node{'' if nodes == 1 else 's'}"
     return True
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -51,6 +52,10 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
             await refused()
             await asyncio.sleep(max(0.0, LOCKED - (time.monotonic() - locked)))
             assert all(client.is_open for client in stayers)
+            assert nodes[0].get("/healthz")[0] == 200  # a restart would drop those who live
+            status, body = nodes[0].get("/readyz")
+            assert status == 503
+            assert "its lease was last renewed" in json.loads(body)["why"]
         await agree(database, user, stayers, within=2 * PACE.beat + MARGIN)
         assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
         welcome = await connect(nodes[0], newcomer)

@@ -1,7 +1,9 @@
 """Every ending frees its slot within its bound, says why, and really closes the transport."""
 
 import asyncio
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -17,7 +19,7 @@ AT_ONCE = 1.0  # seconds: a clean close, a handler's exception
 STUCK, HANDSHAKE, SEND = 1.0, 1.5, 1.5
 GRACE = 8.0 + 2.0  # seconds for a handler to end after its disconnect, and after its cancellation
 GOODBYE = 2.0  # seconds for the last words, and again for the close handshake
-SETTINGS = PACE.settings(stuck_seconds=STUCK, handshake_seconds=HANDSHAKE, send_seconds=SEND)
+SETTINGS = PACE.settings(stuck_seconds=STUCK, handshake_seconds=HANDSHAKE, send_seconds=SEND, metrics="on")
 APPS = {"DJANGO_SETTINGS_MODULE": "tests.support.settings"}
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 
@@ -143,10 +145,20 @@ def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: D
     ]
 
     async def main() -> None:
-        playing: list[Awaitable[None]] = [scene(f"u{number}") for number, scene in enumerate(scenes, start=1)]
+        users = [name for name in database.users if name != "admin"]
+        playing: list[Awaitable[None]] = [scene(user) for scene, user in zip(scenes, users, strict=True)]
         await asyncio.gather(*playing)
         await eventually(lambda: "handler_abandoned" in server.output(), within=GRACE + MARGIN, why="it is given up")
         assert server.output().count("handler_abandoned") == 1  # the one that swallows its cancellation, and no other
+        status, metrics = await asyncio.to_thread(server.get, "/metrics")
+        assert status == 200
+        assert "connections_handlers_abandoned_total 1.0" in metrics
+        assert 'connections_admissions_total{outcome="admitted"} 12.0' in metrics
+        closes = dict(re.findall(r'^connections_closes_total{reason="(\w+)"} (\d+)\.0$', metrics, re.MULTILINE))
+        closed = [records(database, database.user(user))[0].reason for user in users]
+        assert {reason: int(count) for reason, count in closes.items() if count != "0"} == Counter(closed)
+        dead = dict(re.findall(r'^connections_dead_total{kind="(\w+)"} (\d+)\.0$', metrics, re.MULTILINE))
+        assert dead == {"unresponsive": "1", "stuck": "2", "never_opened": "1", "node_lost": "0", "orphaned": "0"}
 
     run(main())
 

@@ -39,7 +39,7 @@ class TestUser:
 
 @dataclass
 class Database:
-    """A migrated database with the users u1 to u12, viewer, support and lead (of the console's groups), admin."""
+    """A migrated database with the users u1 to u9, viewer, support and lead (of the console's groups), admin."""
 
     url: str
     users: dict[str, TestUser] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class PostgresTemplate:
 
 def _seed_template(url: str, settings: str = "console.settings") -> dict[str, TestUser]:
     wanted: list[dict[str, Any]] = [
-        {"name": f"u{number}", "group": None, "superuser": False} for number in range(1, 13)
+        {"name": f"u{number}", "group": None, "superuser": False} for number in range(1, 10)
     ]
     wanted += [{"name": name, "group": group, "superuser": False} for name, group in GROUPS.items()]
     wanted += [{"name": "admin", "group": None, "superuser": True}]

@@ -29,6 +29,10 @@ def test_the_admin_has_no_policy_of_its_own() -> None:
     assert b"<style" not in response.content
 
 
+def test_metrics_are_not_found_unless_a_setting_says_so() -> None:
+    assert Client().get("/metrics").status_code == 404
+
+
 def test_static_files_need_no_collectstatic() -> None:
     async def get() -> tuple[int, dict[str, str], bytes]:
         response: Any = await AsyncClient().get(STYLESHEET)  # a stream, which the stubs don't know

@@ -116,3 +116,17 @@ def test_a_thread_that_waits_for_something_else_keeps_its_connection() -> None:
             assert scalar("SELECT pg_backend_pid()") == backend
 
     in_thread(body)
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_a_transaction_that_was_slept_in_counts_as_the_database_being_away() -> None:
+    def body() -> None:
+        with database.own_connection(2.0):
+            with database.round_of("test"), transaction.atomic():
+                scalar("SELECT set_config('idle_in_transaction_session_timeout', '50', false)")
+                time.sleep(0.3)
+                scalar("SELECT 1")
+                pytest.fail("the server should have ended this connection")
+            assert scalar("SELECT 1") == 1
+
+    in_thread(body)
