@@ -127,7 +127,7 @@ class TurnRunner:
                 if turn is None:
                     return
                 self._spawn(self._run(turn), f"chat-turn {turn.run}")
-        except DatabaseError as error:  # the keeper tries again
+        except (DatabaseError, TimeoutError) as error:  # the keeper tries again
             logger.warning("chat_claim_failed", extra={"user": str(user_id), "error": str(error)})
 
     async def _keep(self) -> None:
@@ -139,7 +139,7 @@ class TurnRunner:
                     logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
                 for user_id in users:
                     self._claim_soon(user_id)
-            except DatabaseError as error:
+            except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_keeper_failed", extra={"error": str(error)})
             await asyncio.sleep(limits.KEEPER_SECONDS * random.uniform(0.8, 1.2))
 
@@ -230,7 +230,7 @@ class TurnRunner:
         for delay in (*FINISH_DELAYS, None):
             try:
                 return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure)
-            except DatabaseError as error:
+            except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
                 if delay is not None:
                     await asyncio.sleep(delay)

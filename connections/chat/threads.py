@@ -3,6 +3,7 @@
 All Channels database calls of a process share one thread, so one slow search would hold up every message.
 """
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
@@ -12,11 +13,15 @@ from channels.db import database_sync_to_async
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CALL_SECONDS = 8.0  # twice what a call waits for a connection; a database that has frozen never answers
 # SQLite writes one at a time whatever we do; four lets readers pass a writer that waits.
 _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="chat-database")
 
 
 async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a synchronous function that uses the ORM. Raises what it raises."""
+    """Run a synchronous function that uses the ORM. Raises what it raises, and TimeoutError when it takes too long:
+    then it may still be done, later.
+    """
     call = database_sync_to_async(function, thread_sensitive=False, executor=_threads)
-    return await call(*args, **kwargs)
+    async with asyncio.timeout(CALL_SECONDS):
+        return await call(*args, **kwargs)

