@@ -45,6 +45,8 @@ class Show(Base):
 
     def play(self, show: Callable[[], None]) -> None:
         """Run it until it ends by itself, with what that says, or until a signal."""
+        if settings.AUTH_USER_MODEL != "auth.User":
+            raise CommandError(f"The demo brings people of its own, which {settings.AUTH_USER_MODEL} can't be.")
         Serve().refuse_inconsistent()
         for number in _SIGNALS:
             signal.signal(number, _stop)

@@ -1,0 +1,96 @@
+"""A node that drains while its clients connect and chat: nothing stays behind, nothing acknowledged is lost."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from tests.support.clients import ChatClient, connect, run
+from tests.support.databases import Database
+from tests.support.processes import manage_json
+from tests.support.scenes import AUTOMATIC, MARGIN, Serve, chats, held, reasons, start_together
+from tests.support.talk import resumed
+
+KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+DRAINED = 10.0  # seconds from the signal to the end of the process
+MESSAGES = 30
+
+
+@KINDS
+def test_a_signal_amid_handshakes_leaves_no_slot_taken(kind: str, serve: Serve, database: Database) -> None:
+    server = serve(database, ready="/readyz", kind=kind, **AUTOMATIC.settings(connect_rate="1000/1"))
+    user = database.user("u1")
+
+    async def arrives(number: int) -> int | None:
+        """The close code of a client that comes `number` hundredths of a second after the first. None: no socket."""
+        await asyncio.sleep(number / 100)
+        try:
+            client = await connect(server, user)
+        except (OSError, WebSocketException):
+            return None
+        return await client.closed(DRAINED)
+
+    async def main() -> None:
+        arriving = [asyncio.create_task(arrives(number)) for number in range(20)]
+        await asyncio.sleep(0.1)
+        server.terminate()
+        assert await server.ended(DRAINED + MARGIN) == 0
+        codes = await asyncio.gather(*arriving)
+        assert codes.count(4012) >= 5, codes
+        assert set(codes) <= {4012, 1006, None}, codes  # 1006: it came when the server could answer nobody any more
+
+    run(main())
+    assert held(database, user) == set()
+    assert set(reasons(database, user)) <= {"node_draining", "client_gone", "client_closed"}
+    assert database.query("SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node") == [(1, 1)]
+
+
+@KINDS
+def test_who_chats_while_its_node_is_drained_goes_on_elsewhere_and_loses_nothing(
+    kind: str, serve: Serve, database: Database
+) -> None:
+    one, other = (
+        serve(database, start=False, kind=kind, node_name=name, **AUTOMATIC.settings()) for name in ("web-1", "web-2")
+    )
+    start_together(one, other)
+    user = database.user("u1")
+
+    async def sent(client: ChatClient, conversation: str | None, client_id: str, text: str) -> str | None:
+        """The conversation of a message that was acknowledged; None if the socket ended first."""
+        try:
+            await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
+            ack = await client.expect("ack", client_id=client_id)
+        except (ConnectionClosed, AssertionError):
+            assert await client.closed() == 4012
+            return None
+        return str(ack["conversation"])
+
+    async def main() -> None:
+        client, moves, conversation = await connect(one, user), 0, None
+        texts = [f"number {number}" for number in range(MESSAGES)]
+        draining: asyncio.Task[object] | None = None
+        for number, text in enumerate(texts):
+            if number == MESSAGES // 3:
+                draining = asyncio.create_task(asyncio.to_thread(manage_json, "drain_node", "web-1", db=database))
+            client_id = str(uuid4())
+            while (found := await sent(client, conversation, client_id, text)) is None:
+                assert client.closing is not None
+                assert (client.closing["reason"], client.closing["reconnect"]) == ("node_draining", "after")
+                moves += 1
+                client = await connect(other, user)
+            conversation = found
+            await asyncio.sleep(0.1)
+        assert draining is not None
+        await draining
+        assert await one.ended(DRAINED) == 0
+        assert moves == 1
+        assert conversation is not None
+        messages = await resumed(client, conversation, 0)
+        assert [message["text"] for message in messages if message["role"] == "user"] == texts
+        assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
+        await chats(client)
+
+    run(main())
+    states = "SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node WHERE name = ?"
+    assert database.query(states, ["web-1"]) == [(1, 1)]
