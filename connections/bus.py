@@ -52,6 +52,11 @@ class Bus:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    async def restart(self, node_id: UUID) -> None:
+        """For a node that has a new identity."""
+        await self.stop()
+        self.start(node_id)
+
     def ring(self, node_id: UUID | None, topic: str, data: dict[str, Any] | None = None) -> None:
         """Ring one node, or with None all of them. Best effort; returns at once."""
         if len(self._ringing) >= RINGING:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError
@@ -79,12 +80,14 @@ class NodeRuntime:
         began = time.monotonic()
         decision = await self._decide(manager)
         seconds = time.monotonic() - began
-        refused = isinstance(decision, Refused)
-        metrics.admissions.labels(decision.value if isinstance(decision, Refused) else "admitted").inc()
         metrics.admission_seconds.observe(seconds)
-        facts = {"cause": decision} if isinstance(decision, Refused) else {"live": decision.live}
-        event = "manager_refused" if refused else "manager_admitted"
-        logger.info(event, extra=self._whose(manager) | facts | {"seconds": round(seconds, 4)})
+        whose = self._whose(manager) | {"seconds": round(seconds, 4)}
+        if isinstance(decision, Refused):
+            metrics.admissions.labels(decision.value).inc()
+            logger.info("manager_refused", extra=whose | {"cause": decision.value})
+        else:
+            metrics.admissions.labels("admitted").inc()
+            logger.info("manager_admitted", extra=whose | {"live": decision.live})
         return decision
 
     async def _decide(self, manager: Manager) -> policy.Admission | Refused:
@@ -122,7 +125,7 @@ class NodeRuntime:
         metrics.abandoned.inc()
         logger.error("handler_abandoned", extra=self._whose(manager))
 
-    def _whose(self, manager: Manager) -> dict[str, str]:
+    def _whose(self, manager: Manager) -> dict[str, Any]:
         return {"user": str(manager.user_id), "pool": manager.pool, "manager": str(manager.id), "node": self.name}
 
     def probe_answered(self) -> None:
@@ -212,7 +215,7 @@ class NodeRuntime:
             self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
 
     def _restart_bus(self, node_id: UUID) -> None:
-        task = self.loop.create_task(_restart_bus(node_id))
+        task = self.loop.create_task(bus.restart(node_id))
         self._tasks.append(task)
         task.add_done_callback(self._tasks.remove)
 
@@ -274,11 +277,6 @@ class NodeRuntime:
                 logger.info("node_retired", extra={"node": self.name, "id": str(node_id), "left": len(left)})
         except DatabaseError as error:
             logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
-
-
-async def _restart_bus(node_id: UUID) -> None:
-    await bus.stop()
-    bus.start(node_id)
 
 
 _node: NodeRuntime | None = None

@@ -45,7 +45,7 @@ def events() -> dict[str, set[str]]:
             for name, level in calls(path):
                 found.setdefault(name, set()).add(level)
     # Handed to functions of ours, which log them.
-    found |= {name: {"info"} for name in ("manager_admitted", "manager_refused", "manager_closing", "manager_freed")}
+    found |= {name: {"info"} for name in ("manager_closing", "manager_freed")}
     return found
 
 
