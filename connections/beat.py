@@ -118,7 +118,8 @@ class Beat:
         ids = sorted(changed)
         for start in range(0, len(ids), ROWS):
             with transaction.atomic():
-                now = database.now()
+                # Side by side: before, the transaction may have waited for somebody.
+                now, clock = database.now(), self._node.clock.now()
                 rows = list(
                     ManagerRecord.objects.filter(pk__in=ids[start : start + ROWS], node_id=node_id)
                     .order_by("pk")

@@ -26,6 +26,7 @@ from connections.lease import NodeGone
 from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord
+from connections.reconcile import reasons_told
 from connections.registry import registry
 from connections.states import CloseReason, Refused
 from connections.sweeper import Sweeper
@@ -208,11 +209,17 @@ class NodeRuntime:
         logger.info("node_started", extra={"node": self.name, "id": str(row.pk)})
 
     def _fenced(self) -> None:
-        """Declared lost while it slept: its clients come back with jitter, under a new identity of this process."""
-        logger.warning("node_woke_up", extra={"node": self.name, "id": str(self.id), "managers": len(self.registry)})
+        """Declared lost while it slept: its clients come back with jitter, under a new identity of this process.
+
+        Whose record was to be closed for a reason of its own meanwhile, by a reset for example, is told that one.
+        """
+        managers = {manager.id: manager for manager in self.registry.all()}
+        reasons = reasons_told(managers)
+        logger.warning("node_woke_up", extra={"node": self.name, "id": str(self.id), "managers": len(managers)})
         self.id = self.writer.node_id = None
-        for manager in self.registry.all():
-            self.order(manager, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
+        for pk, manager in managers.items():
+            why = "its node was fenced while it was away, and woke up"
+            self.order(manager, reasons.get(pk, CloseReason.NODE_LOST), why)
 
     def _restart_bus(self, node_id: UUID) -> None:
         task = self.loop.create_task(bus.restart(node_id))

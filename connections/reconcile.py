@@ -1,6 +1,7 @@
 """The full comparison of a node's records with its registry, both ways, and of its managers with their sessions."""
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -60,6 +61,12 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
     if drift or over:
         logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": len(over)})
     return drift + len(over)
+
+
+def reasons_told(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:
+    """Of those whose records somebody closes, or has closed, for a reason that is told to clients: which."""
+    rows = ManagerRecord.objects.filter(pk__in=list(ids)).values_list("pk", "close_reason")
+    return {pk: CloseReason(reason) for pk, reason in rows if reason in FAREWELLS}
 
 
 def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:

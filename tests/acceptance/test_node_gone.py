@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.clients import connect, connect_many, eventually, run
 from tests.support.databases import Database
+from tests.support.logins import Browser
 from tests.support.processes import manage_json
 from tests.support.scenes import (
     AUTOMATIC,
@@ -102,6 +103,40 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
         assert nodes[0]["alive"]
         assert not nodes[1]["alive"]
         assert nodes[0]["pid"] == nodes[1]["pid"]
+
+    run(main())
+
+
+def test_what_was_decided_while_a_node_slept_is_not_undone_when_it_wakes_up(serve: Serve, database: Database) -> None:
+    """A client that was reset, or whose user closed it, is told that, and not to come back for another cause."""
+    pace = AUTOMATIC
+    steady, frozen = (serve(database, start=False, node_name=name, **pace.settings()) for name in ("web-1", "web-2"))
+    start_together(steady, frozen)
+    reset, closed, bystander = (database.user(name) for name in ("u1", "u2", "u3"))
+
+    async def main() -> None:
+        witness, awake = await connect(steady, bystander), await connect(steady, closed)
+        sleeping = {user.name: await connect_many(2, frozen, user) for user in (reset, closed, bystander)}
+        await ready([witness, awake, *(client for clients in sleeping.values() for client in clients)])
+        await asyncio.sleep(pace.lease)
+        frozen.freeze()
+        gone, lead = manager_of(sleeping[closed.name][0]), Browser(steady, database.user("lead"))
+        await asyncio.to_thread(lead.get, f"/console/users/{reset.id}/")
+        await awake.send("close_sessions", managers=[gone])
+        await eventually(lambda: record_of(database, closed, gone).state == "closing", within=MARGIN)
+        form = {"reason": "a ticket", "confirm": reset.name}
+        answer = await asyncio.to_thread(lead.post, f"/console/users/{reset.id}/reset/", **form)
+        assert answer.status == 303, answer.text
+        await eventually(lambda: {r.state for r in records(database, reset)} == {"closing"}, within=MARGIN)
+        await agree(database, bystander, [witness], within=pace.lost)
+        frozen.thaw()
+        codes = {
+            name: [await client.closed(pace.beat + 2 * MARGIN) for client in clients]
+            for name, clients in sleeping.items()
+        }
+        assert codes == {reset.name: [4411] * 2, closed.name: [4412, 4012], bystander.name: [4012] * 2}
+        assert reasons(database, reset) == {"reset": 2}
+        assert reasons(database, closed) == {"closed_by_user": 1, "node_lost": 1}
 
     run(main())
 

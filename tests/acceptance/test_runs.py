@@ -1,11 +1,15 @@
 """A run belongs to nobody: it goes on when who asked for it has died, and who asks a second time joins it."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from typing import Any
 
-from tests.support.clients import connect_many, eventually, run
+import psutil
+import pytest
+
+from tests.support.clients import connect, connect_many, eventually, run
 from tests.support.databases import Database, TestUser
 from tests.support.processes import environment, manage_json, overrides
 from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, ready, reasons
@@ -26,6 +30,15 @@ def recover_process(database: Database, user: TestUser) -> "subprocess.Popen[byt
         [sys.executable, "manage.py", "recover_user", user.name],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        **environment({"DATABASE_URL": database.url} | overrides(SETTINGS)),
+    )
+
+
+def stalling_process(database: Database, user: TestUser, step: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.stall", user.name, step],
+        stdout=subprocess.PIPE,
+        text=True,
         **environment({"DATABASE_URL": database.url} | overrides(SETTINGS)),
     )
 
@@ -76,5 +89,46 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
 
     async def main() -> None:
         await asyncio.gather(the_command_is_killed(), two_at_once())
+
+    run(main())
+
+
+@pytest.mark.parametrize("step", ["take_stock", "evict"])
+def test_a_process_that_stalls_half_way_through_a_step_holds_nobody_up(
+    step: str, serve: Serve, postgres_database: Database
+) -> None:
+    """It holds the run, and the gates or the records. PostgreSQL ends its transaction, and the nodes do the step."""
+    database = postgres_database
+    server = serve(database, kind="uvicorn", ready="/readyz", **SETTINGS)
+    user = database.user("u1")
+    locked = 2.5  # seconds: how long the engine's connections may sleep in a transaction, at beats below a second
+
+    async def main() -> None:
+        clients = await connect_many(4, server, user)
+        await ready(clients)
+        stalling = stalling_process(database, user, step)
+        try:
+            stopped = psutil.Process(stalling.pid)
+            await eventually(lambda: stopped.status() == psutil.STATUS_STOPPED, within=20, every=0.01)
+            newcomer = await connect(server, user)
+            await newcomer.expect("ready", timeout=locked + MARGIN)
+            until = asyncio.get_running_loop().time() + locked + 3 * PACE.beat + MARGIN
+            for client in clients:
+                assert await client.closed(until - asyncio.get_running_loop().time()) == 4411
+            await eventually(lambda: ended_runs(database, user), within=2 * PACE.beat + MARGIN)
+            after = ended_runs(database, user), reasons(database, user)
+            stalling.send_signal(signal.SIGCONT)
+            out, _ = await asyncio.to_thread(stalling.communicate, timeout=10)
+            assert (stalling.returncode, "its transaction is gone" in out) == (0, True), out
+        finally:
+            stalling.kill()
+            stalling.wait(5)
+        ((outcome, before, _),), closed = after
+        # Who came while the stock was locked is in it or not, by who of the two was first.
+        assert (outcome, before) == ("recovered", closed["reset"])
+        assert closed in ({"reset": 4}, {"reset": 5}) if step == "take_stock" else closed == {"reset": 4}
+        assert (ended_runs(database, user), reasons(database, user)) == after
+        taken = database.query("SELECT step, count(*) FROM connections_runstep GROUP BY step")
+        assert sorted(number for _, number in taken) == [1] * 7
 
     run(main())

@@ -1,13 +1,18 @@
-"""What a node writes each beat, while a stranger holds a row of one of its managers; on a real PostgreSQL."""
+"""What a node writes each beat, also when somebody else holds a row, or the whole database, as it begins."""
 
+import time
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
+import pytest
 from pytest_django import DjangoDbBlocker
 
 from connections import database
 from connections.beat import Beat
+from connections.clock import NodeClock
+from connections.conf import Tunables
 from connections.host import Probe
 from connections.models import ManagerRecord
 from connections.states import ProbeMode, Verdict
@@ -33,6 +38,27 @@ def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(
         beat.answer_probes()
         assert answered() == {locked.id, free.id}
         assert locked.probe is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pass_that_had_to_wait_makes_nobody_more_active_than_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waited = database.now, 0.3
+
+    def late() -> datetime:
+        time.sleep(waited)  # as for SQLite's one lock
+        return now()
+
+    clock, record = NodeClock(), make_record(make_user("ada"), node := make_node(), age=0)
+    silent = SimpleNamespace(
+        id=record.pk, admission=object(), ended=None, active=clock.now() - 5, pinged=None,
+        inbox=SimpleNamespace(taken=None), turn_began=None, written=(),
+    )  # fmt: skip
+    host = SimpleNamespace(registry=SimpleNamespace(all=lambda: [silent]), clock=clock, tunables=Tunables())
+    monkeypatch.setattr("connections.database.now", late)
+    since = now()
+    Beat(cast("Any", host)).write_changes(node.pk)
+    record.refresh_from_db()
+    assert abs((since - record.last_active_at).total_seconds() - 5) < waited / 2
 
 
 def asked(record: ManagerRecord, wanted_at: Any) -> Any:

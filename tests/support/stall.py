@@ -1,0 +1,41 @@
+"""A process that resets a user and stops itself half way through a step, with its rows locked and nothing committed:
+`python -m tests.support.stall USER STEP`. Once it goes on, it prints what its database made of that.
+"""
+
+import os
+import signal
+import sys
+
+import django
+
+django.setup()
+
+from django.contrib.auth import get_user_model  # noqa: E402 - after setup
+
+from connections import database, recovery, steps  # noqa: E402
+from connections.conf import tunables  # noqa: E402
+from connections.lifecycle import Actor  # noqa: E402
+from connections.states import RunKind, Step  # noqa: E402
+
+
+def main(name: str, step: Step) -> None:
+    take = steps.STEP_OF[step]
+
+    def stalls(taken: steps.Taken) -> bool:
+        done = take(taken)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return done
+
+    steps.STEP_OF[step] = stalls
+    values = tunables()
+    with database.own_connection(values.beat_seconds):
+        user = get_user_model().objects.get_by_natural_key(name)
+        run, _ = recovery.request(user, RunKind.RESET, actor=Actor.command(), reason="a ticket")
+        try:
+            recovery.advance(run.pk, values)
+        except database.AWAY as error:
+            print(f"its transaction is gone: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Step(sys.argv[2]))
