@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 
 from connections import frames
 from connections.asgi_types import Message
-from connections.chat import limits, sessions, store, wire
+from connections.chat import limits, sessions, store, turns, wire
 from connections.chat.hub import Reader, hub
 from connections.chat.rate import FrameRate
 from connections.chat.runner import runner
@@ -148,8 +148,9 @@ class ChatConsumer(AsyncConsumer):
             await self.act(frame)
         except BadFrame as error:
             await self.say(wire.error(error.code, error.message, error.client_id))
-        except store.NotFound:
-            await self.say(wire.error(ErrorCode.NOT_FOUND, "You have no such conversation.", client_id))
+        except store.NotFound as error:
+            words = str(error) or "You have no such conversation."
+            await self.say(wire.error(ErrorCode.NOT_FOUND, words, client_id))
         except store.TooManyConversations:
             words = f"You have {limits.CONVERSATIONS_PER_USER} conversations, which is as many as there can be."
             await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, client_id))
@@ -172,6 +173,8 @@ class ChatConsumer(AsyncConsumer):
                 await self.resume(frame)
             case wire.CloseSessions():
                 await self.close_sessions(frame)
+            case wire.CancelTurn():
+                await self.cancel_turn(frame)
             case wire.ListSessions() if not self.gone:
                 await self.list_sessions()
             case wire.ListConversations() if not self.gone:
@@ -197,6 +200,12 @@ class ChatConsumer(AsyncConsumer):
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
         runner.show(self.reader, conversation)
+
+    async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
+        stored = await in_database(turns.cancel, self.manager.user_id, wanted.run)
+        if stored is not None:
+            hub.message(self.manager.user_id, stored)
+        runner.cancelled()
 
     async def list_sessions(self) -> None:
         found = await in_database(sessions.open_sessions, self.manager.user_id, self.manager.id)

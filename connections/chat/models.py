@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 
 from connections.chat.limits import TURN_GRACE_SECONDS
-from connections.chat.states import UNFINISHED, Role, TurnState
+from connections.chat.states import FINISHED, UNFINISHED, Role, TurnState
 from connections.models import choices
 
 
@@ -79,6 +79,9 @@ class AgentTurnQuerySet(models.QuerySet[Any]):
     def running(self) -> Self:
         return self.filter(state=TurnState.RUNNING.value)
 
+    def unfinished(self) -> Self:
+        return self.filter(state__in=[state.value for state in UNFINISHED])
+
     def left_behind(self, now: datetime) -> Self:
         """Running ones that nobody runs any more: their node is fenced or retired, or their time is long over."""
         grace = timedelta(seconds=TURN_GRACE_SECONDS)
@@ -113,6 +116,9 @@ class AgentTurn(models.Model):
     asked_at = models.DateTimeField()
     started_at = models.DateTimeField(null=True, blank=True)
     deadline_at = models.DateTimeField(null=True, blank=True)
+    cancel_wanted_at = models.DateTimeField(
+        null=True, blank=True, help_text="Its user wants no answer any more; whoever runs it stops."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
     error = models.CharField(max_length=500, blank=True)
 
@@ -133,7 +139,7 @@ class AgentTurn(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(state__in=[s.value for s in UNFINISHED], finished_at=None)
-                | Q(state__in=[TurnState.COMPLETED.value, TurnState.FAILED.value], finished_at__isnull=False),
+                | Q(state__in=[s.value for s in FINISHED], finished_at__isnull=False),
                 name="turn_finished",
             ),
         ]

@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
+from connections import database
+from connections.bus import bus
 from connections.chat import limits, turns
 from connections.chat.agents.builtin import BuiltinAgent
 from connections.chat.agents.protocol import Agent, Delta, Question, Thought, ToolCall, ToolResult
@@ -27,6 +29,7 @@ from connections.node import current_node
 logger = logging.getLogger(__name__)
 
 DELTA = "agent_delta"
+CANCEL = "cancel"
 FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer; then it is left behind
 
 
@@ -36,6 +39,8 @@ class Live:
     def __init__(self, turn: Claimed, hub: Hub) -> None:
         self.turn = turn
         self.began = time.monotonic()
+        self.stopped = False
+        self._limit: asyncio.Timeout | None = None
         self._hub = hub
         self._events: list[tuple[str, str]] = []
         self._pieces: list[str] = []
@@ -49,6 +54,17 @@ class Live:
     def delta(self, piece: str) -> None:
         self._pieces.append(piece)
         self._hub.event(self.turn.user_id, DELTA, self.turn.run, self._frame(DELTA, text=piece))
+
+    def limited(self, seconds: float) -> asyncio.Timeout:
+        """The time it has, which ends at once if its user stops it."""
+        self._limit = asyncio.timeout(0 if self.stopped else seconds)
+        return self._limit
+
+    def stop(self) -> None:
+        """Its user wants no answer any more. Too late if the answer is being stored."""
+        self.stopped = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     @property
     def text(self) -> str:
@@ -75,6 +91,7 @@ class TurnRunner:
         self._askers: dict[UUID, Manager] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        bus.subscribe(CANCEL, lambda _: self._stop_soon())
 
     def start(self) -> None:
         """Look after turns that were left behind, from now on. Does nothing the second time."""
@@ -92,6 +109,11 @@ class TurnRunner:
         """A question was stored: have it answered, and hold a turn on the socket it came from."""
         self._askers[run] = manager
         self._claim_soon(manager.user_id)
+
+    def cancelled(self) -> None:
+        """A turn was marked as not wanted any more: whichever node runs it stops."""
+        self._stop_soon()
+        bus.ring(None, CANCEL)
 
     def forget(self, manager: Manager) -> None:
         """The socket has ended; its questions are answered all the same."""
@@ -115,6 +137,20 @@ class TurnRunner:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("chat_task_failed", exc_info=error, extra={"task": task.get_name()})
 
+    # Stopping
+
+    def _stop_soon(self) -> None:
+        if self._live:
+            self._spawn(self._stop_cancelled(), "chat-stop")
+
+    async def _stop_cancelled(self) -> None:
+        under_way = {live.turn.run: live for live in self._live.values()}
+        try:
+            for run in await in_database(turns.cancel_wanted, under_way.keys()):
+                under_way[run].stop()
+        except (DatabaseError, TimeoutError) as error:  # the keeper looks again
+            logger.warning("chat_cancel_not_read", extra={"error": str(error)})
+
     # Claiming
 
     def _claim_soon(self, user_id: Any) -> None:
@@ -133,7 +169,7 @@ class TurnRunner:
     async def _keep(self) -> None:
         while True:
             try:
-                ended, users = await in_database(turns.rescue, timezone.now())
+                ended, users = await in_database(lambda: turns.rescue(database.now()))
                 for turn in ended:
                     self._hub.message(turn.user_id, turn.message)
                     logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
@@ -141,6 +177,7 @@ class TurnRunner:
                     self._claim_soon(user_id)
             except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_keeper_failed", extra={"error": str(error)})
+            self._stop_soon()  # a bell may be lost
             await asyncio.sleep(limits.KEEPER_SECONDS * random.uniform(0.8, 1.2))
 
     # Running
@@ -165,12 +202,14 @@ class TurnRunner:
     async def _outcome(self, live: Live, asker: Manager | None) -> tuple[str, str]:
         """(what the user reads, what went wrong or nothing). A failure is logged, and ends in an apology."""
         try:
-            async with asyncio.timeout(limits.TURN_SECONDS):
+            async with live.limited(limits.TURN_SECONDS):
                 await self._answer(live, asker)
             if live.text.strip():
                 return live.text, ""
             failure, apology = "the agent said nothing", turns.APOLOGY
         except TimeoutError:
+            if live.stopped:
+                return f"{live.text.rstrip()}\n\n{turns.STOPPED}".lstrip(), turns.CANCELLED
             failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turns.APOLOGY_LATE
         except Exception as error:
             logger.exception("chat_turn_failed", extra={"run": str(live.turn.run)})

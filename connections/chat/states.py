@@ -15,9 +15,11 @@ class TurnState(StrEnum):
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 UNFINISHED = (TurnState.QUEUED, TurnState.RUNNING)
+FINISHED = (TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED)
 
 
 class ErrorCode(StrEnum):

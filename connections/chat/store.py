@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
+from connections import database
 from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
@@ -82,7 +82,7 @@ def _earlier(user_id: Any, client_id: UUID) -> Stored | None:
 
 
 def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
-    now = timezone.now()
+    now = database.now()
     conversation = None if sent.conversation is None else locked(sent.conversation, user_id)
     earlier = _earlier(user_id, sent.client_id)
     if earlier is not None:

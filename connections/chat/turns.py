@@ -3,6 +3,7 @@
 Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,15 +11,17 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
-from django.utils import timezone
 
+from connections import database
 from connections.chat.limits import TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
 from connections.chat.models import AgentTurn, Conversation
 from connections.chat.states import Role, TurnState
-from connections.chat.store import StoredMessage, append, stored_form
+from connections.chat.store import NotFound, StoredMessage, append, stored_form
 
 APOLOGY = "Sorry, something went wrong on our side and I could not answer. Please ask again."
 APOLOGY_LATE = "Sorry, this took too long and I stopped. Please ask again."
+STOPPED = "Stopped, as you asked."
+CANCELLED = "cancelled by its user"
 APOLOGY_LOST = "Sorry, the server that worked on this went away before it had an answer. Please ask again."
 
 
@@ -50,7 +53,7 @@ def claim(user_id: Any, node_id: UUID | None) -> Claimed | None:
     for _ in range(TURNS_PER_USER):
         try:
             with transaction.atomic():
-                return _claim(user_id, node_id, timezone.now())
+                return _claim(user_id, node_id, database.now())
         except IntegrityError:
             continue  # another node took this slot or conversation in the same moment
     return None
@@ -101,15 +104,19 @@ def _claim(user_id: Any, node_id: UUID | None, now: datetime) -> Claimed | None:
 
 
 def finish(run: UUID, attempt: int, text: str, *, failure: str = "") -> StoredMessage | None:
-    """Store the answer and end the turn; `failure` says for our eyes what went wrong. None if the turn is no
-    longer this attempt's: then nothing was stored."""
+    """Store the answer and end the turn; `failure` says for our eyes what went wrong, or is CANCELLED.
+
+    None if the turn is no longer this attempt's: then nothing was stored.
+    """
     with transaction.atomic():
         turn = AgentTurn.objects.running().filter(id=run, attempt=attempt).first()
         if turn is None:
             return None
         conversation = Conversation.objects.select_for_update(no_key=True).get(id=turn.conversation_id)
-        now = timezone.now()
+        now = database.now()
         state = TurnState.FAILED if failure else TurnState.COMPLETED
+        if failure == CANCELLED:
+            state = TurnState.CANCELLED
         ended = (
             AgentTurn.objects.running()
             .filter(id=run, attempt=attempt)
@@ -122,6 +129,34 @@ def finish(run: UUID, attempt: int, text: str, *, failure: str = "") -> StoredMe
         return stored_form(row)
 
 
+def cancel(user_id: Any, run: UUID) -> StoredMessage | None:
+    """The user wants no answer any more. A turn that waits is ended here, and what was stored for it is returned; one
+    that runs is only marked, for the node that runs it. Nothing is done to one that is over. Raises NotFound.
+
+    At once with a claim, or with whoever takes over from a lost node, the mark stays, and whoever runs the turn
+    finds it. The conversation is locked first, as by all who write to it.
+    """
+    turn = AgentTurn.objects.filter(id=run, user_id=user_id).first()
+    if turn is None:
+        raise NotFound("You have no such turn.")
+    with transaction.atomic():
+        conversation = Conversation.objects.select_for_update(no_key=True).get(id=turn.conversation_id)
+        now = database.now()
+        AgentTurn.objects.unfinished().filter(id=run).update(cancel_wanted_at=now)
+        waited = AgentTurn.objects.queued().filter(id=run)
+        if not waited.update(state=TurnState.CANCELLED.value, finished_at=now, error=CANCELLED):
+            return None
+        row = append(conversation, Role.ASSISTANT, STOPPED, now)
+        AgentTurn.objects.filter(id=run).update(answer=row)
+        return stored_form(row)
+
+
+def cancel_wanted(runs: Collection[UUID]) -> list[UUID]:
+    """Which of these running turns their users want no more."""
+    wanted = AgentTurn.objects.running().filter(id__in=runs, cancel_wanted_at__isnull=False)
+    return list(wanted.values_list("id", flat=True))
+
+
 def rescue(now: datetime, limit: int = 20) -> tuple[list[Ended], set[Any]]:
     """Deal with turns that were left behind: queue once more what a lost node was at, and end the others with an
     apology. Returns what was ended, and the users who have something to claim."""
@@ -130,17 +165,22 @@ def rescue(now: datetime, limit: int = 20) -> tuple[list[Ended], set[Any]]:
     for turn in AgentTurn.objects.left_behind(now).select_related("node")[:limit]:
         late = turn.deadline_at is not None and turn.deadline_at < now
         lost = turn.node is not None and turn.node.fenced_at is not None
-        if late or (lost and turn.retries >= TURN_RETRIES):
+        if turn.cancel_wanted_at is not None:
+            _note(ended, turn, finish(turn.id, turn.attempt, STOPPED, failure=CANCELLED))
+        elif late or (lost and turn.retries >= TURN_RETRIES):
             apology = APOLOGY_LATE if late and not lost else APOLOGY_LOST
-            message = finish(turn.id, turn.attempt, apology, failure="left behind by its node")
-            if message is not None:
-                ended.append(Ended(turn.id, turn.user_id, message))
+            _note(ended, turn, finish(turn.id, turn.attempt, apology, failure="left behind by its node"))
         else:
             _requeue(turn, lost=lost)
         users.add(turn.user_id)
     waiting = AgentTurn.objects.queued().values_list("user_id", flat=True).order_by("asked_at")
     users.update(waiting[:limit])
     return ended, users
+
+
+def _note(ended: list[Ended], turn: AgentTurn, message: StoredMessage | None) -> None:
+    if message is not None:
+        ended.append(Ended(turn.id, turn.user_id, message))
 
 
 def _requeue(turn: AgentTurn, *, lost: bool) -> None:

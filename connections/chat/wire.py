@@ -53,11 +53,16 @@ class CloseSessions:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelTurn:
+    run: UUID
+
+
+@dataclass(frozen=True, slots=True)
 class StrayPong:
     """A pong whose nonce is not of the engine's last ping. It has proven life already; nothing to answer."""
 
 
-Frame = UserMessage | Resume | ListSessions | ListConversations | CloseSessions | StrayPong
+Frame = UserMessage | Resume | ListSessions | ListConversations | CloseSessions | CancelTurn | StrayPong
 
 
 def _no_constant(name: str) -> Never:
@@ -146,12 +151,20 @@ def _close_sessions(fields: dict[str, Any]) -> CloseSessions:
     return CloseSessions(known)
 
 
+def _cancel_turn(fields: dict[str, Any]) -> CancelTurn:
+    run = _uuid(fields.get("run"))
+    if run is None:
+        raise _bad(fields, "run must be a UUID.")
+    return CancelTurn(run)
+
+
 _READERS: dict[str, Callable[[dict[str, Any]], Frame]] = {
     "user_message": _user_message,
     "resume": _resume,
     "list_sessions": lambda fields: ListSessions(),
     "list_conversations": lambda fields: ListConversations(),
     "close_sessions": _close_sessions,
+    "cancel_turn": _cancel_turn,
     "pong": lambda fields: StrayPong(),
 }
 

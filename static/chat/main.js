@@ -58,6 +58,7 @@ function show() {
   byId("title").textContent = conversation?.title || "New conversation";
   showLog(conversation);
   byId("turn").replaceChildren(...(conversation?.turn ? [liveTurn(conversation.turn)] : []));
+  byId("stop").hidden = !conversation?.turn || !live();
   const actions = { retry: (id) => outbox.retry(id), discard: (id) => outbox.discard(id) };
   const mine = outbox.list().filter(belongsHere);
   byId("pending").replaceChildren(
@@ -206,6 +207,11 @@ text.addEventListener("keydown", (event) => {
 });
 text.addEventListener("input", grow);
 byId("suggestions").addEventListener("click", ({ target }) => target.closest("button") && submit(target.textContent));
+byId("stop").addEventListener("click", () => {
+  const turn = conversations.get(selected)?.turn;
+  if (turn) send("cancel_turn", { run: turn.run });
+  text.focus(); // the button goes away
+});
 byId("new").addEventListener("click", () => {
   select(null);
   text.focus();

@@ -69,6 +69,25 @@ def test_a_question_is_answered_and_there_after_a_reload(
     assert len(held(database, "u1")) == 1, "a reload replaces its own record"
 
 
+def test_an_answer_under_way_can_be_stopped(serve: Serve, database: Database, pages: Pages) -> None:
+    server = serve(database)
+    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    stop = page.get_by_role("button", name="Stop", exact=True)
+    expect(stop).to_be_hidden()
+    say(page, "What can you do?")
+    stop.wait_for()
+    server.freeze()  # an answer takes a third of a second: less than a click may
+    stop.click()
+    pages.screenshot(page, "stopping")
+    server.thaw()
+    expect(messages(page)).to_have_count(2)
+    assert texts(page)[1].endswith("Stopped, as you asked.")
+    expect(stop).to_be_hidden()
+    expect(page.get_by_label("Message", exact=True)).to_be_focused()
+    reload(page)
+    expect(messages(page)).to_have_count(2)
+
+
 def test_who_is_logged_out_is_sent_to_the_log_in_and_back(serve: Serve, database: Database, pages: Pages) -> None:
     page = pages.open(serve(database), path="/chat/")
     expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/chat/$"))

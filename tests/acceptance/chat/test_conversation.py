@@ -205,3 +205,28 @@ def test_an_answer_survives_the_node_that_worked_on_it(serve: Serve, database: D
 
     run(main())
     assert database.query("SELECT attempt, retries, state FROM chat_agentturn") == [(2, 1, "completed")]
+
+
+def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
+    server: Server, shared: Database, user: TestUser
+) -> None:
+    async def main() -> None:
+        async with (
+            connected(server, user) as asks,
+            connected(server, user) as stops,
+            connected(server, shared.user("lead")) as stranger,
+        ):
+            conversation = (await say(asks, "What can you do?"))["conversation"]
+            run_id = (await stops.expect("agent_started", conversation=conversation))["run"]
+            await stranger.send("cancel_turn", run=run_id)
+            await stops.send("cancel_turn", run=run_id)
+            done = await answer(asks, conversation)
+            assert done["success"] is False
+            assert done["text"].endswith("Stopped, as you asked.")
+            assert (await stranger.expect("error"))["code"] == "not_found"
+            await stops.send("cancel_turn", run=run_id)  # it is over: nothing more happens
+            await stops.send("cancel_turn", run="that one")
+            assert (await stops.expect("error"))["code"] == "bad_field"
+            assert [m["text"] for m in await resumed(asks, conversation, 1)] == [done["text"]]
+
+    run(main())

@@ -67,8 +67,10 @@ def ask(user: User) -> store.Stored:
     return store.add_user_message(user.pk, UserMessage(key, None, "hello", str(key)))
 
 
-def run_turn(user: User, script: Callable[[], Answer]) -> tuple[Socket, AgentTurn]:
-    """Ask one question of an agent; returns the asking socket, when all is over, and the turn's row."""
+def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
+    """Ask one question of an agent, and cancel it once it has begun to answer; returns the asking socket, when all is
+    over, and the turn's row.
+    """
     stored, socket, hub = ask(user), Socket(user), Hub()
 
     async def main() -> None:
@@ -77,6 +79,11 @@ def run_turn(user: User, script: Callable[[], Answer]) -> tuple[Socket, AgentTur
         assert stored.run is not None
         runner.asked(stored.run, socket)  # type: ignore[arg-type]
         async with asyncio.timeout(10):
+            while cancel and not socket.of("agent_delta"):
+                await asyncio.sleep(0.01)
+            if cancel:
+                await asyncio.to_thread(turns.cancel, user.pk, stored.run)
+                runner.cancelled()
             while not socket.of("agent_completed"):
                 await asyncio.sleep(0.01)
         await runner.stop()
@@ -108,6 +115,19 @@ def test_the_events_come_in_order_while_the_socket_has_a_turn() -> None:
     assert turn.answer is not None
     assert turn.answer.text == "Hello"
     assert (socket.most_turns, socket.turns) == (1, 0)
+
+
+def test_a_cancelled_turn_keeps_what_it_has_said_and_says_that_it_was_stopped() -> None:
+    async def script() -> Answer:
+        yield Delta("half an answer ")
+        await asyncio.Event().wait()
+
+    socket, turn = run_turn(make_user("ada"), script, cancel=True)
+    done = socket.frames[-1]
+    said = f"half an answer\n\n{turns.STOPPED}"
+    assert (done["type"], done["text"], done["success"]) == ("agent_completed", said, False)
+    assert [message["text"] for message in socket.of("message")] == [said]
+    assert (turn.state, turn.error) == ("cancelled", turns.CANCELLED)
 
 
 async def raises() -> Answer:

@@ -1,6 +1,7 @@
 """Turns: who may run one, what a lost attempt may still do, and that each ends."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -127,3 +128,62 @@ def test_a_living_nodes_turns_are_left_alone(user: User) -> None:
     ask(user)
     assert turns.claim(user.pk, make_node().pk) is not None
     assert turns.rescue(timezone.now()) == ([], set())
+
+
+def test_a_turn_that_waits_ends_at_once_when_it_is_cancelled(user: User) -> None:
+    node, first = make_node(), ask(user, "first")
+    waiting = ask(user, "second", first.message.conversation)
+    assert waiting.run is not None
+    assert turns.claim(user.pk, node.pk) is not None
+    told = turns.cancel(user.pk, waiting.run)
+    assert told is not None
+    assert (told.seq, told.role, told.text) == (3, "assistant", turns.STOPPED)
+    turn = AgentTurn.objects.get(id=waiting.run)
+    assert (turn.state, turn.answer_id is not None) == (TurnState.CANCELLED, True)
+    assert turns.cancel(user.pk, waiting.run) is None
+    assert Message.objects.count() == 3
+
+
+def test_a_turn_that_runs_is_marked_and_its_node_ends_it(user: User) -> None:
+    run, node = ask(user).run, make_node()
+    claimed = turns.claim(user.pk, node.pk)
+    assert run is not None
+    assert claimed is not None
+    assert turns.cancel_wanted([run]) == []
+    assert turns.cancel(user.pk, run) is None
+    assert turns.cancel_wanted([run]) == [run]
+    assert turns.finish(run, claimed.attempt, "so far", failure=turns.CANCELLED) is not None
+    assert AgentTurn.objects.get().state == TurnState.CANCELLED
+    assert turns.cancel_wanted([run]) == []
+
+
+def test_nobody_cancels_what_is_anothers(user: User) -> None:
+    run = ask(user).run
+    assert run is not None
+    for theirs, which in ((make_user("grace"), run), (user, uuid4())):
+        with pytest.raises(store.NotFound):
+            turns.cancel(theirs.pk, which)
+    assert AgentTurn.objects.get().state == TurnState.QUEUED
+
+
+def test_what_a_lost_node_was_at_is_not_begun_again_once_it_is_cancelled(user: User) -> None:
+    run, lost = ask(user).run, lost_node()
+    assert run is not None
+    assert turns.claim(user.pk, lost.pk) is not None
+    turns.cancel(user.pk, run)
+    ended, _ = turns.rescue(timezone.now())
+    assert [(end.run, end.message.text) for end in ended] == [(run, turns.STOPPED)]
+    assert AgentTurn.objects.get().state == TurnState.CANCELLED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
+    node = make_node()
+    for _ in range(5):
+        run = ask(user).run
+        assert run is not None
+        claimed, told = together(partial(turns.claim, user.pk, node.pk), partial(turns.cancel, user.pk, run))
+        assert (claimed is None) == (told is not None)
+        if claimed is not None:
+            assert turns.cancel_wanted([run]) == [run]
+            turns.finish(run, claimed.attempt, "", failure=turns.CANCELLED)

@@ -19,8 +19,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-NAMES = st.sampled_from(["type", "client_id", "conversation", "text", "after_seq", "managers", "nonce"])
-KINDS = st.sampled_from(["user_message", "resume", "list_sessions", "list_conversations", "close_sessions", "pong"])
+NAMES = st.sampled_from(["type", "client_id", "conversation", "text", "after_seq", "managers", "run", "nonce"])
+KINDS = st.sampled_from(
+    ["user_message", "resume", "list_sessions", "list_conversations", "close_sessions", "cancel_turn", "pong"]
+)
 
 
 @given(st.text())
