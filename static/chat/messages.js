@@ -1,6 +1,7 @@
 // Messages, the agent's steps and what is on its way, as elements.
 
 import { el, time } from "./dom.js";
+import { markdown } from "./markdown.js";
 
 const TOOLS = {
   my_sessions: ["Looking at your sessions", "Looked at your sessions"],
@@ -17,9 +18,11 @@ export function message({ seq, role, text, created_at, steps, failed }) {
     { class: `message ${role}${failed ? " failed" : ""}`, "data-seq": seq },
     el("p", { class: "who" }, el("span", {}, who), " ", time(created_at)),
     steps?.length ? stepsOf(steps) : null,
-    el("p", { class: "text" }, text),
+    role === "user" ? el("p", { class: "text" }, text) : said(text),
   );
 }
+
+const said = (text) => el("div", { class: "text markdown" }, markdown(text));
 
 // The turn under way. It is drawn anew for each piece of text, and stays unfolded if the user unfolded it.
 export function liveTurn(turn) {
@@ -28,7 +31,7 @@ export function liveTurn(turn) {
     { class: "message assistant live" },
     el("p", { class: "who" }, el("span", {}, "Assistant"), " is working"),
     turn.steps.length ? liveSteps(turn) : null,
-    turn.text === "" ? null : el("p", { class: "text" }, turn.text),
+    turn.text === "" ? null : said(turn.text),
   );
 }
 

@@ -88,6 +88,57 @@ def test_an_answer_under_way_can_be_stopped(serve: Serve, database: Database, pa
     expect(messages(page)).to_have_count(2)
 
 
+ANSWER = """# Findings
+
+**Bold**, *leaning*, `code` and [a link](https://example.org/a?b=1&c=2).
+
+1. one
+2. two
+   - deeper
+
+| file | lines |
+|---|---:|
+| a_long_name.py | 3 |
+
+```
+if a < b: print("x")
+```
+> said before
+
+<script>window.attacked = "script"</script> and <img src=x onerror="window.attacked = 'img'"> and
+<a href="javascript:window.attacked = 'a'">raw</a> and [poisoned](javascript:window.attacked='md') and
+[relative](/admin/) and ![picture](https://example.org/pixel.png)
+"""
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(WIDE, "light"), (PHONE, "dark")])
+def test_an_answer_may_hold_markdown_and_nothing_that_does_harm(
+    serve: Serve, database: Database, pages: Pages, size: tuple[int, int], scheme: Any
+) -> None:
+    page = live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
+    say(page, "# not a **heading** of mine <b>")
+    expect(messages(page)).to_have_count(2)
+    assert texts(page)[0] == "# not a **heading** of mine <b>"
+    database.query("UPDATE chat_message SET text = ? WHERE role = 'assistant'", [ANSWER])
+    reload(page)
+    expect(messages(page)).to_have_count(2)
+    said = messages(page).nth(1).locator(".text")
+    for tag, words in {
+        "h3": "Findings", "strong": "Bold", "em": "leaning", "p code": "code", "ol > li:first-child": "one",
+        "li li": "deeper", "td:first-child": "a_long_name.py", "pre": 'if a < b: print("x")',
+        "blockquote": "said before",
+    }.items():  # fmt: skip
+        expect(said.locator(tag)).to_have_text(words)
+    links = said.locator("a[href]")
+    assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/a?b=1&c=2"]
+    assert links.first.get_attribute("rel") == "noopener noreferrer nofollow"
+    assert said.locator("script, img, [onerror]").count() == 0
+    assert "<script>window.attacked" in said.inner_text()
+    assert page.evaluate("window.attacked") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    pages.screenshot(page, "markdown")
+
+
 def test_who_is_logged_out_is_sent_to_the_log_in_and_back(serve: Serve, database: Database, pages: Pages) -> None:
     page = pages.open(serve(database), path="/chat/")
     expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/chat/$"))

@@ -31,5 +31,5 @@ def test_vendored_files_are_the_ones_on_record() -> None:
     assert dict(rows) == {
         str(path.relative_to(vendor)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in vendor.rglob("*")
-        if path.is_file() and path.suffix in {".css", ".js"}
+        if path.is_file() and path.suffix in {".css", ".js", ".mjs"}
     }

@@ -1,0 +1,40 @@
+// What the assistant says, as elements. It may quote anybody, so nothing in it is trusted: Markdown is all it can say,
+// HTML in it is shown as it was written, and what comes out is sanitized once more.
+
+import DOMPurify from "../vendor/dompurify/purify.es.mjs";
+import { Marked } from "../vendor/marked/marked.esm.js";
+
+const ALLOWED = {
+  ALLOWED_TAGS: [
+    "a", "blockquote", "br", "code", "del", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p", "pre", "strong",
+    "table", "tbody", "td", "th", "thead", "tr", "ul",
+  ],
+  ALLOWED_ATTR: ["align", "href", "start"],
+  ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+const marked = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: { html: ({ text }) => escaped(text), image: ({ text, href }) => escaped(text || href) },
+  // The page has its own first two levels.
+  walkTokens(token) {
+    if (token.type === "heading") token.depth = Math.min(6, token.depth + 2);
+  },
+});
+
+const purify = DOMPurify(window);
+purify.addHook("afterSanitizeAttributes", (node) => {
+  if (node.tagName !== "A") return;
+  node.setAttribute("target", "_blank");
+  node.setAttribute("rel", "noopener noreferrer nofollow");
+});
+
+export const markdown = (text) => purify.sanitize(marked.parse(text), ALLOWED);
+
+function escaped(text) {
+  const holder = document.createElement("p");
+  holder.textContent = text;
+  return holder.innerHTML;
+}
