@@ -33,3 +33,16 @@ def test_vendored_files_are_the_ones_on_record() -> None:
         for path in vendor.rglob("*")
         if path.is_file() and path.suffix in {".css", ".js", ".mjs"}
     }
+
+
+def test_the_engine_asks_only_the_database_what_time_it_is() -> None:
+    """So that a node whose own clock is wrong harms nobody: leases, fences and orders are on one clock."""
+    engine = ROOT / "connections"
+    asks = re.compile(r"\b(timezone\.now|datetime\.now|datetime\.utcnow|time\.time)\(")
+    found = {
+        str(path.relative_to(engine))
+        for path in engine.rglob("*.py")
+        if "chat" not in path.relative_to(engine).parts and asks.search(path.read_text())
+    }
+    # SQLite has no other machine, and a run that is shown while it goes on says for how long.
+    assert found == {"database.py", "models/runs.py"}
