@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database, TestUser
-from tests.support.scenes import MARGIN, Pace, Serve, chats, manager_of, reasons, record_of, records
+from tests.support.scenes import MARGIN, Pace, Serve, chats, held, manager_of, reasons, record_of, records
 from tests.support.servers import Server
 
 PACE = Pace(sweep=0, heartbeat=1.0)  # no sweep: each ending frees its slot by itself
@@ -220,6 +220,7 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
         for _ in range(ROUNDS):
             await asyncio.gather(*(once(path, code) for path, (_, code) in REPEATED.items()))
         await settled(before)
+        await eventually(lambda: not held(database, database.user("u1")), within=MARGIN, why="the last one is written")
         found = reasons(database, database.user("u1"))
         for reason in {reason for reason, _ in REPEATED.values()}:
             rounds = ROUNDS * sum(reason == each for each, _ in REPEATED.values())
