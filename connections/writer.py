@@ -1,4 +1,5 @@
-"""Group commit: one thread, one connection, and whatever waits when the last transaction ends is one transaction.
+"""Group commit: one thread, one connection, and whatever waits is one transaction, which begins 20 ms after the last at
+the earliest.
 
 Items of one manager keep their order. A batch that fails is replayed item by item, so that one bad row fails one
 handshake. While the database is away, endings wait; a handshake gives up by itself after its 4 s, and what it may

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Coroutine
-from contextlib import aclosing, nullcontext
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -55,10 +55,14 @@ class Live:
         self._pieces.append(piece)
         self._hub.event(self.turn.user_id, DELTA, self.turn.run, self._frame(DELTA, text=piece))
 
-    def limited(self, seconds: float) -> asyncio.Timeout:
-        """The time it has, which ends at once if its user stops it."""
-        self._limit = asyncio.timeout(0 if self.stopped else seconds)
-        return self._limit
+    @asynccontextmanager
+    async def limited(self, seconds: float) -> AsyncIterator[None]:
+        """The time it has, which ends at once if its user stops it. Raises TimeoutError."""
+        try:
+            async with asyncio.timeout(0 if self.stopped else seconds) as self._limit:
+                yield
+        finally:
+            self._limit = None
 
     def stop(self) -> None:
         """Its user wants no answer any more. Too late if the answer is being stored."""

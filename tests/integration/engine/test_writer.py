@@ -1,5 +1,6 @@
 """Group commit: many at once under one gate, and one bad row that fails one handshake."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from connections.conf import Tunables
 from connections.gates import Handshake
 from connections.models import ManagerRecord, Node, RecoveryRun
 from connections.states import CloseReason, Refused
-from connections.writer import Writer
+from connections.writer import GATHER_SECONDS, Writer
 from tests.support.rows import closed_record, make_node, make_record, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -46,6 +47,23 @@ def test_fifty_at_once_on_two_nodes_never_count_above_the_ceiling(writers: list[
     assert ManagerRecord.objects.counted().filter(user=ada).count() == 25
     assert ManagerRecord.objects.closing().filter(close_reason=CloseReason.EVICTED).count() == 25
     assert RecoveryRun.objects.open().count() == 1
+
+
+def test_what_comes_within_a_moment_shares_a_transaction() -> None:
+    committed: list[object] = []
+    writer = Writer(FAST, committed.append)
+    writer.node_id = make_node().pk
+    ada, began = make_user("ada"), time.monotonic()
+    writer.start()
+    try:
+        futures = []
+        for _ in range(20):
+            futures.append(writer.admit(shake(ada)))
+            time.sleep(0.004)
+        assert all(isinstance(future.result(10), policy.Admission) for future in futures)
+        assert len(committed) <= (time.monotonic() - began) / GATHER_SECONDS + 1
+    finally:
+        assert writer.stop(10)
 
 
 def test_a_release_never_overtakes_its_own_admission(writers: list[Writer]) -> None:
