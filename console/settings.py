@@ -188,6 +188,13 @@ SERVESTATIC_USE_STATIC_ROOT = False
 SERVESTATIC_USE_MANIFEST = False
 SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
+# --- The chat's agent ----------------------------------------------------------------
+
+# The model's name at an endpoint that speaks OpenAI's protocol. Without one, the built-in agent answers.
+CHAT_MODEL = os.environ.get("CHAT_MODEL", "").strip()
+CHAT_MODEL_URL = os.environ.get("CHAT_MODEL_URL", "").strip()
+CHAT_MODEL_KEY = os.environ.get("CHAT_MODEL_KEY", "").strip()
+
 # --- Words and logs ----------------------------------------------------------------
 
 LANGUAGE_CODE = "en"

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.core import checks
 
 
 class ChatConfig(AppConfig):
@@ -6,3 +7,8 @@ class ChatConfig(AppConfig):
     label = "chat"
     verbose_name = "Chat"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from connections.chat.checks import check_model
+
+        checks.register(check_model)

@@ -14,9 +14,8 @@ from django.utils import timezone
 
 from connections import database
 from connections.bus import bus
-from connections.chat import limits, turns
-from connections.chat.agents.builtin import BuiltinAgent
-from connections.chat.agents.protocol import Agent, Delta, Question, Thought, ToolCall, ToolResult
+from connections.chat import agents, limits, store, turns
+from connections.chat.agents.protocol import Agent, AgentFailed, Delta, Question, Thought, ToolCall, ToolResult
 from connections.chat.agents.tools import Asker, use
 from connections.chat.hub import Hub, Reader, hub
 from connections.chat.store import StoredMessage
@@ -215,6 +214,9 @@ class TurnRunner:
             if live.stopped:
                 return f"{live.text.rstrip()}\n\n{turns.STOPPED}".lstrip(), turns.CANCELLED
             failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turns.APOLOGY_LATE
+        except AgentFailed as error:
+            logger.warning("chat_agent_failed", extra={"run": str(live.turn.run), "error": repr(error.__cause__)})
+            return f"{live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {error.__cause__!r}"
         except Exception as error:
             logger.exception("chat_turn_failed", extra={"run": str(live.turn.run)})
             return turns.APOLOGY, repr(error)
@@ -222,7 +224,11 @@ class TurnRunner:
         return apology, failure
 
     async def _answer(self, live: Live, asker: Manager | None) -> None:
-        question = Question(live.turn.text, live.turn.joined)
+        turn = live.turn
+        before: tuple[tuple[str, str], ...] = ()
+        if self.agent.remembers:
+            before = await in_database(store.said_before, turn.conversation, turn.seq, self.agent.remembers)
+        question = Question(turn.text, turn.joined, before)
         result: ToolResult | None = None
         length = 0
         async with aclosing(self.agent.answer(question)) as steps:
@@ -284,4 +290,4 @@ def _milliseconds(began: float) -> int:
     return round((time.monotonic() - began) * 1000)
 
 
-runner = TurnRunner(hub, BuiltinAgent())
+runner = TurnRunner(hub, agents.configured())

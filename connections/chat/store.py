@@ -155,6 +155,12 @@ def _queue_turn(conversation: Conversation, question: Message, now: datetime) ->
     return turn.id
 
 
+def said_before(conversation_id: UUID, seq: int, limit: int) -> tuple[tuple[str, str], ...]:
+    """(role, text) of the last messages below `seq`, the oldest first."""
+    rows = Message.objects.filter(conversation_id=conversation_id, seq__lt=seq).order_by("-seq")[:limit]
+    return tuple(reversed(rows.values_list("role", "text")))
+
+
 def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: int) -> list[StoredMessage]:
     """Up to `limit` messages above `after_seq`, in order. Raises NotFound."""
     if not Conversation.objects.filter(id=conversation_id, user_id=user_id).exists():

@@ -25,7 +25,15 @@ class Environment(TypedDict):
 
 def environment(variables: Mapping[str, str]) -> Environment:
     """How `subprocess` should start a process of ours: nothing of the outer settings gets in."""
-    ours = ("CONNECTIONS_", "DATABASE_URL", "CHANNEL_LAYER_URL", "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")
+    ours = (
+        "CONNECTIONS_",
+        "CHAT_MODEL",
+        "DATABASE_URL",
+        "CHANNEL_LAYER_URL",
+        "DEBUG",
+        "ALLOWED_HOSTS",
+        "CSRF_TRUSTED_ORIGINS",
+    )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     clean |= {
         "DJANGO_SETTINGS_MODULE": "console.settings",

@@ -1,1 +1,16 @@
-"""Agents: whatever can answer a question. `protocol.py` says what one is; the chat runs it."""
+"""Agents: who answers in the chat, behind one protocol."""
+
+from django.conf import settings
+
+from connections.chat.agents.builtin import BuiltinAgent
+from connections.chat.agents.protocol import Agent
+
+
+def configured() -> Agent:
+    """The agent of this project's settings: the built-in one, unless CHAT_MODEL names a model."""
+    name = getattr(settings, "CHAT_MODEL", "")
+    if not name:
+        return BuiltinAgent()
+    from connections.chat.agents.model import ModelAgent
+
+    return ModelAgent(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))

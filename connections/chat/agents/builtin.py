@@ -26,6 +26,8 @@ WHO = "I am the assistant built into this server. I follow plain rules and use n
 
 
 class BuiltinAgent:
+    remembers = 0
+
     def __init__(self, pace_seconds: float = PACE_SECONDS) -> None:
         self._pace = pace_seconds
 

@@ -4,17 +4,20 @@ The agent only asks for a tool; the chat runs it and sends the result back into 
 bounded in time and reported to the user from its beginning to its end, whatever the agent does.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`text` is the user's last message. `joined`: how many earlier ones came while the agent was busy."""
+    """`text` is the user's last message. `joined`: how many earlier ones came while the agent was busy. `before`: what
+    was said in the conversation until then, as (role, text), for an agent that `remembers`.
+    """
 
     text: str
     joined: int = 0
+    before: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +53,13 @@ class ToolResult:
 Step = Thought | ToolCall | Delta
 
 
+class AgentFailed(Exception):
+    """The agent could not answer. The message is a sentence for the user, the cause is for the log."""
+
+
 class Agent(Protocol):
+    """`remembers`: how many earlier messages of the conversation it wants to be told."""
+
+    remembers: int
+
     def answer(self, question: Question) -> AsyncGenerator[Step, ToolResult | None]: ...

@@ -56,6 +56,8 @@ class Socket:
 class Scripted:
     """An agent that does what the test says."""
 
+    remembers = 0
+
     def __init__(self, script: Callable[[], Answer]) -> None:
         self.script = script
 
