@@ -15,8 +15,9 @@ from django.db import Error as DatabaseError
 from connections import frames
 from connections.asgi_types import Message
 from connections.chat import limits, sessions, store, turns, wire
-from connections.chat.hub import Reader, hub
+from connections.chat.hub import hub
 from connections.chat.rate import FrameRate
+from connections.chat.reader import Reader
 from connections.chat.runner import runner
 from connections.chat.states import ErrorCode
 from connections.chat.threads import in_database
@@ -66,6 +67,7 @@ class ChatConsumer(AsyncConsumer):
     async def websocket_connect(self, message: Message) -> None:
         await self.send({"type": "websocket.accept"})
         await self.greet()
+        hub.start()
         runner.start()
         self.worker = asyncio.get_running_loop().create_task(self.work(), name=f"chat-worker {self.manager.id}")
 
@@ -199,7 +201,7 @@ class ChatConsumer(AsyncConsumer):
         conversation = wanted.conversation
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
-        runner.show(self.reader, conversation)
+        hub.show_turn(self.reader, conversation)
 
     async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
         stored = await in_database(turns.cancel, self.manager.user_id, wanted.run)

@@ -29,6 +29,7 @@ class Conversation(models.Model):
         indexes = [
             models.Index(fields=["user", "-updated_at"], name="conversation_by_user"),
             models.Index(fields=["-created_at"], name="conversation_created"),
+            models.Index(fields=["-updated_at"], name="conversation_updated"),
         ]
 
     def __str__(self) -> str:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import Coroutine
+from contextlib import aclosing, nullcontext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,7 +17,10 @@ from connections.bus import bus
 from connections.chat import agents, limits, store, turns
 from connections.chat.agents.protocol import Agent, AgentFailed, Delta, Question, Thought, ToolCall, ToolResult
 from connections.chat.agents.tools import Asker, use
-from connections.chat.hub import Hub, Reader, hub
+from connections.chat.events import COMPLETED, STARTED
+from connections.chat.hub import Hub, hub
+from connections.chat.live import Live
+from connections.chat.relay import Relay
 from connections.chat.store import StoredMessage
 from connections.chat.threads import in_database
 from connections.chat.turns import Claimed
@@ -27,70 +30,16 @@ from connections.node import current_node
 
 logger = logging.getLogger(__name__)
 
-DELTA = "agent_delta"
 CANCEL = "cancel"
 FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer; then it is left behind
-
-
-class Live:
-    """A turn under way, and what it has shown so far: whoever resumes in the middle is shown it again."""
-
-    def __init__(self, turn: Claimed, hub: Hub) -> None:
-        self.turn = turn
-        self.began = time.monotonic()
-        self.stopped = False
-        self._limit: asyncio.Timeout | None = None
-        self._hub = hub
-        self._events: list[tuple[str, str]] = []
-        self._pieces: list[str] = []
-
-    def event(self, kind: str, **fields: Any) -> None:
-        event_id, timestamp = uuid4(), timezone.now()
-        text = self._frame(kind, event_id=event_id, timestamp=timestamp, **fields)
-        self._events.append((kind, text))
-        self._hub.event(self.turn.user_id, kind, self.turn.run, text)
-
-    def delta(self, piece: str) -> None:
-        self._pieces.append(piece)
-        self._hub.event(self.turn.user_id, DELTA, self.turn.run, self._frame(DELTA, text=piece))
-
-    @asynccontextmanager
-    async def limited(self, seconds: float) -> AsyncIterator[None]:
-        """The time it has, which ends at once if its user stops it. Raises TimeoutError."""
-        try:
-            async with asyncio.timeout(0 if self.stopped else seconds) as self._limit:
-                yield
-        finally:
-            self._limit = None
-
-    def stop(self) -> None:
-        """Its user wants no answer any more. Too late if the answer is being stored."""
-        self.stopped = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
-
-    @property
-    def text(self) -> str:
-        return "".join(self._pieces)
-
-    def show(self, reader: Reader) -> None:
-        """Everything so far, to a socket that missed the beginning. At once, so that what follows comes after it."""
-        if reader.follows(self.turn.run):
-            return
-        for kind, text in self._events:
-            reader.event(kind, self.turn.run, text)
-        if self._pieces:
-            reader.event(DELTA, self.turn.run, self._frame(DELTA, text=self.text))
-
-    def _frame(self, kind: str, **fields: Any) -> str:
-        return frame(kind, run=self.turn.run, conversation=self.turn.conversation, **fields)
 
 
 class TurnRunner:
     def __init__(self, hub: Hub, agent: Agent) -> None:
         self.agent = agent
         self._hub = hub
-        self._live: dict[UUID, Live] = {}
+        self._live: dict[UUID, Live] = {}  # by conversation
+        self._relay = Relay(hub, self._live)
         self._askers: dict[UUID, Manager] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
@@ -122,12 +71,6 @@ class TurnRunner:
         """The socket has ended; its questions are answered all the same."""
         for run in [run for run, asker in self._askers.items() if asker is manager]:
             del self._askers[run]
-
-    def show(self, reader: Reader, conversation: UUID) -> None:
-        """Show a socket where the conversation's turn is, if this node runs one."""
-        live = self._live.get(conversation)
-        if live is not None and live.turn.user_id == reader.user_id:
-            live.show(reader)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -174,7 +117,7 @@ class TurnRunner:
             try:
                 ended, users = await in_database(lambda: turns.rescue(database.now()))
                 for turn in ended:
-                    self._hub.message(turn.user_id, turn.message)
+                    self._tell_end(turn)
                     logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
                 for user_id in users:
                     self._claim_soon(user_id)
@@ -183,20 +126,37 @@ class TurnRunner:
             self._stop_soon()  # a bell may be lost
             await asyncio.sleep(limits.KEEPER_SECONDS * random.uniform(0.8, 1.2))
 
+    def _tell_end(self, turn: turns.Ended) -> None:
+        message = turn.message
+        self._hub.message(turn.user_id, message)
+        text = frame(
+            COMPLETED,
+            run=turn.run,
+            conversation=message.conversation,
+            event_id=uuid4(),
+            timestamp=timezone.now(),
+            text=message.text,
+            seq=message.seq,
+            duration_ms=turn.milliseconds,
+            success=False,
+        )
+        self._relay.ended(turn.user_id, turn.run, text)
+
     # Running
 
     async def _run(self, turn: Claimed) -> None:
         asker = self._askers.pop(turn.run, None)
-        live = self._live[turn.conversation] = Live(turn, self._hub)
+        live = self._live[turn.conversation] = Live(turn, self._relay.tell)
+        self._relay.began(live)
         try:
             with nullcontext() if asker is None or asker.closing else asker.turn():
-                live.event("agent_started")
+                live.event(STARTED)
                 text, failure = await self._outcome(live, asker)
                 stored = await self._finish(turn, text, failure)
             if stored is not None:
                 self._hub.message(turn.user_id, stored)
-                took = _milliseconds(live.began)
-                live.event("agent_completed", text=text, seq=stored.seq, duration_ms=took, success=not failure)
+                took = live.milliseconds()
+                live.event(COMPLETED, text=text, seq=stored.seq, duration_ms=took, success=not failure)
         finally:
             if self._live.get(turn.conversation) is live:
                 del self._live[turn.conversation]

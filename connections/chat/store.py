@@ -169,6 +169,22 @@ def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: i
     return [stored_form(row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A conversation to which something was added at this time."""
+
+    user_id: Any
+    conversation: UUID
+    last_seq: int
+    at: datetime
+
+
+def changed_since(since: datetime) -> list[Changed]:
+    """The conversations of all users that were added to after this time."""
+    rows = Conversation.objects.filter(updated_at__gt=since)
+    return [Changed(*row) for row in rows.values_list("user_id", "id", "last_seq", "updated_at")]
+
+
 def last_seq(user_id: Any, conversation_id: UUID) -> int:
     """Raises NotFound."""
     found = Conversation.objects.filter(id=conversation_id, user_id=user_id).values_list("last_seq", flat=True)

@@ -45,6 +45,13 @@ class Ended:
     run: UUID
     user_id: Any
     message: StoredMessage
+    milliseconds: int  # since it began
+
+
+def running_on(conversation: UUID) -> UUID | None:
+    """The node that is at the conversation's turn; None if none is."""
+    turns = AgentTurn.objects.running().filter(conversation_id=conversation)
+    return turns.values_list("node_id", flat=True).first()
 
 
 def claim(user_id: Any, node_id: UUID | None) -> Claimed | None:
@@ -165,22 +172,21 @@ def rescue(now: datetime, limit: int = 20) -> tuple[list[Ended], set[Any]]:
     for turn in AgentTurn.objects.left_behind(now).select_related("node")[:limit]:
         late = turn.deadline_at is not None and turn.deadline_at < now
         lost = turn.node is not None and turn.node.fenced_at is not None
+        message: StoredMessage | None = None
         if turn.cancel_wanted_at is not None:
-            _note(ended, turn, finish(turn.id, turn.attempt, STOPPED, failure=CANCELLED))
+            message = finish(turn.id, turn.attempt, STOPPED, failure=CANCELLED)
         elif late or (lost and turn.retries >= TURN_RETRIES):
             apology = APOLOGY_LATE if late and not lost else APOLOGY_LOST
-            _note(ended, turn, finish(turn.id, turn.attempt, apology, failure="left behind by its node"))
+            message = finish(turn.id, turn.attempt, apology, failure="left behind by its node")
         else:
             _requeue(turn, lost=lost)
+        if message is not None:
+            took = round((now - turn.started_at).total_seconds() * 1000)
+            ended.append(Ended(turn.id, turn.user_id, message, took))
         users.add(turn.user_id)
     waiting = AgentTurn.objects.queued().values_list("user_id", flat=True).order_by("asked_at")
     users.update(waiting[:limit])
     return ended, users
-
-
-def _note(ended: list[Ended], turn: AgentTurn, message: StoredMessage | None) -> None:
-    if message is not None:
-        ended.append(Ended(turn.id, turn.user_id, message))
 
 
 def _requeue(turn: AgentTurn, *, lost: bool) -> None:

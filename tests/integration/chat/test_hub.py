@@ -1,16 +1,21 @@
 """Each socket is told of each message once and in order, also when bells, clients or the order of commits lag."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from connections.chat import store
-from connections.chat.hub import Hub, Reader
+from connections.chat.events import COMPLETED, DELTA, STARTED, Events
+from connections.chat.hub import Hub
+from connections.chat.reader import Reader
 from connections.chat.store import StoredMessage
 from connections.chat.wire import UserMessage
 from tests.integration.chat.test_runner import Socket
@@ -29,20 +34,30 @@ def write(user: User, count: int) -> list[StoredMessage]:
     return written
 
 
-def told(user: User, main: Callable[[Hub, Reader, Socket], Awaitable[None]]) -> list[int]:
+Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
+
+
+def seqs(user: User, main: Main) -> list[int]:
     """The sequence numbers that a socket was told, when everything has come to rest."""
+    return [frame["seq"] for frame in told(user, main).of("message")]
+
+
+def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = None) -> Socket:
+    """A socket that has been told everything. `show`: how a hub shows a turn."""
     socket, hub = Socket(user), Hub()
+    if show is not None:
+        hub.show_turn = show
 
     async def run() -> None:
         reader = hub.attach(socket)  # type: ignore[arg-type]
         await main(hub, reader, socket)
         async with asyncio.timeout(10):
-            while reader._tasks or hub._reading:
+            while reader._tasks or hub._tasks:
                 await asyncio.sleep(0.01)
         hub.detach(reader)
 
     asyncio.run(run())
-    return [frame["seq"] for frame in socket.of("message")]
+    return socket
 
 
 def test_messages_announced_out_of_order_come_in_order() -> None:
@@ -53,7 +68,7 @@ def test_messages_announced_out_of_order_come_in_order() -> None:
         for number in (0, 3, 1, 2, 5, 4, 5):
             hub.message(user.pk, written[number])
 
-    assert told(user, main) == [1, 2, 3, 4, 5, 6]
+    assert seqs(user, main) == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_client_that_was_too_far_behind_gets_what_it_missed() -> None:
@@ -69,7 +84,7 @@ def test_a_client_that_was_too_far_behind_gets_what_it_missed() -> None:
         socket.full = False
         hub.message(user.pk, written[4])
 
-    assert told(user, main) == [1, 2, 3, 4, 5]
+    assert seqs(user, main) == [1, 2, 3, 4, 5]
 
 
 def test_a_bell_is_answered_from_the_rows_and_only_for_its_user() -> None:
@@ -85,7 +100,7 @@ def test_a_bell_is_answered_from_the_rows_and_only_for_its_user() -> None:
         # A bell that somebody forged: this conversation is not this user's.
         hub._heard({"user": str(user.pk), "conversation": str(theirs[0].conversation), "seq": 1})
 
-    assert told(user, main) == [1, 2]
+    assert seqs(user, main) == [1, 2]
 
 
 def test_live_messages_wait_until_a_resume_is_done() -> None:
@@ -103,7 +118,7 @@ def test_live_messages_wait_until_a_resume_is_done() -> None:
         assert await reader.resume(conversation, 0, send) == 5
         hub.message(user.pk, written[4])
 
-    assert told(user, main) == [1, 2, 3, 4, 5]
+    assert seqs(user, main) == [1, 2, 3, 4, 5]
 
 
 def test_what_is_stored_while_an_empty_resume_ends_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +142,7 @@ def test_what_is_stored_while_an_empty_resume_ends_is_told_too(monkeypatch: pyte
         await reader.resume(conversation, 1, send)
         hub.message(user.pk, new[0])
 
-    assert told(user, main) == [2]
+    assert seqs(user, main) == [2]
 
 
 def test_a_resume_from_beyond_the_end_goes_on_from_the_end() -> None:
@@ -141,7 +156,7 @@ def test_a_resume_from_beyond_the_end_goes_on_from_the_end() -> None:
         assert await reader.resume(written[0].conversation, 9, send) == 2
         hub.message(user.pk, replace(written[1], seq=3))
 
-    assert told(user, main) == [3]
+    assert seqs(user, main) == [3]
 
 
 def test_a_socket_that_is_gone_is_told_nothing() -> None:
@@ -152,20 +167,182 @@ def test_a_socket_that_is_gone_is_told_nothing() -> None:
         hub.detach(reader)
         hub.message(user.pk, written[0])
 
-    assert told(user, main) == []
+    assert seqs(user, main) == []
+
+
+class Turn:
+    """A turn's events, numbered as its node does."""
+
+    def __init__(self) -> None:
+        self.run, self.conversation, self.attempt = uuid4(), uuid4(), 1
+        self.shown: list[str] = []
+
+    def next(self, kind: str) -> Events:
+        self.shown.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.shown)}))
+        return self.numbered(len(self.shown) - 1, last=kind == COMPLETED)
+
+    def so_far(self) -> Events:
+        return self.numbered(0)
+
+    def again(self) -> Events:
+        """Begun again on another node."""
+        self.attempt += 1
+        self.shown = []
+        return self.next(STARTED)
+
+    def numbered(self, start: int, *, last: bool = False) -> Events:
+        frames = tuple(self.shown[start:])
+        return Events(self.run, self.attempt, self.conversation, start, len(self.shown), frames, last)
+
+
+def shown(socket: Socket) -> list[tuple[int, int]]:
+    return [(frame["attempt"], frame["number"]) for frame in socket.frames]
 
 
 def test_no_socket_gets_half_a_turn() -> None:
-    user, run = make_user("ada"), uuid4()
+    user, turn = make_user("ada"), Turn()
     early, late, hub = Socket(user), Socket(user), Hub()
 
     async def main() -> None:
         hub.attach(early)  # type: ignore[arg-type]
-        hub.event(user.pk, "agent_started", run, '{"type": "agent_started"}')
+        assert hub.events(user.pk, turn.next(STARTED))
         hub.attach(late)  # type: ignore[arg-type]
-        for kind in ("agent_delta", "agent_completed", "agent_delta"):
-            hub.event(user.pk, kind, run, f'{{"type": "{kind}"}}')
+        for kind in (DELTA, COMPLETED, DELTA):
+            assert hub.events(user.pk, turn.next(kind))
 
     asyncio.run(main())
-    assert [frame["type"] for frame in early.frames] == ["agent_started", "agent_delta", "agent_completed"]
+    assert [frame["type"] for frame in early.frames] == [STARTED, DELTA, COMPLETED]
     assert late.frames == []
+
+
+def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again() -> None:
+    user, turn = make_user("ada"), Turn()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early)  # type: ignore[arg-type]
+        for kind in (STARTED, DELTA):
+            hub.events(user.pk, turn.next(kind))
+        hub.attach(late)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.so_far())
+        hub.events(user.pk, turn.next(DELTA))
+
+    asyncio.run(main())
+    assert shown(early) == shown(late) == [(1, 0), (1, 1), (1, 2)]
+
+
+def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        turn.next(DELTA)  # lost on its way
+        assert not hub.events(user.pk, turn.next(DELTA))
+        assert hub.events(user.pk, turn.next(DELTA))
+        hub.events(user.pk, turn.so_far())
+        hub.events(user.pk, turn.next(COMPLETED))
+
+    asyncio.run(main())
+    assert shown(socket) == [(1, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+
+
+def test_a_first_attempt_shows_nothing_more_once_the_second_has_begun() -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket)  # type: ignore[arg-type]
+        for _ in range(3):
+            hub.events(user.pk, turn.next(DELTA))
+        stale = turn.next(DELTA)
+        hub.events(user.pk, turn.again())
+        hub.events(user.pk, stale)
+        hub.events(user.pk, turn.next(DELTA))
+
+    asyncio.run(main())
+    assert shown(socket) == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
+
+
+def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caught_up() -> None:
+    user, turn = make_user("ada"), Turn()
+    written = write(user, 2)
+    turn.conversation = written[0].conversation
+
+    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        hub.message(user.pk, written[0])
+        hub.events(user.pk, turn.next(STARTED))
+        socket.full = True
+        hub.events(user.pk, turn.next(DELTA))
+        hub.message(user.pk, written[1])
+        await asyncio.sleep(0.1)
+        socket.full = False
+        hub.events(user.pk, turn.next(DELTA))
+
+    def show(reader: Reader, conversation: UUID) -> None:
+        assert conversation == turn.conversation
+        reader.events(turn.so_far())
+
+    socket = told(user, main, show)
+    assert [frame.get("seq", frame.get("number")) for frame in socket.frames] == [1, 0, 2, 0, 1, 2]
+
+
+def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -> None:
+    user, turn = make_user("ada"), Turn()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        hub.attach(late)  # type: ignore[arg-type]
+        for _ in range(2):
+            hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
+
+    asyncio.run(main())
+    assert [frame["type"] for frame in early.frames] == [STARTED, COMPLETED]
+    assert late.frames == []
+
+
+def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
+    user, other = make_user("ada"), make_user("grace")
+    known = write(user, 2)
+    socket, hub = Socket(user), Hub()
+
+    def add(text: str, conversation: UUID | None) -> UUID:
+        key = uuid4()
+        return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key))).message.conversation
+
+    async def main() -> None:
+        reader = hub.attach(socket)  # type: ignore[arg-type]
+
+        async def look(last: datetime) -> datetime:
+            looked = await hub._look_once(last)
+            while reader._tasks or hub._tasks:
+                await asyncio.sleep(0.01)
+            return looked
+
+        async def send(text: str) -> None:
+            socket.deliver(text)
+
+        long_ago = timezone.now() - timedelta(minutes=1)
+        await look(long_ago)
+        assert socket.frames == []  # what is older than the socket is for a resume
+        await reader.resume(known[0].conversation, 1, send)
+        looked = await look(long_ago)
+        await asyncio.to_thread(write, other, 1)
+        conversation = await asyncio.to_thread(add, "in a new conversation", None)
+        for text in ("one", "and another"):
+            await asyncio.to_thread(add, text, known[0].conversation)
+        looked = await look(looked)
+        await look(looked)
+        hub.detach(reader)
+        assert {frame["conversation"] for frame in socket.frames} == {str(conversation), str(known[0].conversation)}
+
+    asyncio.run(main())
+    assert sorted((frame["seq"], frame["text"]) for frame in socket.frames) == [
+        (1, "in a new conversation"),
+        (2, "message 1"),
+        (3, "one"),
+        (4, "and another"),
+    ]

@@ -13,8 +13,9 @@ from django.contrib.auth.models import User
 from connections.chat import limits, store, turns
 from connections.chat.agents.protocol import Delta, Question, Step, Thought, ToolCall, ToolResult
 from connections.chat.hub import Hub
+from connections.chat.live import Live
 from connections.chat.models import AgentTurn
-from connections.chat.runner import Live, TurnRunner
+from connections.chat.runner import TurnRunner
 from connections.chat.turns import Claimed
 from connections.chat.wire import UserMessage
 from tests.support.rows import make_user
@@ -135,7 +136,7 @@ def test_a_cancelled_turn_keeps_what_it_has_said_and_says_that_it_was_stopped() 
 
 def test_a_cancel_that_comes_while_the_answer_is_stored_changes_nothing() -> None:
     async def main() -> None:
-        live = Live(Claimed(uuid4(), 1, 1, uuid4(), 1, "hello", 0), Hub())
+        live = Live(Claimed(uuid4(), 1, 1, uuid4(), 1, "hello", 0), lambda live, events: None)
         async with live.limited(5):
             pass
         live.stop()

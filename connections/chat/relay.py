@@ -1,0 +1,128 @@
+"""Agent events to the sockets of their user, on this node and on others.
+
+A turn that begins is told to all nodes in one bell. A node that holds sockets of the user asks for it, is sent what was
+shown so far and then what comes, a few times a second and only as long as the turn runs. What is lost on the way costs
+the sight of the work and nothing else, since the answer is a message: a node that notices a gap asks again, and so does
+one whose client resumes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import Error as DatabaseError
+
+from connections.bus import bus
+from connections.chat import turns
+from connections.chat.events import Events
+from connections.chat.hub import Hub
+from connections.chat.live import Live
+from connections.chat.reader import Reader
+from connections.chat.threads import in_database
+from connections.node import current_node
+
+logger = logging.getLogger(__name__)
+
+BEGAN, FOLLOW, EVENTS, ENDED = "turn_began", "turn_follow", "turn_events", "turn_ended"
+BATCH_SECONDS = 0.1  # a reader sees ten updates a second as a flow, and a node gets ten bells, however many turns
+
+
+class Relay:
+    """`running`: the turns under way here, by conversation. Event loop only."""
+
+    def __init__(self, hub: Hub, running: Mapping[UUID, Live]) -> None:
+        self._hub = hub
+        self._running = running
+        self._followers: dict[UUID, set[UUID]] = {}  # of a run: nodes
+        self._waiting: dict[UUID, list[dict[str, Any]]] = {}  # for a node: what its next bell brings
+        self._tasks: set[asyncio.Task[None]] = set()
+        hub.show_turn = self.show
+        for topic, heard in ((BEGAN, self._began), (FOLLOW, self._follow), (EVENTS, self._events), (ENDED, self._end)):
+            bus.subscribe(topic, heard)
+
+    # Here
+
+    def began(self, live: Live) -> None:
+        own = _own_id()
+        if own is not None:
+            turn = live.turn
+            ids = {"user": str(turn.user_id), "conversation": str(turn.conversation), "node": str(own)}
+            bus.ring(None, BEGAN, ids)
+
+    def tell(self, live: Live, events: Events) -> None:
+        self._hub.events(live.turn.user_id, events)
+        for node_id in self._followers.get(events.run, ()):
+            self._wait(node_id, events.as_bell(live.turn.user_id))
+        if events.last:
+            self._followers.pop(events.run, None)
+
+    def ended(self, user_id: Any, run: UUID, text: str) -> None:
+        """A turn was ended for a node that was lost: whoever saw it begin is told its end."""
+        self._hub.turn_ended(user_id, run, text)
+        bus.ring(None, ENDED, {"user": str(user_id), "run": str(run), "text": text})
+
+    def show(self, reader: Reader, conversation: UUID) -> None:
+        """Show a socket where the conversation's turn is, wherever it runs."""
+        live = self._running.get(conversation)
+        if live is None:
+            self._spawn(self._find(conversation), f"chat-find {conversation}")
+        elif live.turn.user_id == reader.user_id:
+            reader.events(live.so_far())
+
+    async def _find(self, conversation: UUID) -> None:
+        try:
+            node_id = await in_database(turns.running_on, conversation)
+        except (DatabaseError, TimeoutError) as error:
+            logger.warning("chat_turn_not_found", extra={"conversation": str(conversation), "error": str(error)})
+            return
+        if node_id is not None:
+            self._ask(node_id, conversation)
+
+    # Between nodes
+
+    def _ask(self, node_id: UUID, conversation: UUID) -> None:
+        own = _own_id()
+        if own is not None and own != node_id:
+            bus.ring(node_id, FOLLOW, {"conversation": str(conversation), "node": str(own)})
+
+    def _began(self, data: dict[str, Any]) -> None:
+        if self._hub.holds(data["user"]):
+            self._ask(UUID(data["node"]), UUID(data["conversation"]))
+
+    def _follow(self, data: dict[str, Any]) -> None:
+        live = self._running.get(UUID(data["conversation"]))
+        if live is not None:
+            node_id = UUID(data["node"])
+            self._followers.setdefault(live.turn.run, set()).add(node_id)
+            self._wait(node_id, live.so_far().as_bell(live.turn.user_id))
+
+    def _wait(self, node_id: UUID, bell: dict[str, Any]) -> None:
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(BATCH_SECONDS, self._ring)
+        self._waiting.setdefault(node_id, []).append(bell)
+
+    def _ring(self) -> None:
+        own, waiting, self._waiting = _own_id(), self._waiting, {}
+        for node_id, bells in waiting.items():
+            bus.ring(node_id, EVENTS, {"node": str(own), "events": bells})
+
+    def _events(self, data: dict[str, Any]) -> None:
+        for bell in data["events"]:
+            events = Events.from_bell(bell)
+            if not self._hub.events(bell["user"], events):
+                self._ask(UUID(data["node"]), events.conversation)
+
+    def _end(self, data: dict[str, Any]) -> None:
+        self._hub.turn_ended(data["user"], UUID(data["run"]), str(data["text"]))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _own_id() -> UUID | None:
+    node = current_node()
+    return None if node is None else node.id
