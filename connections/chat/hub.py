@@ -126,10 +126,12 @@ class Hub:
                 logger.warning("chat_look_failed", extra={"error": str(error)})
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
 
-    async def _look_once(self, last: datetime | None) -> datetime:
-        fresh, self._fresh = self._fresh, set()
+    async def _look_once(self, last: datetime | None) -> datetime | None:
+        if not self._readers:
+            return None
+        fresh = set(self._fresh)
         now = await in_database(database.now)
-        if self._readers and last is not None:
+        if last is not None:
             since = last - timedelta(seconds=OVERLAP_SECONDS)
             for changed in await in_database(store.changed_since, since):
                 lacking = [
@@ -138,6 +140,7 @@ class Hub:
                     if reader.lacks(changed.conversation, changed.last_seq, changed.at)
                 ]
                 self._read_soon(lacking, changed.conversation, changed.last_seq)
+        self._fresh -= fresh
         for reader in fresh:
             reader.since = now
         return now

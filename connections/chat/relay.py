@@ -55,8 +55,9 @@ class Relay:
         self._hub.events(live.turn.user_id, events)
         for node_id in self._followers.get(events.run, ()):
             self._wait(node_id, events.as_bell(live.turn.user_id))
-        if events.last:
-            self._followers.pop(events.run, None)
+
+    def over(self, live: Live) -> None:
+        self._followers.pop(live.turn.run, None)
 
     def ended(self, user_id: Any, run: UUID, text: str) -> None:
         """A turn was ended for a node that was lost: whoever saw it begin is told its end."""

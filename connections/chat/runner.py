@@ -87,12 +87,13 @@ class TurnRunner:
 
     def _stop_soon(self) -> None:
         if self._live:
-            self._spawn(self._stop_cancelled(), "chat-stop")
+            self._spawn(self._stop_unwanted(), "chat-stop")
 
-    async def _stop_cancelled(self) -> None:
+    async def _stop_unwanted(self) -> None:
         under_way = {live.turn.run: live for live in self._live.values()}
         try:
-            for run in await in_database(turns.cancel_wanted, under_way.keys()):
+            attempts = {run: live.turn.attempt for run, live in under_way.items()}
+            for run in await in_database(turns.unwanted, attempts):
                 under_way[run].stop()
         except (DatabaseError, TimeoutError) as error:  # the keeper looks again
             logger.warning("chat_cancel_not_read", extra={"error": str(error)})
@@ -158,6 +159,7 @@ class TurnRunner:
                 took = live.milliseconds()
                 live.event(COMPLETED, text=text, seq=stored.seq, duration_ms=took, success=not failure)
         finally:
+            self._relay.over(live)
             if self._live.get(turn.conversation) is live:
                 del self._live[turn.conversation]
         self._claim_soon(turn.user_id)

@@ -3,7 +3,7 @@
 Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -158,10 +158,13 @@ def cancel(user_id: Any, run: UUID) -> StoredMessage | None:
         return stored_form(row)
 
 
-def cancel_wanted(runs: Collection[UUID]) -> list[UUID]:
-    """Which of these running turns their users want no more."""
-    wanted = AgentTurn.objects.running().filter(id__in=runs, cancel_wanted_at__isnull=False)
-    return list(wanted.values_list("id", flat=True))
+def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
+    """Which of these turns, run under these attempts, nobody waits for: their users want them no more, or somebody else
+    took them over or ended them.
+    """
+    rows = AgentTurn.objects.running().filter(id__in=attempts, cancel_wanted_at=None)
+    wanted = set(rows.values_list("id", "attempt"))
+    return [run for run, attempt in attempts.items() if (run, attempt) not in wanted]
 
 
 def rescue(now: datetime, limit: int = 20) -> tuple[list[Ended], set[Any]]:

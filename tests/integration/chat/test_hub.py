@@ -318,6 +318,7 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
 
         async def look(last: datetime) -> datetime:
             looked = await hub._look_once(last)
+            assert looked is not None
             while reader._tasks or hub._tasks:
                 await asyncio.sleep(0.01)
             return looked

@@ -85,6 +85,8 @@ def test_a_turn_of_a_lost_node_is_begun_again_once_and_the_first_attempt_adds_no
     again = turns.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (first.run, 2)
+    assert turns.unwanted({first.run: first.attempt}) == [first.run]
+    assert turns.unwanted({again.run: again.attempt}) == []
     assert turns.finish(first.run, first.attempt, "too late") is None
     assert turns.finish(again.run, again.attempt, "answer") is not None
     assert list(Message.objects.filter(role="assistant").values_list("text", flat=True)) == ["answer"]
@@ -149,12 +151,11 @@ def test_a_turn_that_runs_is_marked_and_its_node_ends_it(user: User) -> None:
     claimed = turns.claim(user.pk, node.pk)
     assert run is not None
     assert claimed is not None
-    assert turns.cancel_wanted([run]) == []
+    assert turns.unwanted({run: claimed.attempt}) == []
     assert turns.cancel(user.pk, run) is None
-    assert turns.cancel_wanted([run]) == [run]
+    assert turns.unwanted({run: claimed.attempt}) == [run]
     assert turns.finish(run, claimed.attempt, "so far", failure=turns.CANCELLED) is not None
     assert AgentTurn.objects.get().state == TurnState.CANCELLED
-    assert turns.cancel_wanted([run]) == []
 
 
 def test_nobody_cancels_what_is_anothers(user: User) -> None:
@@ -185,5 +186,5 @@ def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
         claimed, told = together(partial(turns.claim, user.pk, node.pk), partial(turns.cancel, user.pk, run))
         assert (claimed is None) == (told is not None)
         if claimed is not None:
-            assert turns.cancel_wanted([run]) == [run]
+            assert turns.unwanted({run: claimed.attempt}) == [run]
             turns.finish(run, claimed.attempt, "", failure=turns.CANCELLED)
