@@ -177,8 +177,11 @@ class TurnRunner:
                 return f"{live.text.rstrip()}\n\n{turns.STOPPED}".lstrip(), turns.CANCELLED
             failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turns.APOLOGY_LATE
         except AgentFailed as error:
-            logger.warning("chat_agent_failed", extra={"run": str(live.turn.run), "error": repr(error.__cause__)})
-            return f"{live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {error.__cause__!r}"
+            cause = error.__cause__
+            logger.warning(
+                "chat_agent_failed", extra={"run": str(live.turn.run), "said": str(error), "error": repr(cause)}
+            )
+            return f"{live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
         except Exception as error:
             logger.exception("chat_turn_failed", extra={"run": str(live.turn.run)})
             return turns.APOLOGY, repr(error)

@@ -5,13 +5,13 @@ import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
 
 from connections.chat import limits, store, turns
-from connections.chat.agents.protocol import Delta, Question, Step, Thought, ToolCall, ToolResult
+from connections.chat.agents.protocol import Agent, Delta, Question, Step, Thought, ToolCall, ToolResult
 from connections.chat.hub import Hub
 from connections.chat.live import Live
 from connections.chat.models import AgentTurn
@@ -66,19 +66,23 @@ class Scripted:
         return self.script()
 
 
-def ask(user: User) -> store.Stored:
+def ask(user: User, text: str = "hello", conversation: UUID | None = None) -> store.Stored:
     key = uuid4()
-    return store.add_user_message(user.pk, UserMessage(key, None, "hello", str(key)))
+    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
 
 
 def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
-    """Ask one question of an agent, and cancel it once it has begun to answer; returns the asking socket, when all is
+    return answered(ask(user), user, Scripted(script), cancel=cancel)
+
+
+def answered(stored: store.Stored, user: User, agent: Agent, *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
+    """Have one question answered by an agent, and cancel it once it has begun; returns the asking socket, when all is
     over, and the turn's row.
     """
-    stored, socket, hub = ask(user), Socket(user), Hub()
+    socket, hub = Socket(user), Hub()
 
     async def main() -> None:
-        runner = TurnRunner(hub, Scripted(script))
+        runner = TurnRunner(hub, agent)
         hub.attach(socket)  # type: ignore[arg-type]
         assert stored.run is not None
         runner.asked(stored.run, socket)  # type: ignore[arg-type]
@@ -93,7 +97,7 @@ def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) 
         await runner.stop()
 
     asyncio.run(main())
-    return socket, AgentTurn.objects.get()
+    return socket, AgentTurn.objects.get(question__seq=stored.message.seq, conversation_id=stored.message.conversation)
 
 
 def test_the_events_come_in_order_while_the_socket_has_a_turn() -> None:

@@ -1,0 +1,48 @@
+"""A served chat whose answers come from a model, over real HTTP."""
+
+from collections.abc import Callable
+
+from tests.acceptance.chat.test_conversation import events_are_in_order
+from tests.support.clients import connected, run
+from tests.support.databases import Database
+from tests.support.model import calls, model, says
+from tests.support.servers import Server, free_port
+from tests.support.talk import answer, resumed, say
+
+Serve = Callable[..., Server]
+
+
+def test_a_model_answers_with_the_users_own_data(serve: Serve, database: Database) -> None:
+    user = database.user("u1")
+    with model(calls(("my_sessions", "{}")), says("You have ", "**one** session.")) as served:
+        env = {"CHAT_MODEL": "small", "CHAT_MODEL_URL": served.url, "CHAT_MODEL_KEY": "sk-test"}
+        server = serve(database, env=env)
+
+        async def main() -> None:
+            async with connected(server, user) as client:
+                conversation = (await say(client, "Where am I signed in?"))["conversation"]
+                done = await answer(client, conversation)
+                assert done["text"] == "You have **one** session."
+                await events_are_in_order(client, conversation)
+                assert [message["text"] for message in await resumed(client, conversation, 1)] == [done["text"]]
+
+        run(main())
+    assert served.keys == ["Bearer sk-test"] * 2
+    assert "sk-test" not in server.output()
+
+
+def test_a_model_that_is_away_is_told_of_and_the_chat_goes_on(serve: Serve, database: Database) -> None:
+    user = database.user("u1")
+    env = {"CHAT_MODEL": "small", "CHAT_MODEL_URL": f"http://127.0.0.1:{free_port()}/v1"}
+    server = serve(database, env=env)
+
+    async def main() -> None:
+        async with connected(server, user) as client:
+            conversation = (await say(client, "Hello?"))["conversation"]
+            done = await answer(client, conversation)
+            assert (done["success"], done["seq"]) == (False, 2)
+            assert done["text"].startswith("The model can't be reached right now.")
+            await say(client, "And now?", conversation)
+            await client.expect("agent_completed", conversation=conversation, seq=4, success=False)
+
+    run(main())
