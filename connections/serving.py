@@ -10,6 +10,7 @@ from connections import garbage
 from connections.conf import Tunables
 from connections.farewell import GOODBYE_SECONDS
 from connections.node import NodeRuntime, ensure_node
+from connections.patience import limit_daphne, limited_uvicorn
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def serve_daphne(app: Any, host: str, port: int, values: Tunables, name: str, re
 
     async def life() -> None:
         try:
+            limit_daphne(server.http_factory, values.handshake_seconds + values.admission_seconds)
             node = await ensure_node(name)
             await _listening(server)
             await ready(node)
@@ -139,6 +141,7 @@ def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, r
         log_config=None,
         access_log=False,
         proxy_headers=False,  # it would believe anybody on loopback; whom we believe is a setting
+        http=limited_uvicorn(values.handshake_seconds + values.admission_seconds),
         ws=Protocol,
         ws_ping_interval=values.heartbeat_seconds,
         ws_ping_timeout=values.pong_seconds,

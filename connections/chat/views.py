@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 
 from connections.chat import store
 from connections.chat.limits import TEXT_CHARACTERS
+from connections.chat.runner import runner
 
 
 @require_safe
@@ -20,4 +21,5 @@ def page(request: HttpRequest) -> HttpResponse:
         "login": f"{resolve_url(settings.LOGIN_URL)}?next={request.path}",
         "conversations": store.conversations(request.user.pk),
     }
-    return render(request, "chat/page.html", {"data": data, "longest": TEXT_CHARACTERS})
+    context = {"data": data, "longest": TEXT_CHARACTERS, "introduction": runner.agent.introduction}
+    return render(request, "chat/page.html", context)

@@ -111,11 +111,9 @@ export class Conversations extends EventTarget {
     }
     const turn = conversation.turn;
     if (turn?.run === frame.run) apply(turn, frame);
-    if (frame.type === "agent_completed") {
-      const message = conversation.messages.get(frame.seq);
-      if (message !== undefined) message.failed = !frame.success;
-      if (turn?.run === frame.run) conversation.turn = null;
-    }
+    // Its message may still be on the way, and takes the turn's place.
+    const answered = frame.type === "agent_completed" && conversation.messages.has(frame.seq);
+    if (answered && turn?.run === frame.run) conversation.turn = null;
     this.changed(frame.conversation);
   }
 

@@ -83,7 +83,7 @@ function showLog(conversation) {
   let previous = null;
   for (const item of known) {
     let element = shown.get(item.seq);
-    const version = `${item.failed} ${item.steps?.length}`;
+    const version = `${item.steps?.length}`;
     if (element === undefined || element.dataset.version !== version) {
       const made = message(item);
       made.dataset.version = version;

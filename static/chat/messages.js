@@ -11,11 +11,11 @@ const TOOLS = {
   summary_of_conversation: ["Reading the conversation", "Read the conversation"],
 };
 
-export function message({ seq, role, text, created_at, steps, failed }) {
+export function message({ seq, role, text, created_at, steps }) {
   const who = role === "user" ? "You" : "Assistant";
   return el(
     "li",
-    { class: `message ${role}${failed ? " failed" : ""}`, "data-seq": seq },
+    { class: `message ${role}`, "data-seq": seq },
     el("p", { class: "who" }, el("span", {}, who), " ", time(created_at)),
     steps?.length ? stepsOf(steps) : null,
     role === "user" ? el("p", { class: "text" }, text) : said(text),

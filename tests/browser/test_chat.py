@@ -238,8 +238,10 @@ def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
         expect(tabs[other].locator("#connection")).to_contain_text("used elsewhere", timeout=10_000)
         live(tabs[taken])
     pages.screenshot(tabs[0], "evicted", full=False)
-    say(tabs[1], "hello")
+    say(tabs[1], "Where am I signed in?")
     expect(messages(tabs[1])).to_have_count(2)
+    tabs[1].locator(".steps summary").click()
+    pages.screenshot(tabs[1], "used-here", full=False)
     expect(tabs[0].locator("#connection")).to_have_attribute("data-state", "ended")
     # Three connects were asked for after the first, and no more came by themselves.
     assert len(manage_json("list_managers", "--user", "u1", "--state", "all", db=database)) == 4
@@ -260,6 +262,8 @@ def test_the_other_sessions_are_listed_and_signed_out(serve: Serve, database: Da
     expect(page.locator("#sessions-list > li")).to_have_count(1)
     expect(other.locator("#banner")).to_contain_text("You signed this tab out")
     expect(other.get_by_role("button", name="Use here")).to_be_visible()
+    pages.screenshot(page, "signed-out", full=False)
+    pages.screenshot(other, "signed-out-there", full=False)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     live(page)
@@ -269,6 +273,7 @@ def test_near_the_limit_the_page_says_so_and_shows_the_sessions(serve: Serve, da
     server = serve(database, soft_limit=1)
     page = live(pages.open(server, database.user("u1"), "/chat/"))
     expect(page.locator("#banner")).to_contain_text("You have 1 of 1 sessions open.")
+    pages.screenshot(page, "near-the-limit", full=False)
     page.get_by_role("button", name="See your sessions").click()
     expect(page.get_by_role("dialog")).to_contain_text("This is your only open session.")
 

@@ -27,6 +27,7 @@ WHO = "I am the assistant built into this server. I follow plain rules and use n
 
 class BuiltinAgent:
     remembers = 0
+    introduction = "Ask the assistant. It follows plain rules, and knows your sessions and what you wrote here."
 
     def __init__(self, pace_seconds: float = PACE_SECONDS) -> None:
         self._pace = pace_seconds

@@ -52,6 +52,10 @@ class ModelAgent:
     def __init__(self, name: str, url: str, key: str, *, silent_seconds: float = SILENT_SECONDS) -> None:
         """`url` is the endpoint's base, which ends with /v1 as a rule; empty for OpenAI's own."""
         self._name = name
+        self.introduction = (
+            f"Ask the assistant. The model {name} answers, and can be wrong. It can look at your sessions and at what "
+            "you wrote here."
+        )
         self._client = AsyncOpenAI(
             base_url=url or None,
             api_key=key or "none",  # servers on the own machine ask for none, and the library wants one

@@ -58,8 +58,11 @@ class AgentFailed(Exception):
 
 
 class Agent(Protocol):
-    """`remembers`: how many earlier messages of the conversation it wants to be told."""
+    """`remembers`: how many earlier messages of the conversation it wants to be told. `introduction`: what a user
+    should know of it, in a sentence or two.
+    """
 
     remembers: int
+    introduction: str
 
     def answer(self, question: Question) -> AsyncGenerator[Step, ToolResult | None]: ...

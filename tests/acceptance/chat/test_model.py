@@ -27,6 +27,7 @@ def test_a_model_answers_with_the_users_own_data(serve: Serve, database: Databas
                 assert [message["text"] for message in await resumed(client, conversation, 1)] == [done["text"]]
 
         run(main())
+        assert "The model small answers" in server.get("/chat/", cookie=user.cookie)[1]
     assert served.keys == ["Bearer sk-test"] * 2
     assert "sk-test" not in server.output()
 

@@ -58,6 +58,7 @@ class Scripted:
     """An agent that does what the test says."""
 
     remembers = 0
+    introduction = "A script of this test."
 
     def __init__(self, script: Callable[[], Answer]) -> None:
         self.script = script

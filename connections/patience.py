@@ -1,0 +1,93 @@
+"""A client that takes its time over a request is cut, by `serve`: neither server has a bound of its own for that.
+
+A request has to be there, a WebSocket's with all its headers, within so many seconds of its first byte. Daphne waits a
+minute after each line, and uvicorn for ever.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+def limit_daphne(factory: Any, seconds: float) -> None:
+    """For all connections that this factory of Daphne's makes from now on."""
+    from daphne.http_protocol import WebRequest
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+
+    class Request(WebRequest):  # type: ignore[misc]  # Daphne has no types
+        """It exists from its first line on, and is processed when it is complete."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._slow: Any = clock.callLater(seconds, self._cut)
+
+        def process(self) -> Any:
+            self._in_time()
+            return super().process()
+
+        def connectionLost(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
+            self._in_time()
+            super().connectionLost(reason)
+
+        def _in_time(self) -> None:
+            if self._slow.active():
+                self._slow.cancel()
+
+        def _cut(self) -> None:
+            logger.info("request_too_slow", extra={"seconds": seconds})
+            self.channel.transport.abortConnection()
+
+    build = factory.buildProtocol
+
+    def build_patient(address: Any) -> Any:
+        channel = build(address)
+        channel.requestFactory = Request
+        return channel
+
+    factory.timeOut = seconds  # until a first line
+    factory.buildProtocol = build_patient
+
+
+def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
+    """A protocol for uvicorn's `http`."""
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # which class it is depends on what is installed
+        _slow: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def handle_websocket_upgrade(self, *args: Any) -> None:
+            self._in_time()
+            super().handle_websocket_upgrade(*args)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._in_time()
+            super().connection_lost(exc)
+
+        def _watch(self) -> None:
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._in_time()  # its head is there
+            elif self._slow is None and self.transport.get_protocol() is self:
+                self._slow = self.loop.call_later(seconds, self._cut)
+
+        def _in_time(self) -> None:
+            if self._slow is not None:
+                self._slow.cancel()
+                self._slow = None
+
+        def _cut(self) -> None:
+            logger.info("request_too_slow", extra={"seconds": seconds})
+            self.transport.abort()
+
+    return Protocol

@@ -1,0 +1,343 @@
+"""Messages between tabs, nodes and a database, whatever is lost, cut off, sent again or killed in between: what was
+acknowledged is stored once and shown once, in order, and every question is answered once.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from connections.chat import hub as hub_module
+from connections.chat import reader as reader_module
+from connections.chat import store, turns
+from connections.chat.hub import Hub
+from connections.chat.models import AgentTurn, Conversation, Message
+from connections.chat.reader import Reader
+from connections.chat.states import TurnState
+from connections.chat.threads import in_database
+from connections.chat.turns import Claimed
+from connections.chat.wire import UserMessage
+from connections.models import Node as NodeRow
+from tests.support.rows import make_node, make_user
+
+CLIENTS, NODES = 3, 2
+LONG_AGO = timedelta(hours=1)
+
+
+class Bells:
+    """The bus as the hubs see it: what rings waits until the scenario delivers it, in any order, twice or never."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.waiting: list[dict[str, Any]] = []
+
+    def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
+        self.listeners.append(callback)
+
+    def ring(self, node_id: UUID | None, topic: str, data: dict[str, Any]) -> None:
+        self.waiting.append(data)
+
+    def deliver(self, which: int, *, keep: bool) -> None:
+        if self.waiting:
+            place = which % len(self.waiting)
+            data = self.waiting[place] if keep else self.waiting.pop(place)
+            for listener in self.listeners:
+                listener(data)
+
+
+class Socket:
+    """One connection of a client, as hub and reader use a manager. What came after its resume has no gap."""
+
+    def __init__(self, client: "Client") -> None:
+        self.id, self.user_id = uuid4(), client.user.pk
+        self.client = client
+        self.closing = self.full = False
+        self.expected: int | None = None  # the next seq, once it has resumed
+
+    def deliver(self, text: str) -> bool:
+        if self.full or self.closing:
+            return False
+        self.take(json.loads(text))
+        return True
+
+    async def send(self, text: str) -> None:
+        if self.closing:
+            raise ConnectionError("closed")
+        self.take(json.loads(text))
+        await asyncio.sleep(0)
+
+    def take(self, frame: dict[str, Any]) -> None:
+        if self.expected is not None:
+            assert frame["seq"] == self.expected, f"{frame['seq']} was told where {self.expected} comes next"
+            self.expected += 1
+        self.client.show(frame)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message that waits in a client's outbox."""
+
+    key: UUID
+    text: str
+
+
+@dataclass
+class Client:
+    """A tab: it keeps what is not acknowledged and sends it again, and shows each message in its place."""
+
+    user: User
+    outbox: list[Entry] = field(default_factory=list)
+    acknowledged: list[Entry] = field(default_factory=list)
+    shown: dict[int, str] = field(default_factory=dict)
+    conversation: UUID | None = None
+    socket: Socket | None = None
+    reader: Reader | None = None
+    hub: Hub | None = None
+
+    def show(self, frame: dict[str, Any]) -> None:
+        self.conversation = UUID(frame["conversation"])
+        assert self.shown.setdefault(frame["seq"], frame["text"]) == frame["text"]
+
+    @property
+    def upto(self) -> int:
+        return next(seq for seq in count() if seq + 1 not in self.shown)
+
+    def drop(self) -> None:
+        if self.socket is not None and self.reader is not None and self.hub is not None:
+            self.socket.closing = True
+            self.hub.detach(self.reader)
+        self.socket = self.reader = self.hub = None
+
+
+class World:
+    """Moves name who and how by two small numbers; one that is impossible just now does nothing."""
+
+    def __init__(self, user: User, bells: Bells) -> None:
+        self.user, self.bells = user, bells
+        self.clients = [Client(user) for _ in range(CLIENTS)]
+        self.hubs = [Hub() for _ in range(NODES)]
+        self.rows = [make_node() for _ in range(NODES)]
+        self.claims: list[Claimed] = []
+        self.numbers = count(1)
+
+    # Clients
+
+    async def say(self, who: int, how: int) -> None:
+        """Written at any time, also while nothing can be sent."""
+        self.clients[who % CLIENTS].outbox.append(Entry(uuid4(), f"message {next(self.numbers)}"))
+        await self.send(who, how)
+
+    async def connect(self, who: int, how: int) -> None:
+        client = self.clients[who % CLIENTS]
+        client.drop()
+        client.hub = self.hubs[how % NODES]
+        client.socket = Socket(client)
+        client.reader = client.hub.attach(client.socket)  # type: ignore[arg-type]
+        if how > NODES:
+            await asyncio.sleep(0.002)  # something may be told before the client has asked
+        await self.resume(client)
+
+    async def resume(self, client: Client) -> None:
+        if client.reader is None or client.socket is None:
+            return
+        # As the page's list of conversations tells it.
+        client.conversation = await in_database(Conversation.objects.values_list("id", flat=True).first)
+        if client.conversation is None:
+            return
+        client.socket.expected = client.upto + 1
+        try:
+            await client.reader.resume(client.conversation, client.upto, client.socket.send)
+        except ConnectionError:
+            return
+
+    async def drop(self, who: int, how: int) -> None:
+        self.clients[who % CLIENTS].drop()
+
+    async def behind(self, who: int, how: int) -> None:
+        socket = self.clients[who % CLIENTS].socket
+        if socket is not None:
+            socket.full = not socket.full
+
+    async def send(self, who: int, how: int) -> None:
+        """The first that waits; cut off before it is stored, or anybody is told of it, or it is acknowledged."""
+        client = self.clients[who % CLIENTS]
+        hub = client.hub
+        if hub is None or not client.outbox:
+            return
+        if client.conversation is None and client is not self.clients[0]:
+            return  # two tabs may begin two conversations, and this is about one
+        entry, fate = client.outbox[0], ("acknowledged", "told", "stored", "lost")[how % 4]
+        if fate != "lost":
+            stored = await in_database(
+                store.add_user_message,
+                self.user.pk,
+                UserMessage(entry.key, client.conversation, entry.text, str(entry.key)),
+            )
+            if stored.fresh and fate != "stored":
+                hub.message(self.user.pk, stored.message)
+            if fate == "acknowledged":
+                self.acknowledge(client, entry, stored)
+        if fate != "acknowledged":
+            client.drop()
+
+    def acknowledge(self, client: Client, entry: Entry, stored: store.Stored) -> None:
+        if entry in client.outbox:
+            client.outbox.remove(entry)
+            client.acknowledged.append(entry)
+        client.conversation = stored.message.conversation
+
+    async def send_together(self, who: int, how: int) -> None:
+        """Two tabs at once, or one message over two sockets at once."""
+        await asyncio.gather(self.send(who, 0), self.send(who + how % 2, 0))
+
+    # Nodes
+
+    async def ring(self, who: int, how: int) -> None:
+        self.bells.deliver(who, keep=how % 3 == 0)
+
+    async def lose(self, who: int, how: int) -> None:
+        del self.bells.waiting[: how + 1]
+
+    async def look(self, who: int, how: int) -> None:
+        await self.hubs[who % NODES]._look_once(timezone.now() - LONG_AGO)
+
+    async def crash(self, who: int, how: int) -> None:
+        place = who % NODES
+        dead = self.hubs[place]
+        for client in self.clients:
+            if client.hub is dead:
+                client.drop()
+        self.bells.listeners.remove(dead._heard)
+        row = self.rows[place]
+        await in_database(NodeRow.objects.filter(pk=row.pk).update, fenced_at=timezone.now())
+        self.hubs[place], self.rows[place] = Hub(), await in_database(make_node)
+
+    async def claim(self, who: int, how: int) -> None:
+        claimed = await in_database(turns.claim, self.user.pk, self.rows[who % NODES].pk)
+        if claimed is not None:
+            self.claims.append(claimed)
+
+    async def answer(self, who: int, how: int) -> None:
+        """By any that ever claimed a turn, also one whose node was lost in the meantime, and twice."""
+        if self.claims:
+            claimed = self.claims[who % len(self.claims)]
+            stored = await in_database(
+                turns.finish, claimed.run, claimed.attempt, f"answer {claimed.run}/{claimed.attempt}"
+            )
+            if stored is not None and how % 3:
+                self.hubs[how % NODES].message(self.user.pk, stored)
+
+    async def rescue(self, who: int, how: int) -> None:
+        ended, _ = await in_database(turns.rescue, timezone.now())
+        for turn in ended:
+            self.hubs[how % NODES].message(self.user.pk, turn.message)
+
+    async def take_over(self, who: int, how: int) -> None:
+        """A turn's node is lost, and another has begun it again; the first may still answer."""
+        await self.claim(who, 0)
+        await self.crash(who, 0)
+        await self.rescue(0, 0)
+        await self.claim(who + 1, 0)
+
+    async def rest(self, who: int, how: int) -> None:
+        """Until nobody reads or fills any more; whoever is too far behind is not waited for."""
+        for _ in range(200):
+            tasks = {task for hub in self.hubs for task in hub._tasks}
+            for client in self.clients:
+                if client.reader is not None and client.socket is not None and not client.socket.full:
+                    tasks |= client.reader._tasks
+            if not tasks:
+                return
+            await asyncio.wait(tasks, timeout=1)
+        raise AssertionError("it never comes to rest")
+
+    async def heal(self) -> None:
+        """Everybody comes back, sends what is left, and turns are done. Bells stay lost."""
+        self.bells.waiting.clear()
+        for client in self.clients:
+            if client.socket is None:
+                await self.connect(self.clients.index(client), 0)
+            assert client.socket is not None
+            client.socket.full = False
+        for who, client in enumerate(self.clients):
+            if client.conversation is None:
+                await self.resume(client)
+            while client.outbox:
+                await self.send(who, 0)
+        while await in_database(AgentTurn.objects.unfinished().exists):
+            await self.rescue(0, 0)
+            await self.claim(0, 0)
+            for which in range(len(self.claims)):
+                await self.answer(which, 0)
+        for _ in range(2):  # the second look tells of what is younger than a socket that knows of nothing
+            for place in range(NODES):
+                await self.look(place, 0)
+            await self.rest(0, 0)
+
+
+MOVES = (
+    "say", "say", "connect", "drop", "behind", "send", "send_together", "ring", "ring", "lose", "look", "crash",
+    "claim", "answer", "answer", "rescue", "take_over", "rest",
+)  # fmt: skip
+
+
+# A conversation that all three have open, on two nodes. Without it, nothing is known to be missing.
+BEGIN = [("connect", 0, 0), ("say", 0, 0), ("connect", 1, 1), ("connect", 2, 0)]
+
+
+async def live_through(world: World, moves: list[tuple[str, int, int]]) -> None:
+    for name, who, how in moves:
+        note(f"{name} {who} {how}")
+        move: Coroutine[Any, Any, None] = getattr(world, name)(who, how)
+        await move
+    await world.heal()
+    for client in world.clients:
+        client.drop()
+
+
+def judge(world: World) -> None:
+    rows = list(Message.objects.order_by("seq").values_list("seq", "role", "text", "client_id"))
+    assert [seq for seq, *_ in rows] == list(range(1, len(rows) + 1))
+    assert Conversation.objects.count() <= 1
+    stored = [(key, text) for _, role, text, key in rows if role == "user"]
+    written = [(entry.key, entry.text) for client in world.clients for entry in client.acknowledged]
+    assert sorted(map(str, stored)) == sorted(map(str, written))
+    for client in world.clients:
+        mine = [entry.key for entry in client.acknowledged]
+        assert [key for key, _ in stored if key in mine] == mine, "a client's messages changed their order"
+        assert client.shown == {seq: text for seq, _, text, _ in rows}
+    for turn in AgentTurn.objects.filter(state=TurnState.COMPLETED.value).select_related("answer"):
+        assert turn.answer is not None
+        assert turn.answer.text == f"answer {turn.id}/{turn.attempt}", "an attempt answered that had lost its turn"
+    answers = [text for _, role, text, _ in rows if role == "assistant"]
+    assert len(answers) == len(stored) == AgentTurn.objects.filter(answer__isnull=False).count()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_acknowledged_is_stored_once_and_shown_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "BEHIND_SECONDS", 0.005)
+    user = make_user("ada")
+
+    @given(st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.integers(0, 5)), min_size=10, max_size=40))
+    def scenario(moves: list[tuple[str, int, int]]) -> None:
+        bells = Bells()
+        monkeypatch.setattr(hub_module, "bus", bells)
+        try:
+            world = World(user, bells)
+            asyncio.run(live_through(world, [*BEGIN, *moves]))
+            judge(world)
+        finally:
+            Conversation.objects.all().delete()
+            NodeRow.objects.all().delete()
+
+    scenario()
