@@ -144,6 +144,11 @@ def test_sessions_are_listed_and_ended_by_their_user(server: Server, shared: Dat
     assert {record["close_reason"] for record in closed} == {"closed_by_user"}
     audited = shared.query("SELECT actor_kind, actor FROM connections_auditentry WHERE action = 'close_own'")
     assert set(audited) == {("user", user.name)}
+    status, page = server.get(f"/console/users/{user.id}/", cookie=shared.user("support").cookie)
+    assert status == 200
+    timeline = page.split('id="timeline-title"')[1]
+    assert "Close own" in timeline
+    assert f"{user.name} (user)" in timeline
 
 
 def test_near_the_limit_and_above_it_the_user_is_told(serve: Serve, database: Database) -> None:
