@@ -1,7 +1,6 @@
 """A conversation over real sockets: stored, acknowledged, answered, delivered everywhere and resumed."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -240,15 +239,10 @@ def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_
     server, user = serve(database, send_seconds=60, soft_limit=20), database.user("u1")
     process = psutil.Process(server.pid)
 
-    async def write(tab: ChatClient, conversation: str) -> float:
-        """The longest that an acknowledgement took, in seconds."""
-        longest = 0.0
+    async def write(tab: ChatClient, conversation: str) -> None:
         for _ in range(300):
-            began = time.monotonic()
-            await say(tab, "x" * 8192, conversation)
-            longest = max(longest, time.monotonic() - began)
+            await say(tab, "x" * 8192, conversation)  # each is acknowledged in its time, or this fails
             await asyncio.sleep(0.02)
-        return longest
 
     async def main() -> None:
         async with connected(server, user) as slow:
@@ -258,7 +252,7 @@ def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_
             before = process.memory_info().rss
             slow.stop_reading()
             # 12 MB: more than the buffers of both ends take, so that the hub has to leave it behind.
-            assert max(await asyncio.gather(*(write(tab, conversation) for tab in quick))) < 4
+            await asyncio.gather(*(write(tab, conversation) for tab in quick))
             end = await store_is_quiet(database)
             assert process.memory_info().rss - before < 64 * 1024 * 1024
             await quick[0].expect("message", conversation=conversation, seq=end, timeout=20)
