@@ -1,12 +1,13 @@
 """A batch of admissions under the gates of its users: facts are read, policy decides, lifecycle's rows are written.
 
-All of a batch is one transaction. Its gates are created beforehand in autocommit, and locked in (user, pool) order.
+All of a batch is one transaction, which decides before it writes. Its gates are created beforehand in autocommit, and
+locked in (user, pool) order; then its caller locks every record that it is to change, the victims among them.
 """
 
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -55,6 +56,17 @@ class Batch:
     runs_opened: int = 0
 
 
+@dataclass(slots=True)
+class Plan:
+    """What was decided of a batch, and is to be written in the same transaction."""
+
+    batch: Batch = field(default_factory=Batch)
+    now: datetime | None = None
+    newcomers: list[ManagerRecord] = field(default_factory=list)
+    victims: dict[UUID, tuple[CloseReason, str]] = field(default_factory=dict)  # why, and the evidence
+    over: set[Any] = field(default_factory=set)  # users who get a run
+
+
 def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
     """Create the missing gates, in autocommit. Two that do it at once make one row."""
     users = {user_id for user_id, _ in pairs}
@@ -67,52 +79,56 @@ def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
         )
 
 
-def admit(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables) -> Batch:
-    """Admit all that can be. Raises lease.NodeGone, and the database's errors."""
-    batch = Batch()
-    with transaction.atomic():
-        lease.hold_node(node_id)
-        gates = _lock_gates({(h.user_id, h.pool) for h in handshakes})
-        now = database.now()
-        active = _active_users({h.user_id for h in handshakes})
-        counted = counted_holdings({user_id for user_id, _ in gates}, now, tunables)
-        rows: list[ManagerRecord] = []
-        orders: dict[CloseReason, dict[UUID, str]] = defaultdict(dict)
-        over: set[Any] = set()
-        for shake in handshakes:
-            key = (shake.user_id, shake.pool)
-            gate = gates.get(key)
-            if not active.get(shake.user_id, False):
-                batch.refused[shake.id] = Refused.ACCOUNT_DISABLED
-                continue
-            if gate is None:
-                batch.locked.append(shake)
-                continue
-            admission = _decide(shake, gate, counted[key], now, tunables)
-            if admission.superseded:
-                batch.refused[shake.id] = Refused.REPLACED
-                continue
-            batch.admissions[shake.id] = admission
-            gone = {admission.replaced, admission.evicted}
-            counted[key] = [h for h in counted[key] if h.id not in gone]
-            counted[key].append(policy.Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
-            rows.append(_row(shake, node_id, now))
-            if admission.replaced:
-                orders[CloseReason.REPLACED][admission.replaced] = f"its device connected again as {shake.id}"
-            if admission.evicted:
-                orders[CloseReason.EVICTED][admission.evicted] = (
-                    f"ranked first at the ceiling of {admission.ceiling} when {shake.id} connected"
-                )
-            if admission.open_run:
-                over.add(shake.user_id)
-        ManagerRecord.objects.bulk_create(rows)
-        for reason, evidence_of in orders.items():
-            for record_id, evidence in sorted(evidence_of.items()):
-                batch.closing |= lifecycle.order_close(
-                    ManagerRecord.objects.filter(pk=record_id), reason, evidence, actor=Actor.system(), now=now
-                )
-        batch.runs_opened = open_system_runs(over, now)
-    return batch
+def decide(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, leaving: Collection[UUID] = ()) -> Plan:
+    """Admit all that can be. What is `leaving` in the same transaction takes no slot any more.
+
+    Raises lease.NodeGone, and the database's errors.
+    """
+    lease.hold_node(node_id)
+    gates = _lock_gates({(h.user_id, h.pool) for h in handshakes})
+    now = database.now()
+    active = _active_users({h.user_id for h in handshakes})
+    counted = counted_holdings({user_id for user_id, _ in gates}, now, tunables, leaving)
+    plan = Plan(now=now)
+    for shake in handshakes:
+        key = (shake.user_id, shake.pool)
+        gate = gates.get(key)
+        if not active.get(shake.user_id, False):
+            plan.batch.refused[shake.id] = Refused.ACCOUNT_DISABLED
+            continue
+        if gate is None:
+            plan.batch.locked.append(shake)
+            continue
+        admission = _decide(shake, gate, counted[key], now, tunables)
+        if admission.superseded:
+            plan.batch.refused[shake.id] = Refused.REPLACED
+            continue
+        plan.batch.admissions[shake.id] = admission
+        gone = {admission.replaced, admission.evicted}
+        counted[key] = [h for h in counted[key] if h.id not in gone]
+        counted[key].append(policy.Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
+        plan.newcomers.append(_row(shake, node_id, now))
+        if admission.replaced:
+            plan.victims[admission.replaced] = (CloseReason.REPLACED, f"its device connected again as {shake.id}")
+        if admission.evicted:
+            evidence = f"ranked first at the ceiling of {admission.ceiling} when {shake.id} connected"
+            plan.victims[admission.evicted] = (CloseReason.EVICTED, evidence)
+        if admission.open_run:
+            plan.over.add(shake.user_id)
+    return plan
+
+
+def write(plan: Plan) -> Batch:
+    """Write what was decided, in the transaction that decided it, with the victims locked."""
+    if plan.now is None:
+        return plan.batch
+    ManagerRecord.objects.bulk_create(plan.newcomers)
+    for record_id, (reason, evidence) in sorted(plan.victims.items()):
+        plan.batch.closing |= lifecycle.order_close(
+            ManagerRecord.objects.filter(pk=record_id), reason, evidence, actor=Actor.system(), now=plan.now
+        )
+    plan.batch.runs_opened = open_system_runs(plan.over, plan.now)
+    return plan.batch
 
 
 def open_system_runs(user_ids: set[Any], now: datetime) -> int:
@@ -146,9 +162,9 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
 
 
 def counted_holdings(
-    user_ids: set[Any], now: datetime, tunables: Tunables
+    user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
 ) -> dict[tuple[Any, str], list[policy.Holding]]:
-    """The counted records of these users as policy's facts, by (user, pool)."""
+    """The counted records of these users as policy's facts, by (user, pool); all `but` these."""
     late = now - timedelta(seconds=tunables.late_seconds)
     found: dict[tuple[Any, str], list[policy.Holding]] = defaultdict(list)
     rows = (
@@ -160,6 +176,8 @@ def counted_holdings(
         )
     )  # fmt: skip
     for user_id, pool, pk, opened, active, renewed, overdue, turn, device, attempt in rows:
+        if pk in but:
+            continue
         found[user_id, pool].append(
             policy.Holding(
                 pk,

@@ -2,6 +2,9 @@
 
 A transition is one conditional UPDATE whose row count is checked; losing a race is normal, and then the first
 reason written stands. Every function runs in its caller's transaction, or is a transaction of its own.
+
+Whoever changes several records in one transaction locks all of them before the first change, in one statement and by
+their ids: two who do so never wait for each other. Gates are locked before records.
 """
 
 import logging
@@ -11,7 +14,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Concat, Left
 
@@ -21,6 +24,8 @@ from connections.states import ActorKind, CloseReason, RecordState
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+
+LOCKED = "somebody else has locked it, or deleted it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,29 @@ class Actor:
     @classmethod
     def user(cls, user: Any, ip: str | None = None) -> Self:
         return cls(ActorKind.USER, user.get_username(), user.pk, ip)
+
+
+def lock(ids: Iterable[UUID]) -> set[UUID]:
+    """Lock these records until the transaction ends; returns those that there are. Raises database.Busy."""
+    return _lock(sorted(ids))
+
+
+def lock_what_is_free(ids: Iterable[UUID]) -> set[UUID]:
+    """`lock`, and if that waited in vain, those that nobody holds."""
+    wanted = sorted(ids)
+    try:
+        with transaction.atomic():
+            return _lock(wanted)
+    except database.Busy as error:
+        logger.warning("records_locked", extra={"error": str(error), "records": len(wanted)})
+        return _lock(wanted, skip_locked=True)
+
+
+def _lock(ids: list[UUID], *, skip_locked: bool = False) -> set[UUID]:
+    if not ids or not connection.features.has_select_for_update:  # SQLite has one writer
+        return set(ids)
+    rows = ManagerRecord.objects.filter(pk__in=ids).order_by("pk")
+    return set(rows.select_for_update(skip_locked=skip_locked, no_key=True).values_list("pk", flat=True))
 
 
 def order_close(
@@ -94,7 +122,7 @@ def end(
     run: RecoveryRun | None = None,
 ) -> int:
     """live or closing -> closed. A `closing` record keeps the reason it was closing for; what the client was told
-    instead is added to its evidence. Returns how many were still held.
+    instead is added to its evidence. Returns how many were still held. Of several, call it with all of them locked.
     """
     wanted = list(ids)
     held = ManagerRecord.objects.filter(pk__in=wanted)
@@ -170,12 +198,14 @@ def _together_or_singly(
 ) -> tuple[list[Result], dict[UUID, str]]:
     """`change` of all of them in one transaction; where that fails, of each in its own.
 
-    Returns what the changes gave, and the error of each row that failed. Raises what says that the database is away.
+    Returns what the changes gave, and the error of each row that failed: what somebody holds for too long failed too.
+    Raises what says that the database is away.
     """
-    wanted = list(ids)
+    wanted = sorted(ids)
     try:
         with transaction.atomic():
-            return [change(wanted)], {}
+            free = lock_what_is_free(wanted)
+            return [change([pk for pk in wanted if pk in free])], dict.fromkeys(set(wanted) - free, LOCKED)
     except database.AWAY:
         raise
     except DatabaseError as error:
@@ -184,6 +214,7 @@ def _together_or_singly(
     for pk in wanted:
         try:
             with transaction.atomic():
+                lock([pk])
                 done.append(change([pk]))
         except database.AWAY:
             raise
@@ -220,4 +251,5 @@ def _log(
 
 
 def accepted(ids: Iterable[UUID], now: datetime) -> int:
+    """Note that these were accepted. Returns how many were not before. Call it with all of them locked."""
     return ManagerRecord.objects.filter(pk__in=list(ids), accepted_at=None).update(accepted_at=now)

@@ -85,7 +85,8 @@ def _roll_call(taken: Taken) -> bool:
     rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
     if run.dry_run:  # a roll call under way is asked no second time, and never weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
-    ids = dict(rows.values_list("pk", "node_id"))
+    free = lifecycle.lock_what_is_free(rows.values_list("pk", flat=True))
+    ids = dict(rows.filter(pk__in=free).values_list("pk", "node_id"))
     rows.filter(pk__in=ids).update(
         probe_wanted_at=now,
         probe_mode=ProbeMode.REPORT if run.dry_run else ProbeMode.CLOSE,
@@ -111,10 +112,12 @@ def _free_lost(taken: Taken) -> int:
     lapsed = {row.node_id for row in rows if row.node.lapsed(taken.now)}
     if lapsed and lease.fence(taken.values, lapsed):
         rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
+    lost = [row for row in rows if row.node.gone]
+    free = lifecycle.lock_what_is_free(row.pk for row in lost)
     freed = 0
-    for node in {row.node_id: row.node for row in rows if row.node.gone}.values():
+    for node in {row.node_id: row.node for row in lost}.values():
         done, _ = lifecycle.end_each(
-            [row.pk for row in rows if row.node_id == node.pk],
+            [row.pk for row in lost if row.node_id == node.pk and row.pk in free],
             CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST,
             evidence_of(node),
             actor=taken.actor,
@@ -140,8 +143,8 @@ def _evict(taken: Taken) -> bool:
         taken.bells = set(ordered.values())
         taken.detail = f"{len(ordered)} told to close"
         return True
-    if not run.dry_run:
-        _free_lost(taken)
+    if not run.dry_run and _free_lost(taken):
+        return False  # what was freed is committed before anybody is evicted: no transaction locks records twice
     # Two beats are for the order to reach its node and for the answer to come back. They are counted a quarter short,
     # so that the eviction itself falls within them.
     deadline = taken.values.probe_seconds + 1.75 * taken.values.beat_seconds
@@ -155,23 +158,22 @@ def _evict(taken: Taken) -> bool:
 
 
 def _evict_over(taken: Taken) -> int:
-    return sum(_evict_in(pool, taken) for pool in sorted({row.pool for row in taken.rows()} | _pools_of(taken.run)))
-
-
-def _pools_of(run: RecoveryRun) -> set[str]:
-    return set(ManagerRecord.objects.counted().filter(user_id=run.user_id).values_list("pool", flat=True))
-
-
-def _evict_in(pool: str, taken: Taken) -> int:
-    gate = UserGate.objects.filter(user_id=taken.user_id, pool=pool).select_for_update().first()
-    if gate is None or (taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM):
+    """Back to the soft limit in every pool. The gates are locked first, then whoever may have to go, all at once."""
+    if taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM:
         return 0
-    counted = gates.counted_holdings({taken.user_id}, taken.now, taken.values)[taken.user_id, pool]
+    gates_of_user = UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
+    limits = {gate.pool: gate.limit_at(taken.now, taken.values.soft_limit) for gate in gates_of_user}
+    counted = gates.counted_holdings({taken.user_id}, taken.now, taken.values)
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
-    living = [holding for holding in counted if holding.id not in dying]
-    soft_limit = gate.limit_at(taken.now, taken.values.soft_limit)
+    living = {pool: [h for h in counted[taken.user_id, pool] if h.id not in dying] for pool in limits}
+    crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
+    free = lifecycle.lock_what_is_free(holding.id for pool in crowded for holding in living[pool])
+    return sum(_evict_among(living[pool], limits[pool], free, taken) for pool in crowded)
+
+
+def _evict_among(living: list[policy.Holding], soft_limit: int, free: set[UUID], taken: Taken) -> int:
     ordered: dict[UUID, UUID] = {}
-    unclosable: dict[UUID, str] = {}
+    unclosable = {holding.id for holding in living} - free
     while victims := policy.excess(living, soft_limit, unclosable):
         done, failed = lifecycle.order_each(
             [victim.id for victim in victims],
@@ -184,7 +186,7 @@ def _evict_in(pool: str, taken: Taken) -> int:
         ordered |= done
         if not failed:
             break
-        unclosable |= failed
+        unclosable |= failed.keys()
         living = [holding for holding in living if holding.id not in done]
     taken.bells |= set(ordered.values())
     if ordered:
@@ -204,7 +206,8 @@ def _confirm(taken: Taken) -> bool:
     """Wait, at most two leases, for nodes that have not answered and for closes that are not confirmed."""
     run = taken.run
     if not run.dry_run:
-        _free_lost(taken)
+        if _free_lost(taken):
+            return False  # as above
         if run.kind == RunKind.CLEANUP:
             _evict_over(taken)  # who connected above the limit meanwhile found this run open, and opened none
     rows = taken.rows()

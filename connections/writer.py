@@ -21,7 +21,7 @@ from django.db import transaction
 
 from connections import database, gates, lifecycle, metrics, policy
 from connections.conf import Tunables
-from connections.gates import Batch, Handshake
+from connections.gates import Batch, Handshake, Plan
 from connections.lease import NodeGone
 from connections.lifecycle import Actor
 from connections.states import ActorKind, CloseReason, Refused
@@ -182,31 +182,35 @@ class Writer:
             self._replay(items)
 
     def _commit(self, items: list[Item]) -> None:
-        """One transaction for all: who left makes room first, and what a newcomer of this batch did comes last."""
-        admits = [i for i in items if isinstance(i, Admit) and not i.withdrawn]
-        newcomers = {i.id for i in admits}
+        """One transaction for all: who leaves makes room, and what a newcomer of this batch did comes last."""
+        admits = [i.handshake for i in items if isinstance(i, Admit) and not i.withdrawn]
+        newcomers = {shake.id for shake in admits}
+        leaving = [i for i in items if isinstance(i, Release) and i.id not in newcomers]
         if admits:
-            gates.ensure_gates({(i.handshake.user_id, i.handshake.pool) for i in admits})
-        batch = Batch()
+            gates.ensure_gates({(shake.user_id, shake.pool) for shake in admits})
         with transaction.atomic():
+            plan = self._decide(admits, {i.id for i in leaving})
+            waiting = {shake.id for shake in plan.batch.locked}
+            opened = {i.id for i in items if isinstance(i, Accepted) and i.id not in waiting}
+            lifecycle.lock({i.id for i in leaving} | (opened - newcomers) | plan.victims.keys())
             now = database.now()
-            self._end([i for i in items if i.id not in newcomers], now)
-            if admits and self.node_id is None:  # its row is being written: as a locked gate, until the 4 s are over
-                batch.locked = [i.handshake for i in admits]
-            elif admits and self.node_id is not None:
-                batch = gates.admit([i.handshake for i in admits], self.node_id, self.tunables)
-            waiting = {h.id for h in batch.locked}
-            opened = [i.id for i in items if isinstance(i, Accepted) and i.id not in waiting]
+            self._end(leaving, now)
+            batch = gates.write(plan)
             if opened:
                 lifecycle.accepted(opened, now)
-            self._end([i for i in items if i.id in newcomers - waiting], now)
+            self._end([i for i in items if isinstance(i, Release) and i.id in newcomers - waiting], now)
         self._settle(items, batch)
 
-    def _end(self, items: list[Item], now: datetime) -> None:
+    def _decide(self, admits: list[Handshake], leaving: set[UUID]) -> Plan:
+        if admits and self.node_id is not None:
+            return gates.decide(admits, self.node_id, self.tunables, leaving)
+        # Its row is being written: as with a locked gate, until the 4 s are over.
+        return Plan(Batch(locked=admits))
+
+    def _end(self, items: list[Release], now: datetime) -> None:
         groups: dict[tuple[CloseReason, str], list[UUID]] = {}
         for item in items:
-            if isinstance(item, Release):
-                groups.setdefault((item.reason, item.evidence), []).append(item.id)
+            groups.setdefault((item.reason, item.evidence), []).append(item.id)
         for (reason, evidence), ids in groups.items():
             lifecycle.end(ids, reason, evidence, actor=self._actor(reason), now=now)
 

@@ -19,7 +19,15 @@ Key = tuple[int, str]  # user and pool
 
 # Logged when a lock was waited for in vain, an outsider's or that of one who was slow. They cost a retry. What each of
 # two held against the other is a deadlock, and never right: in this test PostgreSQL finds it before the patience ends.
-WAITED = {"batch_replayed", "item_waits", "changed_singly", "sweep_replayed", "round_waits", "run_waits"}
+WAITED = {
+    "batch_replayed",
+    "item_waits",
+    "records_locked",
+    "changed_singly",
+    "sweep_replayed",
+    "round_waits",
+    "run_waits",
+}
 FORWARD = (RecordState.LIVE, RecordState.CLOSING, RecordState.CLOSED)
 FINAL = (
     "state",

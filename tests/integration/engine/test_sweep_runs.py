@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 
 from connections import database, gates, recovery
 from connections.conf import tunables
@@ -54,7 +55,8 @@ def test_an_admission_above_the_limit_and_people_do_not_wait() -> None:
     ended(ada, Outcome.FAILED, ago=5)
     ended(bob, Outcome.FAILED, ago=5)
     handshake = Handshake(uuid.uuid4(), ada.pk, "chat")
-    assert gates.admit([handshake], node.pk, tunables()).runs_opened == 1
+    with transaction.atomic():
+        assert gates.write(gates.decide([handshake], node.pk, tunables())).runs_opened == 1
     _, joined = recovery.request(bob, RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
     assert not joined
 
