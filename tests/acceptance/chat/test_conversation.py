@@ -236,12 +236,13 @@ def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
 def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_on(
     serve: Serve, database: Database
 ) -> None:
-    server, user = serve(database, send_seconds=60, soft_limit=20), database.user("u1")
+    # What it leaves unread is to be seen here, not that it answers no ping.
+    server, user = serve(database, send_seconds=300, heartbeat_seconds=300), database.user("u1")
     process = psutil.Process(server.pid)
 
     async def write(tab: ChatClient, conversation: str) -> None:
-        for _ in range(300):
-            await say(tab, "x" * 8192, conversation)  # each is acknowledged in its time, or this fails
+        for _ in range(100):
+            await say(tab, "€" * 8192, conversation)  # each is acknowledged in its time, or this fails
             await asyncio.sleep(0.02)
 
     async def main() -> None:
