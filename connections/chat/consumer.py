@@ -141,31 +141,31 @@ class ChatConsumer(AsyncConsumer):
             await self.handle(message)
 
     async def handle(self, message: Message) -> None:
-        text, client_id = message.get("text"), None
+        text, about = message.get("text"), dict[str, Any]()
         try:
             if text is None:
                 raise BadFrame(ErrorCode.BINARY, "Frames are text. This one was binary.")
             frame = wire.parse(text)
-            client_id = frame.sent_client_id if isinstance(frame, wire.UserMessage) else None
+            about = wire.about(frame)
             await self.act(frame)
         except BadFrame as error:
             await self.say(wire.error(error.code, error.message, error.client_id))
         except store.NotFound as error:
             words = str(error) or "You have no such conversation."
-            await self.say(wire.error(ErrorCode.NOT_FOUND, words, client_id))
+            await self.say(wire.error(ErrorCode.NOT_FOUND, words, **about))
         except store.TooManyConversations:
             words = f"You have {limits.CONVERSATIONS_PER_USER} conversations, which is as many as there can be."
-            await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, client_id))
+            await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, **about))
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_frame_not_handled", extra=self.context() | {"error": repr(error)})
-            await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", client_id))
+            await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", **about))
         except OSError as error:  # what servers raise for a send to a client that has left
             logger.info("chat_client_left", extra=self.context() | {"error": repr(error)})
             self.gone = True
         except Exception:
             logger.exception("chat_frame_failed", extra=self.context())
             words = "Something went wrong on our side, and this was not done."
-            await self.say(wire.error(ErrorCode.INTERNAL, words, client_id))
+            await self.say(wire.error(ErrorCode.INTERNAL, words, **about))
 
     async def act(self, frame: wire.Frame) -> None:
         match frame:
@@ -173,6 +173,8 @@ class ChatConsumer(AsyncConsumer):
                 await self.user_message(frame)
             case wire.Resume() if not self.gone:
                 await self.resume(frame)
+            case wire.Earlier() if not self.gone:
+                await self.earlier(frame)
             case wire.CloseSessions():
                 await self.close_sessions(frame)
             case wire.CancelTurn():
@@ -180,8 +182,8 @@ class ChatConsumer(AsyncConsumer):
             case wire.ListSessions() if not self.gone:
                 await self.list_sessions()
             case wire.ListConversations() if not self.gone:
-                found = await in_database(store.conversations, self.manager.user_id)
-                await self.say(wire.frame("conversations", conversations=found))
+                found = await in_database(store.conversations, self.manager.user_id, frame.before)
+                await self.say(wire.frame("conversations", before=frame.before, **found))
             case _:
                 pass  # a stray pong has done its work by coming; and who is gone needs no lists
 
@@ -202,6 +204,16 @@ class ChatConsumer(AsyncConsumer):
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
         hub.show_turn(self.reader, conversation)
+
+    async def earlier(self, wanted: wire.Earlier) -> None:
+        conversation = wanted.conversation
+        title, found = await in_database(
+            store.messages_before, self.manager.user_id, conversation, wanted.before_seq, limits.PAGE_OF_MESSAGES
+        )
+        for message in found:
+            await self.say(message.as_frame())
+        from_seq = found[0].seq if found else 1
+        await self.say(wire.frame("earlier", conversation=conversation, from_seq=from_seq, title=title))
 
     async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
         stored = await in_database(turns.cancel, self.manager.user_id, wanted.run)

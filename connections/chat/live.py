@@ -9,7 +9,9 @@ from uuid import uuid4
 
 from django.utils import timezone
 
+from connections.chat.agents.protocol import ToolCall, ToolResult
 from connections.chat.events import COMPLETED, DELTA, Events
+from connections.chat.store import Step
 from connections.chat.turns import Claimed
 from connections.chat.wire import frame
 
@@ -26,11 +28,24 @@ class Live:
         self._count = 0
         self._frames: list[str] = []  # of all events but the pieces
         self._pieces: list[str] = []
+        self.steps: list[Step] = []  # that are done
 
     def event(self, kind: str, **fields: Any) -> None:
         text = self._frame(kind, event_id=uuid4(), timestamp=timezone.now(), **fields)
         self._frames.append(text)
         self._next(text, last=kind == COMPLETED)
+
+    def thought(self, text: str) -> None:
+        self.event("agent_thinking", thought=text)
+        self.steps.append({"thought": text})
+
+    def tool_begins(self, call: ToolCall) -> None:
+        self.event("tool_executing", tool=call.tool, parameters=dict(call.parameters))
+
+    def tool_ended(self, call: ToolCall, result: ToolResult, milliseconds: int) -> None:
+        outcome = {"result": result.value, "success": result.success, "duration_ms": milliseconds}
+        self.event("tool_completed", tool=call.tool, **outcome)
+        self.steps.append({"tool": call.tool, "parameters": dict(call.parameters), **outcome})
 
     def delta(self, piece: str) -> None:
         self._pieces.append(piece)

@@ -54,6 +54,7 @@ class Message(models.Model):
         db_index=False,
     )
     client_id = models.UUIDField(null=True, blank=True)
+    steps = models.JSONField(default=list, blank=True, help_text="How the agent came to it: thoughts and tools.")
     created_at = models.DateTimeField()
 
     class Meta:

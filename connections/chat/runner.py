@@ -153,7 +153,7 @@ class TurnRunner:
             with nullcontext() if asker is None or asker.closing else asker.turn():
                 live.event(STARTED)
                 text, failure = await self._outcome(live, asker)
-                stored = await self._finish(turn, text, failure)
+                stored = await self._finish(live, text, failure)
             if stored is not None:
                 self._hub.message(turn.user_id, stored)
                 took = live.milliseconds()
@@ -205,7 +205,7 @@ class TurnRunner:
                 result = None
                 match step:
                     case Thought():
-                        live.event("agent_thinking", thought=step.text)
+                        live.thought(step.text)
                     case ToolCall():
                         result = await self._use(live, asker, step)
                     case Delta():
@@ -219,7 +219,7 @@ class TurnRunner:
         on_behalf = Asker(turn.user_id, turn.conversation, asker.id if asker else None, turn.seq)
         began = time.monotonic()
         result = ToolResult("This was stopped before it was done.", success=False)
-        live.event("tool_executing", tool=call.tool, parameters=dict(call.parameters))
+        live.tool_begins(call)
         try:
             async with asyncio.timeout(limits.TOOL_SECONDS):
                 result = await in_database(use, on_behalf, call.tool, call.parameters)
@@ -229,21 +229,16 @@ class TurnRunner:
             logger.exception("chat_tool_failed", extra={"run": str(turn.run), "tool": call.tool})
             result = ToolResult("This did not work. Please try again later.", success=False)
         finally:
-            live.event(
-                "tool_completed",
-                tool=call.tool,
-                result=result.value,
-                success=result.success,
-                duration_ms=_milliseconds(began),
-            )
+            live.tool_ended(call, result, _milliseconds(began))
         return result
 
-    async def _finish(self, turn: Claimed, text: str, failure: str) -> StoredMessage | None:
+    async def _finish(self, live: Live, text: str, failure: str) -> StoredMessage | None:
         """Store the answer. None if the turn is no longer ours, or the database stayed away: then another node, or
         this one later, ends it."""
+        turn = live.turn
         for delay in (*FINISH_DELAYS, None):
             try:
-                return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure)
+                return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure, steps=live.steps)
             except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
                 if delay is not None:

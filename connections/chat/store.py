@@ -4,18 +4,23 @@ A sequence number is given out under the conversation's row lock, so that number
 has read up to n has missed nothing below n.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 
 from connections import database
 from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.chat.wire import UserMessage, frame
+
+# How an agent came to its answer, as users see it: {thought}, or {tool, parameters, result, success, duration_ms}.
+Step = Mapping[str, Any]
 
 
 class NotFound(Exception):
@@ -34,6 +39,7 @@ class StoredMessage:
     text: str
     created_at: datetime
     client_id: UUID | None
+    steps: Sequence[Step] = ()
 
     def as_frame(self) -> str:
         return frame(
@@ -44,6 +50,7 @@ class StoredMessage:
             text=self.text,
             created_at=self.created_at,
             client_id=self.client_id,
+            steps=self.steps or None,
         )
 
 
@@ -57,7 +64,7 @@ class Stored:
 
 
 def stored_form(row: Message) -> StoredMessage:
-    return StoredMessage(row.conversation_id, row.seq, row.role, row.text, row.created_at, row.client_id)
+    return StoredMessage(row.conversation_id, row.seq, row.role, row.text, row.created_at, row.client_id, row.steps)
 
 
 def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
@@ -123,6 +130,7 @@ def append(
     *,
     sender_id: Any = None,
     client_id: UUID | None = None,
+    steps: Sequence[Step] = (),
 ) -> Message:
     """Add a message to a conversation whose row this transaction has locked or made."""
     conversation.last_seq += 1
@@ -134,6 +142,7 @@ def append(
         text=text,
         sender_id=sender_id,
         client_id=client_id,
+        steps=list(steps),
         created_at=now,
     )
     conversation.save(update_fields=["last_seq", "updated_at"])
@@ -163,10 +172,17 @@ def said_before(conversation_id: UUID, seq: int, limit: int) -> tuple[tuple[str,
 
 def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: int) -> list[StoredMessage]:
     """Up to `limit` messages above `after_seq`, in order. Raises NotFound."""
-    if not Conversation.objects.filter(id=conversation_id, user_id=user_id).exists():
-        raise NotFound
-    rows = Message.objects.filter(conversation_id=conversation_id, seq__gt=after_seq).order_by("seq")[:limit]
+    rows = _own(user_id, conversation_id).messages.filter(seq__gt=after_seq).order_by("seq")[:limit]
     return [stored_form(row) for row in rows]
+
+
+def messages_before(
+    user_id: Any, conversation_id: UUID, before_seq: int, limit: int
+) -> tuple[str, list[StoredMessage]]:
+    """The conversation's title, and its last `limit` messages below `before_seq`, in order. Raises NotFound."""
+    conversation = _own(user_id, conversation_id)
+    rows = conversation.messages.filter(seq__lt=before_seq).order_by("-seq")[:limit]
+    return conversation.title, [stored_form(row) for row in reversed(rows)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +203,27 @@ def changed_since(since: datetime) -> list[Changed]:
 
 def last_seq(user_id: Any, conversation_id: UUID) -> int:
     """Raises NotFound."""
-    found = Conversation.objects.filter(id=conversation_id, user_id=user_id).values_list("last_seq", flat=True)
-    for seq in found:
-        return seq
-    raise NotFound
+    return _own(user_id, conversation_id).last_seq
 
 
-def conversations(user_id: Any) -> list[dict[str, Any]]:
-    """The user's conversations, the latest first: `{id, title, last_seq, updated_at}`."""
-    rows = Conversation.objects.filter(user_id=user_id).order_by("-updated_at")[:CONVERSATIONS_LISTED]
-    return [
+def _own(user_id: Any, conversation_id: UUID) -> Conversation:
+    found = Conversation.objects.filter(id=conversation_id, user_id=user_id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def conversations(user_id: Any, before: UUID | None = None) -> dict[str, Any]:
+    """The user's conversations, the latest first, or those that come after one in that order:
+    `{conversations: [{id, title, last_seq, updated_at}], more}`. Raises NotFound.
+    """
+    rows = Conversation.objects.filter(user_id=user_id).order_by("-updated_at", "-id")
+    if before is not None:
+        last = _own(user_id, before)
+        rows = rows.filter(Q(updated_at__lt=last.updated_at) | Q(updated_at=last.updated_at, id__lt=last.id))
+    found = list(rows[: CONVERSATIONS_LISTED + 1])
+    listed = [
         {"id": str(row.id), "title": row.title, "last_seq": row.last_seq, "updated_at": row.updated_at.isoformat()}
-        for row in rows
+        for row in found[:CONVERSATIONS_LISTED]
     ]
+    return {"conversations": listed, "more": len(found) > CONVERSATIONS_LISTED}

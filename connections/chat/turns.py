@@ -3,7 +3,7 @@
 Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from connections import database
 from connections.chat.limits import TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
 from connections.chat.models import AgentTurn, Conversation
 from connections.chat.states import Role, TurnState
-from connections.chat.store import NotFound, StoredMessage, append, stored_form
+from connections.chat.store import NotFound, Step, StoredMessage, append, stored_form
 
 APOLOGY = "Sorry, something went wrong on our side and I could not answer. Please ask again."
 APOLOGY_LATE = "Sorry, this took too long and I stopped. Please ask again."
@@ -110,8 +110,11 @@ def _claim(user_id: Any, node_id: UUID | None, now: datetime) -> Claimed | None:
     )
 
 
-def finish(run: UUID, attempt: int, text: str, *, failure: str = "") -> StoredMessage | None:
-    """Store the answer and end the turn; `failure` says for our eyes what went wrong, or is CANCELLED.
+def finish(
+    run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequence[Step] = ()
+) -> StoredMessage | None:
+    """Store the answer with the steps to it, and end the turn; `failure` says for our eyes what went wrong, or is
+    CANCELLED.
 
     None if the turn is no longer this attempt's: then nothing was stored.
     """
@@ -131,7 +134,7 @@ def finish(run: UUID, attempt: int, text: str, *, failure: str = "") -> StoredMe
         )
         if not ended:
             return None
-        row = append(conversation, Role.ASSISTANT, text, now)
+        row = append(conversation, Role.ASSISTANT, text, now, steps=steps)
         AgentTurn.objects.filter(id=run).update(answer=row)
         return stored_form(row)
 

@@ -18,8 +18,9 @@ from connections.chat.runner import runner
 def page(request: HttpRequest) -> HttpResponse:
     data = {
         "user": str(request.user.pk),
+        "username": request.user.get_username(),
         "login": f"{resolve_url(settings.LOGIN_URL)}?next={request.path}",
-        "conversations": store.conversations(request.user.pk),
+        "longest": TEXT_CHARACTERS,
     }
-    context = {"data": data, "longest": TEXT_CHARACTERS, "introduction": runner.agent.introduction}
-    return render(request, "chat/page.html", context)
+    listed = store.conversations(request.user.pk)
+    return render(request, "chat/page.html", {"data": data | listed, "introduction": runner.agent.introduction})

@@ -38,13 +38,21 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """A wish for the messages just before this one, for a reader who scrolls back."""
+
+    conversation: UUID
+    before_seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListSessions:
     pass
 
 
 @dataclass(frozen=True, slots=True)
 class ListConversations:
-    pass
+    before: UUID | None  # the last one of the list so far; None: from the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +70,7 @@ class StrayPong:
     """A pong whose nonce is not of the engine's last ping. It has proven life already; nothing to answer."""
 
 
-Frame = UserMessage | Resume | ListSessions | ListConversations | CloseSessions | CancelTurn | StrayPong
+Frame = UserMessage | Resume | Earlier | ListSessions | ListConversations | CloseSessions | CancelTurn | StrayPong
 
 
 def _no_constant(name: str) -> Never:
@@ -129,13 +137,32 @@ def _user_message(fields: dict[str, Any]) -> UserMessage:
 
 
 def _resume(fields: dict[str, Any]) -> Resume:
+    return Resume(_conversation(fields), _seq(fields, "after_seq"))
+
+
+def _earlier(fields: dict[str, Any]) -> Earlier:
+    return Earlier(_conversation(fields), _seq(fields, "before_seq"))
+
+
+def _conversation(fields: dict[str, Any]) -> UUID:
     conversation = _uuid(fields.get("conversation"))
     if conversation is None:
         raise _bad(fields, "conversation must be a UUID.")
-    after = fields.get("after_seq")
-    if not isinstance(after, int) or isinstance(after, bool) or not 0 <= after <= MAX_SEQ:
-        raise _bad(fields, "after_seq must be a whole number, 0 or more.")
-    return Resume(conversation, after)
+    return conversation
+
+
+def _seq(fields: dict[str, Any], name: str) -> int:
+    seq = fields.get(name)
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq <= MAX_SEQ:
+        raise _bad(fields, f"{name} must be a whole number, 0 or more.")
+    return seq
+
+
+def _list_conversations(fields: dict[str, Any]) -> ListConversations:
+    before = _uuid(fields.get("before"))
+    if before is None and fields.get("before") is not None:
+        raise _bad(fields, "before must be a UUID, or left out.")
+    return ListConversations(before)
 
 
 def _close_sessions(fields: dict[str, Any]) -> CloseSessions:
@@ -161,12 +188,23 @@ def _cancel_turn(fields: dict[str, Any]) -> CancelTurn:
 _READERS: dict[str, Callable[[dict[str, Any]], Frame]] = {
     "user_message": _user_message,
     "resume": _resume,
+    "earlier": _earlier,
     "list_sessions": lambda fields: ListSessions(),
-    "list_conversations": lambda fields: ListConversations(),
+    "list_conversations": _list_conversations,
     "close_sessions": _close_sessions,
     "cancel_turn": _cancel_turn,
     "pong": lambda fields: StrayPong(),
 }
+
+
+def about(frame: Frame) -> dict[str, Any]:
+    """What an error over this frame names, so that its sender knows which of its frames failed."""
+    match frame:
+        case UserMessage():
+            return {"client_id": frame.sent_client_id, "conversation": frame.conversation}
+        case Resume() | Earlier():
+            return {"conversation": frame.conversation}
+    return {}
 
 
 def frame(kind: str, **fields: Any) -> str:
@@ -183,5 +221,5 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a frame")
 
 
-def error(code: ErrorCode, message: str, client_id: str | None = None) -> str:
-    return frame("error", code=code.value, message=message, client_id=client_id)
+def error(code: ErrorCode, message: str, client_id: str | None = None, conversation: UUID | None = None) -> str:
+    return frame("error", code=code.value, message=message, client_id=client_id, conversation=conversation)

@@ -14,6 +14,8 @@ const BACKOFF_MS = [500, 30_000]; // where the server could not say when to come
 const STEADY_MS = 10_000; // live for so long: the backoff begins afresh
 const PATIENT_AFTER = 3; // attempts in a row, after which a short retry_after is no longer taken at its word
 
+const GONE = 1006; // a close that nobody sent
+
 // What a close means when its `closing` frame was lost.
 const ENDS = { 4009: "too_big", 4400: "protocol_abuse", 4401: "login_required", 4403: "session_ended", 4409: "evicted", 4412: "closed_by_user" };
 
@@ -30,6 +32,7 @@ export class Connection extends EventTarget {
     this.watch = null; // until the server counts as silent
     this.silence = HANDSHAKE_MS;
     addEventListener("online", () => this.state.name === "waiting" && this.open());
+    addEventListener("offline", () => this.socket !== null && this.closed(GONE));
   }
 
   open() {
@@ -43,6 +46,13 @@ export class Connection extends EventTarget {
     socket.onmessage = (event) => socket === this.socket && this.heard(event.data);
     socket.onclose = (event) => socket === this.socket && this.closed(event.code);
     this.listen();
+  }
+
+  // For good: this page is to be another's.
+  stop() {
+    clearTimeout(this.timer);
+    this.drop();
+    this.become({ name: "connecting" });
   }
 
   // False if it could not be sent: the frame is not queued.
@@ -73,7 +83,7 @@ export class Connection extends EventTarget {
   // The server has something to say at least once a heartbeat; twice that without a word, and it is gone.
   listen() {
     clearTimeout(this.watch);
-    this.watch = setTimeout(() => this.closed(1006), this.silence);
+    this.watch = setTimeout(() => this.closed(GONE), this.silence);
   }
 
   closed(code) {

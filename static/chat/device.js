@@ -1,6 +1,8 @@
 // Which tab this is. The id lives in sessionStorage, so a reload keeps it and replaces its own record. Duplicating a
 // tab copies sessionStorage too; so each tab holds a Web Lock on its id, and one that can't get it mints its own.
 
+import { ofTab } from "./storage.js";
+
 const DEVICE = "chat.device";
 const ATTEMPT = "chat.attempt";
 const RELOAD_MS = 1000; // the page before a reload lets go of its lock a little after this one begins
@@ -43,7 +45,7 @@ async function holdWithin(id, milliseconds) {
 }
 
 export async function deviceId() {
-  const stored = sessionStorage.getItem(DEVICE);
+  const stored = ofTab.get(DEVICE);
   if (stored) {
     const ours = navigator.locks
       ? await holdWithin(stored, isReload() ? RELOAD_MS : NAVIGATE_MS)
@@ -51,15 +53,15 @@ export async function deviceId() {
     if (ours) return stored;
   }
   const minted = uuid();
-  sessionStorage.setItem(DEVICE, minted);
-  sessionStorage.removeItem(ATTEMPT);
+  ofTab.set(DEVICE, minted);
+  ofTab.remove(ATTEMPT);
   if (navigator.locks) await hold(minted);
   return minted;
 }
 
 // A number that only grows, also when the clock is set back: the server takes the highest for the newest.
 export function nextAttempt() {
-  const next = Math.max(Number(sessionStorage.getItem(ATTEMPT) || 0) + 1, Date.now());
-  sessionStorage.setItem(ATTEMPT, String(next));
+  const next = Math.max(Number(ofTab.get(ATTEMPT) || 0) + 1, Date.now());
+  ofTab.set(ATTEMPT, String(next));
   return next;
 }

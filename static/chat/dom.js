@@ -14,19 +14,25 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const SECOND = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
-export function time(iso) {
+const shown = (iso, ofToday) => {
   const at = new Date(iso);
   const today = at.toDateString() === new Date().toDateString();
-  return el("time", { datetime: iso, title: at.toLocaleString() }, (today ? TIME : DAY).format(at));
-}
+  return el("time", { datetime: iso, title: at.toLocaleString() }, (today ? ofToday : DAY).format(at));
+};
 
-// "3 min", as the assistant says it.
+export const time = (iso) => shown(iso, TIME);
+
+// To the second, where two that are alike are to be told apart.
+export const moment = (iso) => shown(iso, SECOND);
+
+// "3 min ago"; the assistant says the same.
 export function age(iso) {
-  const seconds = Math.max(0, Math.floor((Date.now() - new Date(iso)) / 1000));
+  const seconds = Math.floor((Date.now() - new Date(iso)) / 1000);
   for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"]]) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit}`;
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
   }
-  return `${seconds} s`;
+  return seconds < 10 ? "just now" : `${seconds} s ago`;
 }

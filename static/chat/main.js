@@ -1,154 +1,151 @@
 // The page: puts connection, outbox and conversations together, and shows what they say.
 
+import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
-import { Conversations } from "./conversations.js";
-import { deviceId } from "./device.js";
-import { byId, el } from "./dom.js";
-import { liveTurn, message, pending } from "./messages.js";
+import { Conversations, titleOf } from "./conversations.js";
+import { deviceId, uuid } from "./device.js";
+import { byId } from "./dom.js";
+import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sessions } from "./sessions.js";
+import { Side } from "./side.js";
 import { Status } from "./status.js";
 
 const data = JSON.parse(byId("chat-data").textContent);
-const connection = new Connection("/ws/chat/", await deviceId());
+const device = await deviceId();
+const connection = new Connection("/ws/chat/", device);
 const live = () => connection.state.name === "live";
 const send = (type, fields) => live() && connection.send(type, fields);
 
-const conversations = new Conversations(data.conversations, (conversation, after_seq) =>
-  send("resume", { conversation, after_seq }),
-);
-const outbox = new Outbox(data.user, ({ client_id, conversation, text }) =>
-  send("user_message", { client_id, conversation, text }),
-);
-const sessions = new Sessions(send);
+const conversations = new Conversations(data, send);
+const outbox = new Outbox(data.user, device, (message) => send("user_message", message));
+const sessions = new Sessions(send, (managers) => status.open(managers));
 const status = new Status(data.login, {
   connect() {
     connection.open();
-    text.focus(); // the button that had it goes away
+    composer.focus(); // the button that had it goes away
   },
+  dismissed: () => composer.focus(),
   sessions: () => sessions.open(),
 });
+const composer = new Composer(data.user, data.longest, submit);
+const side = new Side(() => conversations.listOlder());
+const log = new Log({
+  earlier: () => conversations.loadEarlier(place),
+  isLoading: (id) => conversations.isLoading(id),
+  shown: (conversation) => conversations.shown(conversation),
+  stateOf(entry) {
+    if (outbox.waits(entry)) return "waits for the message above";
+    return live() ? "sending …" : "waiting for the connection";
+  },
+  retry(id) {
+    outbox.retry(id);
+    composer.focus();
+  },
+  discard(id) {
+    outbox.discard(id);
+    composer.focus();
+  },
+});
 
-// What is shown: a conversation's id, or a new one that `draft`, its first message's client_id, will begin.
-let selected = null;
-let draft = null;
+// What is shown: a conversation's id, or our name for one that is to begin. The address tells which: #id, #new-name.
+let fresh = uuid();
+let place = fresh;
 
-// Showing
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const NEW = "#new-";
 
-const scroll = byId("scroll");
-const nearEnd = () => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 80;
+function fromAddress() {
+  const hash = location.hash;
+  const name = hash.startsWith(NEW) ? hash.slice(NEW.length) : hash.slice(1);
+  if (!UUID.test(name)) return fresh;
+  if (!hash.startsWith(NEW)) return name;
+  const conversation = outbox.began(name);
+  if (conversation !== null) history.replaceState(null, "", `#${conversation}`);
+  return conversation ?? name;
+}
 
-function select(id) {
-  selected = id;
-  draft = null;
-  const address = id === null ? location.pathname : `#${id}`;
-  if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", address);
-  byId("log").replaceChildren();
-  sideOpen(false);
-  if (id !== null) conversations.load(id);
+const isNew = (name) => conversations.get(name) === undefined;
+const addressOf = (name) => (isNew(name) ? `${NEW}${name}` : `#${name}`);
+
+function select(name) {
+  place = name;
+  if (location.hash.slice(1) === name && isNew(name)) conversations.add(name); // by a link: the server knows it
+  if (!isNew(name)) conversations.load(name);
+  composer.show(name);
   show();
-  scroll.scrollTop = scroll.scrollHeight;
+}
+
+// One that was to begin has begun.
+function begun(name, conversation) {
+  if (name === fresh) fresh = uuid();
+  if (name !== place) return;
+  place = conversation;
+  if (conversations.get(conversation) === undefined) conversations.add(conversation);
+  history.replaceState(null, "", addressOf(conversation));
+  composer.renamed(conversation);
+  conversations.load(conversation);
+  redraw();
 }
 
 function show() {
-  const stick = nearEnd();
-  showSide();
-  const conversation = conversations.get(selected);
+  const conversation = conversations.get(place);
   if (conversation !== undefined) conversation.unread = false;
-  byId("title").textContent = conversation?.title || "New conversation";
-  showLog(conversation);
-  byId("turn").replaceChildren(...(conversation?.turn ? [liveTurn(conversation.turn)] : []));
+  const beginning = outbox.beginning().map((first) => ({
+    address: `${NEW}${first.place}`,
+    title: titleOf(first.text),
+    unread: false,
+    current: first.place === place,
+  }));
+  const listed = conversations.list().map(({ id, title, unread }) => ({
+    address: `#${id}`,
+    title,
+    unread,
+    current: id === place,
+  }));
+  side.show([...beginning, ...listed], conversations.more && live());
+  byId("title").textContent = conversation?.title || beginning.find(({ current }) => current)?.title || "New conversation";
   byId("stop").hidden = !conversation?.turn || !live();
-  const actions = { retry: (id) => outbox.retry(id), discard: (id) => outbox.discard(id) };
-  const mine = outbox.list().filter(belongsHere);
-  byId("pending").replaceChildren(
-    ...mine.map((entry) => pending(entry, live(), actions)),
-  );
-  byId("empty").hidden = selected !== null || mine.length > 0;
-  byId("earlier").hidden = !conversation?.from;
-  if (stick) scroll.scrollTop = scroll.scrollHeight;
-}
-
-function belongsHere(entry) {
-  if (entry.conversation !== null) return entry.conversation === selected;
-  if (selected !== null) return false;
-  return draft === null || entry.client_id === draft || entry.after === draft;
-}
-
-// Only what is new or changed is touched: the log is read out as it grows.
-function showLog(conversation) {
-  const log = byId("log");
-  const shown = new Map([...log.children].map((item) => [Number(item.dataset.seq), item]));
-  const known = [...(conversation?.messages.values() ?? [])].sort((a, b) => a.seq - b.seq);
-  let previous = null;
-  for (const item of known) {
-    let element = shown.get(item.seq);
-    const version = `${item.steps?.length}`;
-    if (element === undefined || element.dataset.version !== version) {
-      const made = message(item);
-      made.dataset.version = version;
-      if (element) element.replaceWith(made);
-      else if (previous) previous.after(made);
-      else log.prepend(made);
-      element = made;
-    }
-    previous = element;
-  }
-}
-
-function showSide() {
-  byId("conversations").replaceChildren(
-    ...conversations.list().map(({ id, title, unread }) =>
-      el(
-        "li",
-        {},
-        el(
-          "a",
-          { href: `#${id}`, "aria-current": id === selected ? "true" : undefined, class: unread && id !== selected ? "unread" : undefined },
-          title || "…",
-          unread && id !== selected ? el("span", { class: "unseen" }, " (new message)") : null,
-        ),
-      ),
-    ),
-  );
-}
-
-function sideOpen(open) {
-  byId("side-toggle").setAttribute("aria-expanded", String(open));
-  byId("chat").classList.toggle("side-open", open);
+  log.show(place, conversation, outbox.at(place), live());
 }
 
 // From the server
 
 const FRAMES = {
-  ready() {
+  ready({ user }) {
+    if (user !== data.username) {
+      connection.stop(); // somebody else has logged in: nothing of this page's user goes to them
+      location.reload();
+      return;
+    }
     send("list_conversations");
-    outbox.load();
     outbox.again();
-    if (selected !== null) conversations.load(selected);
+    if (!isNew(place)) conversations.load(place);
     sessions.ask();
   },
-  conversations: (frame) => conversations.merge(frame.conversations),
+  conversations(frame) {
+    if (frame.before === undefined) conversations.merge(frame.conversations);
+    else conversations.mergeOlder(frame.conversations, frame.more);
+  },
   message(frame) {
     if (conversations.message(frame)) return;
     if (!conversations.get(frame.conversation).title) send("list_conversations");
-    if (frame.conversation === selected) conversations.load(selected);
+    if (frame.conversation === place) conversations.load(place);
   },
   resumed: (frame) => conversations.resumed(frame),
-  ack(frame) {
-    const ours = selected === null && (draft === frame.client_id || draft === null);
-    const entry = outbox.acknowledged(frame.client_id, frame.conversation);
+  earlier: (frame) => conversations.earlier(frame),
+  ack({ client_id, conversation, seq }) {
+    const entry = outbox.acknowledged(client_id, conversation);
     if (entry === undefined) return;
-    const { conversation, seq, client_id } = frame;
     const created_at = new Date(entry.at).toISOString();
     FRAMES.message({ conversation, seq, client_id, role: "user", text: entry.text, created_at });
-    if (ours && entry.conversation === null) select(conversation);
   },
   notice: (frame) => status.limit(frame),
   sessions: (frame) => sessions.show(frame),
-  error(frame) {
-    if (frame.client_id) outbox.refused(frame.client_id, frame.message, frame.code === "try_again");
-    else conversations.disconnected(); // a resume may have failed: the next look asks again
+  error({ client_id, conversation, code, message }) {
+    if (client_id) outbox.refused(client_id, message, code === "try_again");
+    else if (conversation) conversations.failed(conversation, code);
+    else if (!sessions.failed(message)) status.trouble(message);
   },
 };
 for (const type of ["agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_delta", "agent_completed"]) {
@@ -162,68 +159,59 @@ connection.addEventListener("state", ({ detail }) => {
   redraw();
 });
 
-// One redraw for however many frames came at once.
+// One drawing for however many frames came since the last.
 let due = false;
 function redraw() {
   if (due) return;
   due = true;
-  queueMicrotask(() => {
+  const draw = () => {
     due = false;
     show();
-  });
+  };
+  if (document.hidden) setTimeout(draw, 250);
+  else requestAnimationFrame(draw);
 }
 conversations.addEventListener("change", redraw);
+conversations.addEventListener("missing", ({ detail }) => {
+  if (detail !== place) return;
+  status.trouble("There is no such conversation.");
+  history.replaceState(null, "", location.pathname);
+  select(uuid());
+});
 outbox.addEventListener("change", redraw);
+outbox.addEventListener("began", ({ detail }) => begun(detail.place, detail.conversation));
 
 // From the user
 
-const composer = byId("composer");
-const text = byId("text");
-
 function submit(words) {
-  const first = selected === null ? draft : null;
-  const entry = outbox.add(selected, first, words);
-  if (selected === null && draft === null) draft = entry.client_id;
-  show();
-  scroll.scrollTop = scroll.scrollHeight;
+  if (isNew(place)) history.replaceState(null, "", addressOf(place)); // a reload finds it again
+  outbox.add(place, !isNew(place), words);
+  log.toEnd();
 }
 
-function grow() {
-  text.style.height = "auto";
-  text.style.height = `${Math.min(text.scrollHeight + 2, 200)}px`;
-}
-
-composer.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (text.value.trim() !== "") submit(text.value);
-  text.value = "";
-  grow();
-  text.focus();
+byId("suggestions").addEventListener("click", ({ target }) => {
+  if (!target.closest("button")) return;
+  submit(target.textContent);
+  composer.focus();
 });
-text.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  composer.requestSubmit();
-});
-text.addEventListener("input", grow);
-byId("suggestions").addEventListener("click", ({ target }) => target.closest("button") && submit(target.textContent));
 byId("stop").addEventListener("click", () => {
-  const turn = conversations.get(selected)?.turn;
+  const turn = conversations.get(place)?.turn;
   if (turn) send("cancel_turn", { run: turn.run });
-  text.focus(); // the button goes away
+  composer.focus(); // the button goes away
 });
 byId("new").addEventListener("click", () => {
-  select(null);
-  text.focus();
+  history.pushState(null, "", `${NEW}${uuid()}`);
+  side.close();
+  select(fromAddress());
+  composer.focus();
 });
-byId("earlier").addEventListener("click", () => conversations.loadEarlier(selected));
-byId("side-toggle").addEventListener("click", () => sideOpen(!byId("chat").classList.contains("side-open")));
-
-const fromAddress = () => (conversations.get(location.hash.slice(1)) ? location.hash.slice(1) : null);
-addEventListener("hashchange", () => fromAddress() !== selected && select(fromAddress()));
-addEventListener("popstate", () => fromAddress() !== selected && select(fromAddress()));
+// Links in the list, and the browser's buttons.
+for (const event of ["popstate", "hashchange"]) {
+  addEventListener(event, () => fromAddress() !== place && select(fromAddress()));
+}
 
 byId("chat").hidden = false;
 select(fromAddress());
 status.show(connection.state);
+if (composer.enterSends) composer.focus(); // on a phone that would bring up its keyboard
 connection.open();

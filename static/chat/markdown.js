@@ -17,7 +17,11 @@ const ALLOWED = {
 const marked = new Marked({
   gfm: true,
   breaks: true,
-  renderer: { html: ({ text }) => escaped(text), image: ({ text, href }) => escaped(text || href) },
+  renderer: {
+    html: ({ text }) => escaped(text),
+    image: ({ text, href }) => escaped(text || href),
+    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+  },
   // The page has its own first two levels.
   walkTokens(token) {
     if (token.type === "heading") token.depth = Math.min(6, token.depth + 2);
@@ -31,7 +35,14 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   node.setAttribute("rel", "noopener noreferrer nofollow");
 });
 
-export const markdown = (text) => purify.sanitize(marked.parse(text), ALLOWED);
+export function markdown(text) {
+  try {
+    return purify.sanitize(marked.parse(text), ALLOWED);
+  } catch (error) {
+    console.warn("shown as plain text, since its Markdown can't be parsed:", error); // nested thousands deep
+    return document.createTextNode(text);
+  }
+}
 
 function escaped(text) {
   const holder = document.createElement("p");

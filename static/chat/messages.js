@@ -18,32 +18,12 @@ export function message({ seq, role, text, created_at, steps }) {
     { class: `message ${role}`, "data-seq": seq },
     el("p", { class: "who" }, el("span", {}, who), " ", time(created_at)),
     steps?.length ? stepsOf(steps) : null,
-    role === "user" ? el("p", { class: "text" }, text) : said(text),
+    role === "user" ? el("p", { class: "text" }, text) : el("div", { class: "text markdown" }, markdown(text)),
   );
 }
 
-const said = (text) => el("div", { class: "text markdown" }, markdown(text));
-
-// The turn under way. It is drawn anew for each piece of text, and stays unfolded if the user unfolded it.
-export function liveTurn(turn) {
-  return el(
-    "div",
-    { class: "message assistant live" },
-    el("p", { class: "who" }, el("span", {}, "Assistant"), " is working"),
-    turn.steps.length ? liveSteps(turn) : null,
-    turn.text === "" ? null : said(turn.text),
-  );
-}
-
-function liveSteps(turn) {
-  const folded = stepsOf(turn.steps);
-  folded.open = turn.open;
-  folded.addEventListener("toggle", () => (turn.open = folded.open));
-  return folded;
-}
-
-function stepsOf(steps) {
-  const tools = steps.filter((step) => step.kind === "tool");
+export function stepsOf(steps) {
+  const tools = steps.filter((step) => step.tool !== undefined);
   const heading = tools.length ? tools.map(label).join(", ") : "Thought about it";
   return el("details", { class: "steps" }, el("summary", {}, heading), el("ol", {}, ...steps.map(step)));
 }
@@ -54,27 +34,25 @@ function label({ tool, success }) {
   return success ? done : `${doing}: did not work`;
 }
 
-function step(known) {
-  if (known.kind === "thought") return el("li", {}, known.text);
-  const parameters = Object.entries(known.parameters ?? {}).map(([name, value]) => `${name}: ${value}`);
+function step({ thought, tool, parameters, result, success, duration_ms }) {
+  if (thought !== undefined) return el("li", {}, thought);
+  const given = Object.entries(parameters ?? {}).map(([name, value]) => `${name}: ${value}`);
   return el(
     "li",
     {},
-    el("code", {}, known.tool),
-    parameters.length ? ` (${parameters.join(", ")})` : "",
-    known.success === undefined ? " …" : `, ${known.duration} ms`,
-    known.result === undefined ? null : el("pre", { tabindex: "0" }, JSON.stringify(known.result, null, 1)),
+    el("code", {}, tool),
+    given.length ? ` (${given.join(", ")})` : "",
+    success === undefined ? " …" : `, ${duration_ms} ms`,
+    result === undefined ? null : el("pre", { tabindex: "0" }, JSON.stringify(result, null, 1)),
   );
 }
 
-// `actions`: {retry, discard}, called with the entry's client_id.
-export function pending(entry, live, actions) {
-  const { client_id: id, text, failed } = entry;
-  const state = failed ? ` not sent: ${failed}` : live ? " sending …" : " waiting for the connection";
+// `state` says what becomes of it. `actions`: {retry, discard}, called with the entry's client_id.
+export function pending({ client_id: id, text, failed }, state, actions) {
   return el(
     "li",
     { class: `message user ${failed ? "failed" : "waiting"}` },
-    el("p", { class: "who" }, el("span", {}, "You"), state),
+    el("p", { class: "who" }, el("span", {}, "You"), " ", failed ? `not sent: ${failed}` : state),
     el("p", { class: "text" }, text),
     failed &&
       el(

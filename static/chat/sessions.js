@@ -1,6 +1,6 @@
 // "Your sessions": what is open, where and since when, and a way to sign out one or all others.
 
-import { age, byId, el, time } from "./dom.js";
+import { age, byId, el, moment } from "./dom.js";
 
 const BROWSERS = [["Edg/", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["FxiOS/", "Firefox"], ["CriOS/", "Chrome"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
 const SYSTEMS = [["Android", "Android"], ["iPhone", "an iPhone"], ["iPad", "an iPad"], ["Windows", "Windows"], ["Mac OS X", "a Mac"], ["Linux", "Linux"]];
@@ -15,9 +15,10 @@ function plainName(userAgent) {
 }
 
 export class Sessions {
-  // `send(type, fields)` says whether it could.
-  constructor(send) {
+  // `send(type, fields)` says whether it could; `counted(number)` is told how many are open.
+  constructor(send, counted) {
     this.send = send;
+    this.counted = counted;
     this.dialog = byId("sessions");
     this.others = byId("sessions-others");
     byId("sessions-open").addEventListener("click", () => this.open());
@@ -44,7 +45,15 @@ export class Sessions {
     else byId("sessions-text").textContent = "This tab is not connected, so nothing was signed out.";
   }
 
+  // Whether it was this that the server could not do.
+  failed(message) {
+    if (!this.dialog.open) return false;
+    byId("sessions-text").textContent = message;
+    return true;
+  }
+
   show({ managers }) {
+    this.counted(managers.length);
     const others = managers.filter((manager) => !manager.current).length;
     byId("sessions-text").textContent = others
       ? `${managers.length} sessions are open.`
@@ -66,11 +75,11 @@ export class Sessions {
         {},
         el("strong", {}, name),
         current ? el("mark", {}, "this one") : null,
-        el("p", {}, ip ? `From ${ip}. ` : "", "Open since ", time(opened_at), `, last active ${age(last_active_at)} ago.`),
+        el("p", {}, ip ? `From ${ip}. ` : "", "Open since ", moment(opened_at), `, last active ${age(last_active_at)}.`),
       ),
       current
         ? null
-        : el("button", { type: "button", class: "secondary outline", "aria-label": `Sign out ${name}, last active ${age(last_active_at)} ago`, onclick: () => this.end([id]) }, "Sign out"),
+        : el("button", { type: "button", class: "secondary outline", "aria-label": `Sign out ${name}, open since ${moment(opened_at).textContent}`, onclick: () => this.end([id]) }, "Sign out"),
     );
   }
 }

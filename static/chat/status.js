@@ -25,14 +25,21 @@ const WHY_WAITING = {
   closed_by_staff: "support closed this session",
 };
 
+const QUIET = "secondary outline"; // how a button looks that is not the way on
+const LOST = "Connection lost";
+const WORTH_A_CLICK = 3; // seconds to wait
+const NEAR = 0.8; // of the limit: from there on the server tells of it
+
 export class Status {
-  // `actions`: {connect, sessions}; `login` is the address of the log-in page.
+  // `actions`: {connect, dismissed, sessions}; `login` is the address of the log-in page.
   constructor(login, actions) {
     this.login = login;
     this.actions = actions;
     this.state = { name: "connecting" };
     this.notice = null;
+    this.wrong = ""; // what could not be done
     this.said = "";
+    byId("connect-now").addEventListener("click", actions.connect);
     setInterval(() => this.state.name === "waiting" && this.label(), 250);
   }
 
@@ -49,6 +56,19 @@ export class Status {
     this.banner();
   }
 
+  // As many are open by now.
+  open(live) {
+    if (this.notice === null) return;
+    const { soft_limit } = this.notice;
+    const kind = live > soft_limit ? "over_limit" : "near_limit";
+    this.limit(live < NEAR * soft_limit ? null : { kind, live, soft_limit });
+  }
+
+  trouble(sentence) {
+    this.wrong = sentence;
+    this.banner();
+  }
+
   label() {
     const { name, until, reason } = this.state;
     const seconds = Math.max(1, Math.ceil((until - Date.now()) / 1000));
@@ -62,28 +82,40 @@ export class Status {
     byId("connection").dataset.state = name;
     byId("connection").title = why ? `${why}; ${words}` : words;
     byId("connection-text").textContent = words;
-    // A screen reader is told of changes, and not of every second.
-    const said = name === "waiting" ? `Connection lost${why ? `: ${why}` : ""}. Reconnecting.` : `Connection: ${words}.`;
-    if (said !== this.said) byId("connection-said").textContent = this.said = said;
+    byId("connect-now").hidden = name !== "waiting" || (seconds < WORTH_A_CLICK && byId("connect-now").hidden);
+    this.say(name, words, why);
+  }
+
+  // A screen reader is told of changes, and not of every second and every attempt.
+  say(name, words, why) {
+    const lost = this.said.startsWith(LOST);
+    if (name === "connecting" && lost) return;
+    const said = name === "waiting" ? `${LOST}${why ? `: ${why}` : ""}. Reconnecting.` : `Connection: ${words}.`;
+    if (said === this.said || (name === "waiting" && lost)) return;
+    byId("connection-said").textContent = this.said = said;
   }
 
   banner() {
     const banner = byId("banner");
-    const content = this.state.name === "ended" ? this.ended() : this.notice && this.near();
+    const ended = this.state.name === "ended";
+    const content = ended ? this.ended() : this.wrong ? this.troubled() : this.notice && this.near();
     banner.hidden = !content;
-    banner.dataset.kind = this.state.name === "ended" ? "ended" : "notice";
+    banner.dataset.kind = ended || this.wrong ? "ended" : "notice";
     banner.replaceChildren(...(content || []));
   }
 
   ended() {
     const [, sentence, way] = ENDED[this.state.reason] ?? UNKNOWN;
-    const button = (words) => el("button", { type: "button", onclick: this.actions.connect }, words);
     const back = {
-      here: () => button("Use here"),
-      again: () => button("Connect again"),
-      login: () => el("a", { href: this.login, role: "button" }, "Log in"),
+      here: () => button("Use here", this.actions.connect),
+      again: () => button("Connect again", this.actions.connect),
+      login: () => el("a", { href: this.login + encodeURIComponent(location.hash), role: "button" }, "Log in"),
     }[way];
     return [el("p", {}, sentence), back ? back() : ""];
+  }
+
+  troubled() {
+    return [el("p", {}, this.wrong), button("Dismiss", () => this.dismiss(), QUIET)];
   }
 
   near() {
@@ -92,11 +124,21 @@ export class Status {
       kind === "over_limit"
         ? `You have ${live} sessions open, above your limit of ${soft_limit}. Those that are no longer in use are being closed.`
         : `You have ${live} of ${soft_limit} sessions open.`;
-    const dismiss = () => this.limit(null);
     return [
       el("p", {}, text),
-      el("button", { type: "button", class: "secondary outline", onclick: this.actions.sessions }, "See your sessions"),
-      el("button", { type: "button", class: "secondary outline", onclick: dismiss }, "Dismiss"),
+      button("See your sessions", this.actions.sessions, QUIET),
+      button("Dismiss", () => this.dismiss(), QUIET),
     ];
   }
+
+  dismiss() {
+    if (this.wrong) this.wrong = "";
+    else this.notice = null;
+    this.banner();
+    this.actions.dismissed();
+  }
+}
+
+function button(words, onclick, kind) {
+  return el("button", { type: "button", class: kind, onclick }, words);
 }

@@ -28,7 +28,10 @@ def reload(page: Page) -> None:
 
 def say(page: Page, words: str) -> None:
     page.get_by_label("Message", exact=True).fill(words)
-    page.keyboard.press("Enter")
+    if page.evaluate("matchMedia('(pointer: coarse)').matches"):
+        page.get_by_role("button", name="Send").click()
+    else:
+        page.keyboard.press("Enter")
 
 
 def messages(page: Page) -> Any:

@@ -57,7 +57,11 @@ def test_a_strangers_conversation_is_not_found() -> None:
         store.messages_after(stranger.pk, conversation, 0, 10)
     with pytest.raises(store.NotFound):
         store.last_seq(stranger.pk, conversation)
-    assert store.conversations(stranger.pk) == []
+    with pytest.raises(store.NotFound):
+        store.messages_before(stranger.pk, conversation, 9, 10)
+    with pytest.raises(store.NotFound):
+        store.conversations(stranger.pk, before=conversation)
+    assert store.conversations(stranger.pk) == {"conversations": [], "more": False}
     asker = Asker(stranger.pk, conversation, None)
     assert tools.use(asker, "search_my_conversations", {"query": "secret"}).value == []
     assert not tools.use(asker, "summary_of_conversation", {}).success
@@ -79,11 +83,35 @@ def test_conversations_are_listed_by_their_last_message() -> None:
     user = make_user("ada")
     first, second = (send(user, text).message.conversation for text in ("one\n two", "x" * 200))
     send(user, conversation=first)
-    listed = store.conversations(user.pk)
+    listed = store.conversations(user.pk)["conversations"]
     assert [row["id"] for row in listed] == [str(first), str(second)]
     assert listed[0]["title"] == "one two"
     assert listed[0]["last_seq"] == 2
     assert len(listed[1]["title"]) == 80
+
+
+def test_older_conversations_are_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CONVERSATIONS_LISTED", 2)
+    user = make_user("ada")
+    begun = [str(send(user, text).message.conversation) for text in "abcde"]
+    found: list[str] = []
+    more = True
+    while more:
+        page = store.conversations(user.pk, UUID(found[-1]) if found else None)
+        found += [row["id"] for row in page["conversations"]]
+        more = page["more"]
+    assert found == begun[::-1]
+
+
+def test_what_came_before_is_told_page_by_page() -> None:
+    user = make_user("ada")
+    conversation = send(user, "one").message.conversation
+    for text in ("two", "three", "four"):
+        send(user, text, conversation)
+    title, page = store.messages_before(user.pk, conversation, 4, 2)
+    assert (title, [message.text for message in page]) == ("one", ["two", "three"])
+    assert [message.seq for message in store.messages_before(user.pk, conversation, 2, 2)[1]] == [1]
+    assert store.messages_before(user.pk, conversation, 1, 2)[1] == []
 
 
 def test_tools_look_at_what_was_written_and_not_at_the_question() -> None:

@@ -19,9 +19,20 @@ json_values = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
-NAMES = st.sampled_from(["type", "client_id", "conversation", "text", "after_seq", "managers", "run", "nonce"])
+NAMES = st.sampled_from(
+    ["type", "client_id", "conversation", "text", "after_seq", "before_seq", "before", "managers", "run", "nonce"]
+)
 KINDS = st.sampled_from(
-    ["user_message", "resume", "list_sessions", "list_conversations", "close_sessions", "cancel_turn", "pong"]
+    [
+        "user_message",
+        "resume",
+        "earlier",
+        "list_sessions",
+        "list_conversations",
+        "close_sessions",
+        "cancel_turn",
+        "pong",
+    ]
 )
 
 

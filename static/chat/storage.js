@@ -1,0 +1,30 @@
+// What this browser keeps. Storage may be full, or forbidden altogether: then it is kept until the page ends.
+
+function kept(get) {
+  const own = new Map();
+  const tried = (action, otherwise) => {
+    try {
+      return action(get());
+    } catch {
+      return otherwise();
+    }
+  };
+  return {
+    get: (key) => own.get(key) ?? tried((storage) => storage.getItem(key), () => null),
+    set(key, value) {
+      own.delete(key);
+      tried((storage) => storage.setItem(key, value), () => own.set(key, value));
+    },
+    remove(key) {
+      own.delete(key);
+      tried((storage) => storage.removeItem(key), () => undefined);
+    },
+    keys: (prefix) => {
+      const stored = tried((storage) => Object.keys(storage), () => []);
+      return [...new Set([...stored, ...own.keys()])].filter((key) => key.startsWith(prefix));
+    },
+  };
+}
+
+export const ofBrowser = kept(() => localStorage); // all tabs
+export const ofTab = kept(() => sessionStorage); // this one, also after a reload
