@@ -4,6 +4,7 @@ Each writes its audit entry in the transaction of the change, or one that says t
 concerns after the commit. Raises what the database does.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,10 @@ from connections.bells import ring
 from connections.lifecycle import Actor
 from connections.models import ManagerRecord, Node, UserGate
 from connections.states import CloseReason
+
+
+class Obsolete(Exception):
+    """Who asked for it has gone, or wants it no more. The message is a sentence for them."""
 
 
 def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
@@ -37,14 +42,28 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
     return bool(ordered)
 
 
-def close_own(user: Any, ids: list[UUID] | None, *, except_id: UUID | None = None, actor: Actor) -> list[UUID]:
+def close_own(
+    user: Any,
+    ids: list[UUID] | None,
+    *,
+    except_id: UUID | None = None,
+    actor: Actor,
+    wanted: Callable[[], bool] = lambda: True,
+) -> list[UUID]:
     """Close sessions of a user's own; `ids` None: all but `except_id`. Those of others are passed over.
 
-    Returns the ids of those that were live until now.
+    Returns the ids of those that were live until now. Raises Obsolete, and closes nothing, where `except_id` has ended
+    (whoever asked may be one of the others by now, under another id) or where it is no longer `wanted`, which is asked
+    in the same transaction.
     """
-    wanted = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
-    with attempt(actor, "close_own", user=user, target=wanted) as this, transaction.atomic():
-        mine = ManagerRecord.objects.counted().filter(user_id=user.pk).exclude(pk=except_id)
+    target = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
+    with attempt(actor, "close_own", user=user, target=target) as this, transaction.atomic():
+        mine = ManagerRecord.objects.counted().filter(user_id=user.pk)
+        if except_id is not None and not mine.filter(pk=except_id).exists():
+            raise Obsolete("The session that asked has ended, so nothing was signed out.")
+        if not wanted():
+            raise Obsolete("This was stopped before it was done.")
+        mine = mine.exclude(pk=except_id)
         if ids is not None:
             mine = mine.filter(pk__in=ids)
         ordered = lifecycle.order_close(

@@ -47,6 +47,11 @@ class Busy(DatabaseError):
     """The database works, but somebody else's lock kept this transaction waiting for too long. Try it again."""
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether the database answered, and refused this one statement: somebody else's lock, or a statement's time."""
+    return isinstance(error, Busy) or getattr(error.__cause__, "sqlstate", None) in BUSY_STATES
+
+
 def now() -> datetime:
     """The database's clock: for SQLite, whose users share one machine, that is the machine's."""
     if connection.vendor == "sqlite":
@@ -128,7 +133,7 @@ def _bounded(deadline: Deadline) -> Callable[..., Any]:
         try:
             return execute(sql, params, many, context)
         except OperationalError as error:
-            if getattr(error.__cause__, "sqlstate", None) in BUSY_STATES:
+            if is_busy(error):
                 raise Busy(str(error)) from error
             raise
         except InternalError as error:

@@ -92,7 +92,9 @@ class Manager:
         """
         if self.closing or not self.accepted or self.outlet.behind:
             return False
-        self._send_beside(text)
+        # Under no time limit, so that what was promised is not dropped: their number is bounded, and whether the client
+        # takes anything is judged by the heartbeat.
+        self.outlet.beside({"type": "websocket.send", "text": text}, None)
         return True
 
     def order(self, reason: CloseReason, evidence: str) -> None:
@@ -131,11 +133,9 @@ class Manager:
     def ask(self) -> None:
         """The same for a roll call: it judges by its own rule, and one that only reports may not end in a close."""
         self._pings += 1
-        self._send_beside(frames.ping(f"{self.id}.{self._pings}"))
-
-    def _send_beside(self, text: str) -> None:
         # Whether a client that has not taken it in time is gone or only slow, the heartbeat judges.
-        self.outlet.beside({"type": "websocket.send", "text": text}, self._host.tunables.send_seconds)
+        ping: Message = {"type": "websocket.send", "text": frames.ping(f"{self.id}.{self._pings}")}
+        self.outlet.beside(ping, self._host.tunables.send_seconds)
 
     # The application's send; its receive is inbox.take
 
@@ -152,6 +152,10 @@ class Manager:
             where = f"with {message.get('code') or 1000}" if self.accepted else "before accepting"
             self._end(CloseReason.APP_CLOSED, f"the application closed it {where}")
             await self.outlet.forward(message)
+        elif kind == "websocket.send":
+            await self.outlet.room(lambda: self.closing)
+            if not self.closing:
+                await self.outlet.forward(message)
         else:
             if kind.startswith("websocket.http.response"):
                 self._denying = True
@@ -227,6 +231,7 @@ class Manager:
                 handler.cancel()
             cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
             self._end(*(self._ordered or (cancelled, "the server cancelled it")))
+            self.outlet.stop()
             pump.cancel()
 
     async def _admitted(self) -> bool:

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -287,6 +288,12 @@ class NodeRuntime:
 
 
 _node: NodeRuntime | None = None
+_begun_with: list[Callable[[], None]] = []
+
+
+def begin_with(callback: Callable[[], None]) -> None:
+    """Have this called, on the event loop, whenever this process becomes a node."""
+    _begun_with.append(callback)
 
 
 def current_node() -> NodeRuntime | None:
@@ -302,4 +309,6 @@ async def ensure_node(name: str = "") -> NodeRuntime:
         default = f"{socket.gethostname()}-{os.getpid()}"
         _node = NodeRuntime(values, values.node_name or name or default)
         await _node.start()
+        for callback in _begun_with:
+            callback()
     return _node

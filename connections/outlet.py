@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from connections.asgi_types import Message, Send
 from connections.clock import NodeClock
@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 BEHIND_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
 BEHIND_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
+ROOM_SECONDS = 0.05  # how often it is looked at again
 
 
 class Outlet:
@@ -67,7 +68,14 @@ class Outlet:
             self.told = self._clock.now()
             self._since = self.told if self._sends else None
 
-    async def bounded(self, sending: Awaitable[None], seconds: float) -> bool:
+    async def room(self, over: Callable[[], bool]) -> None:
+        """Wait while the client is too far behind, unless it is `over`. uvicorn lets a sender wait; Daphne takes what
+        it is given, and would keep it in memory for a client that does not read.
+        """
+        while self.backlog() > BEHIND_BYTES and not over():  # noqa: ASYNC110 - no server tells when that changes
+            await asyncio.sleep(ROOM_SECONDS)
+
+    async def bounded(self, sending: Awaitable[None], seconds: float | None) -> bool:
         """Await a send of ours. False if the client did not take it in time; True also when the socket has ended."""
         try:
             async with asyncio.timeout(seconds):
@@ -80,13 +88,18 @@ class Outlet:
             self.failed = True
         return True
 
-    def beside(self, message: Message, seconds: float) -> None:
-        """Send one message, in a task of its own and for so long at most."""
+    def beside(self, message: Message, seconds: float | None) -> None:
+        """Send one message, in a task of its own and for so long at most; None: until the socket ends."""
         task = asyncio.create_task(self.bounded(self.forward(message), seconds))
         if self._beside is None:
             self._beside = set()
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
+
+    def stop(self) -> None:
+        """Send nothing more beside the application."""
+        for task in self._beside or ():
+            task.cancel()
 
     @property
     def behind(self) -> bool:

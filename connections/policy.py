@@ -62,6 +62,7 @@ class Admission:
     superseded: bool = False
     open_run: bool = False
     costs_two: bool = False
+    at: datetime | None = None  # on the database's clock
 
 
 def admit(
@@ -81,7 +82,7 @@ def admit(
     if newcomer.device is not None and enforce:
         same = [h for h in others if h.device == newcomer.device]
         if any(h.attempt > newcomer.attempt and now - h.opened_at < handshake for h in same):
-            return Admission(len(others), soft_limit, ceiling, superseded=True)
+            return Admission(len(others), soft_limit, ceiling, superseded=True, at=now)
         if same:
             replaced = rank(same)[0].id
             others = [h for h in others if h.id != replaced]
@@ -99,6 +100,7 @@ def admit(
         evicted=evicted,
         open_run=over and enforce,
         costs_two=over and replaced is None and not any(h.on_late_node for h in counted),
+        at=now,
     )
 
 

@@ -10,5 +10,16 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from connections.chat.checks import check_model
+        from connections.node import begin_with
 
         checks.register(check_model)
+        begin_with(_begin)
+
+
+def _begin() -> None:
+    """With the node, and not with its first user: what another node left behind is waited for."""
+    from connections.chat.hub import hub
+    from connections.chat.runner import runner
+
+    hub.start()
+    runner.start()

@@ -6,6 +6,7 @@ It holds no subscription of the channel layer: the hub delivers, so a bus that f
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from channels.consumer import AsyncConsumer, get_handler_name
@@ -13,6 +14,7 @@ from channels.exceptions import StopConsumer
 from django.db import Error as DatabaseError
 
 from connections import frames
+from connections.actions import Obsolete
 from connections.asgi_types import Message
 from connections.chat import limits, sessions, store, turns, wire
 from connections.chat.hub import hub
@@ -67,8 +69,6 @@ class ChatConsumer(AsyncConsumer):
     async def websocket_connect(self, message: Message) -> None:
         await self.send({"type": "websocket.accept"})
         await self.greet()
-        hub.start()
-        runner.start()
         self.worker = asyncio.get_running_loop().create_task(self.work(), name=f"chat-worker {self.manager.id}")
 
     async def websocket_receive(self, message: Message) -> None:
@@ -117,7 +117,7 @@ class ChatConsumer(AsyncConsumer):
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
         # Directly before `ready`: nothing is told before it, and nothing missed after it.
-        self.reader = hub.attach(self.manager)
+        self.reader = hub.attach(self.manager, admission.at)
         await self.say(
             wire.frame(
                 "ready",
@@ -190,13 +190,14 @@ class ChatConsumer(AsyncConsumer):
     async def user_message(self, sent: wire.UserMessage) -> None:
         stored = await in_database(store.add_user_message, self.manager.user_id, sent)
         message = stored.message
-        await self.say(
-            wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
-        )
+        ack = wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
+        acknowledging = asyncio.ensure_future(self.say(ack))
+        await asyncio.sleep(0)  # it is in its place now, and nobody waits for a client that takes its time
         if stored.fresh:
             hub.message(self.manager.user_id, message)
         if stored.run is not None:
             runner.asked(stored.run, self.manager)
+        await acknowledging
 
     async def resume(self, wanted: wire.Resume) -> None:
         assert self.reader is not None, "frames are handled after the greeting"
@@ -216,9 +217,9 @@ class ChatConsumer(AsyncConsumer):
         await self.say(wire.frame("earlier", conversation=conversation, from_seq=from_seq, title=title))
 
     async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
-        stored = await in_database(turns.cancel, self.manager.user_id, wanted.run)
-        if stored is not None:
-            hub.message(self.manager.user_id, stored)
+        ended = await in_database(turns.cancel, self.manager.user_id, wanted.run)
+        if ended is not None:
+            runner.tell_end(ended)
         runner.cancelled()
 
     async def list_sessions(self) -> None:
@@ -227,7 +228,8 @@ class ChatConsumer(AsyncConsumer):
 
     async def close_sessions(self, wanted: wire.CloseSessions) -> None:
         ids = None if wanted.managers is None else list(wanted.managers)
-        await in_database(sessions.close, self.manager.user_id, ids, self.manager.id)
+        with suppress(Obsolete):  # the one that asked has ended; the audit trail has it
+            await in_database(sessions.close, self.manager.user_id, ids, self.manager.id)
         await self.list_sessions()
 
     def context(self) -> dict[str, Any]:

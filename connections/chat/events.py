@@ -19,6 +19,7 @@ class Events:
     start: int
     end: int
     frames: tuple[str, ...]
+    tool: str = ""  # the one that is in use after these
     last: bool = False  # its end, `agent_completed`, is among them
 
     def as_bell(self, user_id: Any) -> dict[str, Any]:
@@ -30,6 +31,7 @@ class Events:
             "start": self.start,
             "end": self.end,
             "frames": list(self.frames),
+            "tool": self.tool,
             "last": self.last,
         }
 
@@ -43,5 +45,6 @@ class Events:
             int(data["start"]),
             int(data["end"]),
             tuple(str(text) for text in data["frames"]),
+            str(data["tool"]),
             bool(data["last"]),
         )

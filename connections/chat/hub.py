@@ -34,7 +34,6 @@ class Hub:
     def __init__(self) -> None:
         self.show_turn: Callable[[Reader, UUID], None] = lambda reader, conversation: None
         self._readers: dict[str, set[Reader]] = {}
-        self._fresh: set[Reader] = set()  # they came after the last look
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
         bus.subscribe(TOPIC, self._heard)
@@ -44,15 +43,14 @@ class Hub:
         if self._looking is None or self._looking.done():
             self._looking = self._spawn(self._look(), "chat-look")
 
-    def attach(self, manager: Manager) -> Reader:
-        reader = Reader(manager, self.show_turn)
+    def attach(self, manager: Manager, since: datetime | None) -> Reader:
+        """`since`: when it was admitted. What is younger is told, whatever becomes of the bells."""
+        reader = Reader(manager, since, self.show_turn)
         self._readers.setdefault(str(reader.user_id), set()).add(reader)
-        self._fresh.add(reader)
         return reader
 
     def detach(self, reader: Reader) -> None:
         reader.close()
-        self._fresh.discard(reader)
         key = str(reader.user_id)
         same = self._readers.get(key, set())
         same.discard(reader)
@@ -71,13 +69,13 @@ class Hub:
 
     def events(self, user_id: Any, events: Events) -> bool:
         """Tell the user's sockets on this node of agent events. False if one of them lacks what came before."""
-        told = [reader.events(events) for reader in self._of(user_id)]
+        told = [reader.shown.events(events) for reader in self._of(user_id)]
         return all(told)
 
     def turn_ended(self, user_id: Any, run: UUID, text: str) -> None:
         """Tell the user's sockets on this node the end of a turn."""
         for reader in self._of(user_id):
-            reader.turn_ended(run, text)
+            reader.shown.ended(run, text)
 
     def _of(self, user_id: Any) -> Collection[Reader]:
         return self._readers.get(str(user_id), ())
@@ -107,7 +105,8 @@ class Hub:
     async def _read(self, readers: list[Reader], conversation: UUID, seq: int) -> None:
         """Tell these readers, all of one user, of a message that is in its row."""
         try:
-            for message in await in_database(store.messages_after, readers[0].user_id, conversation, seq - 1, 1):
+            message = await in_database(store.message, readers[0].user_id, conversation, seq)
+            if message is not None:
                 self._tell(readers, message)
         except store.NotFound:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
@@ -124,12 +123,13 @@ class Hub:
                 looked_at = await self._look_once(looked_at)
             except (DatabaseError, TimeoutError) as error:  # the next look begins where this one did
                 logger.warning("chat_look_failed", extra={"error": str(error)})
+            except Exception:  # lost bells are made good for as long as the process lives
+                logger.exception("chat_look_failed")
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
 
     async def _look_once(self, last: datetime | None) -> datetime | None:
         if not self._readers:
             return None
-        fresh = set(self._fresh)
         now = await in_database(database.now)
         if last is not None:
             since = last - timedelta(seconds=OVERLAP_SECONDS)
@@ -140,9 +140,6 @@ class Hub:
                     if reader.lacks(changed.conversation, changed.last_seq, changed.at)
                 ]
                 self._read_soon(lacking, changed.conversation, changed.last_seq)
-        self._fresh -= fresh
-        for reader in fresh:
-            reader.since = now
         return now
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -22,13 +21,14 @@ class Live:
     def __init__(self, turn: Claimed, tell: Callable[["Live", Events], None]) -> None:
         self.turn = turn
         self.began = time.monotonic()
-        self.stopped = False
-        self._limit: asyncio.Timeout | None = None
+        self.over = False  # its time is: whatever the agent still says is not heard
+        self.steps: list[Step] = []  # that are done
+        self._stopped = asyncio.Event()
         self._tell = tell
         self._count = 0
         self._frames: list[str] = []  # of all events but the pieces
         self._pieces: list[str] = []
-        self.steps: list[Step] = []  # that are done
+        self._tool = ""  # the one in use
 
     def event(self, kind: str, **fields: Any) -> None:
         text = self._frame(kind, event_id=uuid4(), timestamp=timezone.now(), **fields)
@@ -40,9 +40,11 @@ class Live:
         self.steps.append({"thought": text})
 
     def tool_begins(self, call: ToolCall) -> None:
+        self._tool = call.tool
         self.event("tool_executing", tool=call.tool, parameters=dict(call.parameters))
 
     def tool_ended(self, call: ToolCall, result: ToolResult, milliseconds: int) -> None:
+        self._tool = ""
         outcome = {"result": result.value, "success": result.success, "duration_ms": milliseconds}
         self.event("tool_completed", tool=call.tool, **outcome)
         self.steps.append({"tool": call.tool, "parameters": dict(call.parameters), **outcome})
@@ -66,27 +68,30 @@ class Live:
 
     def _numbered(self, start: int, frames: tuple[str, ...], *, last: bool = False) -> Events:
         turn = self.turn
-        return Events(turn.run, turn.attempt, turn.conversation, start, self._count, frames, last)
+        return Events(turn.run, turn.attempt, turn.conversation, start, self._count, frames, self._tool, last)
 
     def _frame(self, kind: str, **fields: Any) -> str:
         return frame(kind, run=self.turn.run, conversation=self.turn.conversation, **fields)
 
     # Its time
 
-    @asynccontextmanager
-    async def limited(self, seconds: float) -> AsyncIterator[None]:
-        """The time it has, which ends at once if its user stops it. Raises TimeoutError."""
-        try:
-            async with asyncio.timeout(0 if self.stopped else seconds) as self._limit:
-                yield
-        finally:
-            self._limit = None
+    @property
+    def stopped(self) -> bool:
+        return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Its user wants no answer any more. Too late if the answer is being stored."""
-        self.stopped = True
-        if self._limit is not None and not self._limit.expired():
-            self._limit.reschedule(asyncio.get_running_loop().time())
+        """Its user wants no answer any more, or somebody else took it over. Too late if the answer is being stored."""
+        self._stopped.set()
+
+    async def wait(self, agent: "asyncio.Task[None]", seconds: float) -> bool:
+        """Until the agent is done; False if it was stopped, or has not ended within so many seconds."""
+        stop = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait({agent, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        self.over = not agent.done()
+        return agent.done()
 
     def milliseconds(self) -> int:
         return round((time.monotonic() - self.began) * 1000)

@@ -1,7 +1,8 @@
-"""One socket of ours, and how far it has been told of each conversation and each turn."""
+"""One socket of ours, and how far it has been told of each conversation."""
 
 import asyncio
 import logging
+import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -9,8 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from connections.chat import store
-from connections.chat.events import Events
 from connections.chat.limits import PAGE_OF_MESSAGES
+from connections.chat.shown import Shown
+from connections.chat.states import Role
 from connections.chat.store import StoredMessage
 from connections.chat.threads import in_database
 from connections.manager import Manager
@@ -18,74 +20,61 @@ from connections.manager import Manager
 logger = logging.getLogger(__name__)
 
 CURSORS = 200  # conversations a socket is followed in; whoever looks at more gets a message twice, which is harmless
-TURNS = 20  # turns a socket is followed in: many times what a user may have under way
 BEHIND_SECONDS = 0.5  # how often a client that is too far behind is tried again
+AGAIN_SECONDS = 2.0  # after the rows could not be read
+ANSWERED_SECONDS = 2.0  # after its answer, the end of a turn is on its way no more
 
 Send = Callable[[str], Awaitable[object]]
 
 
 class Reader:
-    """`show_turn` is asked to show where a conversation's turn is. Event loop only."""
+    """`since`: when the socket was admitted, on the database's clock. `show_turn` is asked to show where a
+    conversation's turn is, or how it ended. Event loop only.
+    """
 
-    def __init__(self, manager: Manager, show_turn: "Callable[[Reader, UUID], None]") -> None:
+    def __init__(self, manager: Manager, since: datetime | None, show_turn: "Callable[[Reader, UUID], None]") -> None:
         self.manager = manager
         self.user_id: Any = manager.user_id
-        self.since: datetime | None = None  # it was here then, for sure
+        self.since = since
+        self.shown = Shown(manager.deliver, self._behind)
         self._show_turn = show_turn
         self._told: OrderedDict[UUID, int] = OrderedDict()
-        # Turns whose beginning it was told, and whose end not yet: the attempt, and how many of its events.
-        self._turns: OrderedDict[UUID, tuple[int, int]] = OrderedDict()
         self._filling: dict[UUID, int] = {}  # conversations being read from the rows: the highest seq seen meanwhile
+        self._reading = asyncio.Lock()  # one page of rows in memory, and no conversation read twice at once
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def offer(self, message: StoredMessage, text: str) -> None:
-        """Tell the client of a message, unless it knows."""
+        """Tell the client of a message, unless it knows; and of those before it that are younger than the socket."""
         conversation, seq = message.conversation, message.seq
         if conversation in self._filling:
             self._filling[conversation] = max(seq, self._filling[conversation])
             return
-        told = self._told.get(conversation, seq - 1)
+        told = self._told.get(conversation)
+        if told is None:
+            previous = message.previous_at
+            if previous is not None and self.since is not None and previous > self.since:
+                self._fill_later(conversation, None)
+                return
+            told = seq - 1
         if seq <= told:
             return
         if seq == told + 1 and self.manager.deliver(text):
             self._note(conversation, seq)
         else:
             self._fill_later(conversation, told)
+        if message.role == Role.ASSISTANT and self.shown.open_in(conversation):
+            asyncio.get_running_loop().call_later(ANSWERED_SECONDS, self._ask_for_the_end, conversation)
 
-    def events(self, events: Events) -> bool:
-        """Tell of agent events. Whoever missed the beginning of a turn is told nothing of it, until a resume shows it
-        from the beginning; so no client ever gets half a turn. False if events before these did not come here.
-        """
-        known, place = self._turns.get(events.run), (events.attempt, events.start)
-        if events.start == 0:
-            news = known is None or known < (events.attempt, events.end)
-        else:
-            news = known == place
-            if known is not None and known < place:
-                del self._turns[events.run]
-                return False
-        if news:
-            self._show(events)
-        return True
+    def _ask_for_the_end(self, conversation: UUID) -> None:
+        if not self._closed and self.shown.open_in(conversation):
+            self._show_turn(self, conversation)
 
-    def _show(self, events: Events) -> None:
-        self._turns.pop(events.run, None)
-        for text in events.frames:
-            if not self.manager.deliver(text):
-                told = self._told.get(events.conversation)
-                if told is not None and events.conversation not in self._filling:
-                    self._fill_later(events.conversation, told)  # and then it is shown from the beginning
-                return
-        if not events.last:
-            self._turns[events.run] = (events.attempt, events.end)
-            if len(self._turns) > TURNS:
-                self._turns.popitem(last=False)
-
-    def turn_ended(self, run: UUID, text: str) -> None:
-        """Tell the end of a turn, by whichever attempt, if its beginning was told."""
-        if self._turns.pop(run, None) is not None:
-            self.manager.deliver(text)
+    def _behind(self, conversation: UUID) -> None:
+        """Some of a turn could not be sent. Once the client has caught up, it is shown from the beginning."""
+        told = self._told.get(conversation)
+        if told is not None and conversation not in self._filling:
+            self._fill_later(conversation, told)
 
     def knows(self, conversation: UUID, seq: int) -> bool:
         return self._told.get(conversation, 0) >= seq
@@ -104,21 +93,26 @@ class Reader:
         Raises NotFound and the database's errors.
         """
         self._filling.setdefault(conversation, 0)
-        last = after_seq
         try:
-            # A client that says more than there is goes on from the end.
-            last = min(last, await in_database(store.last_seq, self.user_id, conversation))
-            while True:
-                page = await in_database(store.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
-                for message in page:
-                    await send(message.as_frame())
-                    last = message.seq
-                # Nothing is awaited from here to the end, so what comes now is told as it comes.
-                if len(page) < PAGE_OF_MESSAGES and self._filling.get(conversation, 0) <= last:
-                    break
+            async with self._reading:
+                return await self._read(conversation, after_seq, send)
         finally:
             self._filling.pop(conversation, None)
-        self._note(conversation, last)
+
+    async def _read(self, conversation: UUID, after_seq: int, send: Send) -> int:
+        self._filling.setdefault(conversation, 0)  # whoever read before us has let go of it
+        # A client that says more than there is goes on from the end.
+        last = min(after_seq, await in_database(store.last_seq, self.user_id, conversation))
+        while True:
+            page = await in_database(store.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
+            for message in page:
+                await send(message.as_frame())
+                last = message.seq
+            # Nothing is awaited from here to the end, so what comes now is told as it comes.
+            if len(page) < PAGE_OF_MESSAGES and self._filling.get(conversation, 0) <= last:
+                break
+        self._note(conversation, max(last, self._told.get(conversation, 0)))
+        self._filling.pop(conversation, None)
         return last
 
     def _note(self, conversation: UUID, seq: int) -> None:
@@ -127,24 +121,32 @@ class Reader:
         if len(self._told) > CURSORS:
             self._told.popitem(last=False)
 
-    def _fill_later(self, conversation: UUID, after_seq: int) -> None:
+    def _fill_later(self, conversation: UUID, after_seq: int | None) -> None:
+        """Tell what is in the rows; after None: what is younger than the socket."""
         if self._closed or self.manager.closing:
             return
-        self._filling[conversation] = after_seq
-        task = asyncio.get_running_loop().create_task(
-            self._fill(conversation, after_seq), name=f"chat-fill {self.manager.id}"
-        )
+        self._filling[conversation] = after_seq or 0
+        fill = self._fill(conversation, after_seq)
+        task = asyncio.get_running_loop().create_task(fill, name=f"chat-fill {self.manager.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _fill(self, conversation: UUID, after_seq: int) -> None:
-        try:
-            await self.resume(conversation, after_seq, self._deliver)
-            self._show_turn(self, conversation)
-        except ConnectionError:
-            self._filling.pop(conversation, None)  # the socket is closing: the client resumes when it is back
-        except Exception:
-            logger.exception("chat_fill_failed", extra={"conversation": str(conversation)})
+    async def _fill(self, conversation: UUID, after_seq: int | None) -> None:
+        while not self._closed and not self.manager.closing:
+            try:
+                if after_seq is None and self.since is not None:
+                    after_seq = await in_database(store.seq_at, self.user_id, conversation, self.since)
+                after_seq = max(after_seq or 0, self._told.get(conversation, 0))  # a resume may have come first
+                await self.resume(conversation, after_seq, self._deliver)
+                self._show_turn(self, conversation)
+                return
+            except (ConnectionError, store.NotFound):
+                break  # the socket is closing: the client resumes when it is back
+            except Exception as error:  # noqa: BLE001 - whatever it is: without these rows the client misses something
+                logger.warning("chat_fill_failed", extra={"conversation": str(conversation), "error": repr(error)})
+            self._filling[conversation] = self._filling.get(conversation, 0)
+            await asyncio.sleep(AGAIN_SECONDS * random.uniform(0.8, 1.2))
+        self._filling.pop(conversation, None)
 
     async def _deliver(self, text: str) -> None:
         while not self.manager.deliver(text):

@@ -10,17 +10,20 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Mapping
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import Error as DatabaseError
+from django.utils import timezone
 
 from connections.bus import bus
 from connections.chat import turns
-from connections.chat.events import Events
+from connections.chat.events import COMPLETED, Events
 from connections.chat.hub import Hub
 from connections.chat.live import Live
 from connections.chat.reader import Reader
 from connections.chat.threads import in_database
+from connections.chat.turns import Ended
+from connections.chat.wire import frame
 from connections.node import current_node
 
 logger = logging.getLogger(__name__)
@@ -35,7 +38,7 @@ class Relay:
     def __init__(self, hub: Hub, running: Mapping[UUID, Live]) -> None:
         self._hub = hub
         self._running = running
-        self._followers: dict[UUID, set[UUID]] = {}  # of a run: nodes
+        self._followers: dict[tuple[UUID, int], set[UUID]] = {}  # of a run and its attempt: nodes
         self._waiting: dict[UUID, list[dict[str, Any]]] = {}  # for a node: what its next bell brings
         self._tasks: set[asyncio.Task[None]] = set()
         hub.show_turn = self.show
@@ -53,28 +56,32 @@ class Relay:
 
     def tell(self, live: Live, events: Events) -> None:
         self._hub.events(live.turn.user_id, events)
-        for node_id in self._followers.get(events.run, ()):
+        for node_id in self._followers.get((events.run, events.attempt), ()):
             self._wait(node_id, events.as_bell(live.turn.user_id))
 
     def over(self, live: Live) -> None:
-        self._followers.pop(live.turn.run, None)
+        self._followers.pop((live.turn.run, live.turn.attempt), None)
 
-    def ended(self, user_id: Any, run: UUID, text: str) -> None:
-        """A turn was ended for a node that was lost: whoever saw it begin is told its end."""
-        self._hub.turn_ended(user_id, run, text)
-        bus.ring(None, ENDED, {"user": str(user_id), "run": str(run), "text": text})
+    def ended(self, turn: Ended) -> None:
+        """A turn was ended for a node that was lost, or before any began it: whoever saw it begin is told its end."""
+        text = _end(turn)
+        self._hub.turn_ended(turn.user_id, turn.run, text)
+        bus.ring(None, ENDED, {"user": str(turn.user_id), "run": str(turn.run), "text": text})
 
     def show(self, reader: Reader, conversation: UUID) -> None:
-        """Show a socket where the conversation's turn is, wherever it runs."""
+        """Show a socket where the conversation's turn is, wherever it runs, or how those ended that it saw begin."""
         live = self._running.get(conversation)
         if live is None:
-            self._spawn(self._find(conversation), f"chat-find {conversation}")
+            self._spawn(self._find(reader, conversation), f"chat-find {conversation}")
         elif live.turn.user_id == reader.user_id:
-            reader.events(live.so_far())
+            reader.shown.events(live.so_far())
 
-    async def _find(self, conversation: UUID) -> None:
+    async def _find(self, reader: Reader, conversation: UUID) -> None:
         try:
             node_id = await in_database(turns.running_on, conversation)
+            if begun := reader.shown.open_in(conversation):
+                for turn in await in_database(turns.over, begun):
+                    reader.shown.ended(turn.run, _end(turn))
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_turn_not_found", extra={"conversation": str(conversation), "error": str(error)})
             return
@@ -96,8 +103,9 @@ class Relay:
         live = self._running.get(UUID(data["conversation"]))
         if live is not None:
             node_id = UUID(data["node"])
-            self._followers.setdefault(live.turn.run, set()).add(node_id)
-            self._wait(node_id, live.so_far().as_bell(live.turn.user_id))
+            turn = live.turn
+            self._followers.setdefault((turn.run, turn.attempt), set()).add(node_id)
+            self._wait(node_id, live.so_far().as_bell(turn.user_id))
 
     def _wait(self, node_id: UUID, bell: dict[str, Any]) -> None:
         if not self._waiting:
@@ -106,6 +114,8 @@ class Relay:
 
     def _ring(self) -> None:
         own, waiting, self._waiting = _own_id(), self._waiting, {}
+        if own is None:
+            return  # fenced meanwhile: others go on with these turns
         for node_id, bells in waiting.items():
             bus.ring(node_id, EVENTS, {"node": str(own), "events": bells})
 
@@ -122,6 +132,21 @@ class Relay:
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _end(turn: Ended) -> str:
+    message = turn.message
+    return frame(
+        COMPLETED,
+        run=turn.run,
+        conversation=message.conversation,
+        event_id=uuid4(),
+        timestamp=timezone.now(),
+        text=message.text,
+        seq=message.seq,
+        duration_ms=turn.milliseconds,
+        success=turn.success,
+    )
 
 
 def _own_id() -> UUID | None:

@@ -3,28 +3,26 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Coroutine
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import Error as DatabaseError
-from django.utils import timezone
+from django.db import InterfaceError, OperationalError
 
 from connections import database
 from connections.bus import bus
-from connections.chat import agents, limits, store, turns
-from connections.chat.agents.protocol import Agent, AgentFailed, Delta, Question, Thought, ToolCall, ToolResult
-from connections.chat.agents.tools import Asker, use
+from connections.chat import agents, limits, turns
+from connections.chat.agents.protocol import Agent
+from connections.chat.answering import Answering
 from connections.chat.events import COMPLETED, STARTED
 from connections.chat.hub import Hub, hub
 from connections.chat.live import Live
 from connections.chat.relay import Relay
-from connections.chat.store import StoredMessage
 from connections.chat.threads import in_database
-from connections.chat.turns import Claimed
-from connections.chat.wire import frame
+from connections.chat.turns import Claimed, Ended
 from connections.manager import Manager
 from connections.node import current_node
 
@@ -116,138 +114,69 @@ class TurnRunner:
     async def _keep(self) -> None:
         while True:
             try:
-                ended, users = await in_database(lambda: turns.rescue(database.now()))
-                for turn in ended:
-                    self._tell_end(turn)
-                    logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
-                for user_id in users:
-                    self._claim_soon(user_id)
+                await self._keep_once()
             except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_keeper_failed", extra={"error": str(error)})
+            except Exception:  # it looks after turns for as long as the process lives
+                logger.exception("chat_keeper_failed")
             self._stop_soon()  # a bell may be lost
             await asyncio.sleep(limits.KEEPER_SECONDS * random.uniform(0.8, 1.2))
 
-    def _tell_end(self, turn: turns.Ended) -> None:
-        message = turn.message
-        self._hub.message(turn.user_id, message)
-        text = frame(
-            COMPLETED,
-            run=turn.run,
-            conversation=message.conversation,
-            event_id=uuid4(),
-            timestamp=timezone.now(),
-            text=message.text,
-            seq=message.seq,
-            duration_ms=turn.milliseconds,
-            success=False,
-        )
-        self._relay.ended(turn.user_id, turn.run, text)
+    async def _keep_once(self) -> None:
+        node = current_node()
+        here, under_way = (None if node is None else node.id), [live.turn.run for live in self._live.values()]
+        rescue = partial(turns.rescue, here=here, under_way=under_way)
+        ended, users = await in_database(lambda: rescue(database.now()))
+        for turn in ended:
+            self.tell_end(turn)
+            logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
+        for user_id in users:
+            self._claim_soon(user_id)
+
+    def tell_end(self, turn: Ended) -> None:
+        """Tell everybody of a turn that was ended without being run to its end."""
+        self._hub.message(turn.user_id, turn.message)
+        self._relay.ended(turn)
 
     # Running
 
     async def _run(self, turn: Claimed) -> None:
         asker = self._askers.pop(turn.run, None)
+        earlier = self._live.get(turn.conversation)
+        if earlier is not None:
+            earlier.stop()  # this process lost that attempt, and has not noticed yet
         live = self._live[turn.conversation] = Live(turn, self._relay.tell)
         self._relay.began(live)
         try:
             with nullcontext() if asker is None or asker.closing else asker.turn():
                 live.event(STARTED)
-                text, failure = await self._outcome(live, asker)
-                stored = await self._finish(live, text, failure)
-            if stored is not None:
-                self._hub.message(turn.user_id, stored)
-                took = live.milliseconds()
-                live.event(COMPLETED, text=text, seq=stored.seq, duration_ms=took, success=not failure)
+                text, failure = await Answering(self.agent, live, asker, self._tasks).outcome()
+                ended = await self._finish(live, text, failure)
+            if ended is not None:
+                self._hub.message(turn.user_id, ended.message)
+                took, message = live.milliseconds(), ended.message
+                live.event(COMPLETED, text=message.text, seq=message.seq, duration_ms=took, success=ended.success)
         finally:
             self._relay.over(live)
             if self._live.get(turn.conversation) is live:
                 del self._live[turn.conversation]
         self._claim_soon(turn.user_id)
 
-    async def _outcome(self, live: Live, asker: Manager | None) -> tuple[str, str]:
-        """(what the user reads, what went wrong or nothing). A failure is logged, and ends in an apology."""
-        try:
-            async with live.limited(limits.TURN_SECONDS):
-                await self._answer(live, asker)
-            if live.text.strip():
-                return live.text, ""
-            failure, apology = "the agent said nothing", turns.APOLOGY
-        except TimeoutError:
-            if live.stopped:
-                return f"{live.text.rstrip()}\n\n{turns.STOPPED}".lstrip(), turns.CANCELLED
-            failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turns.APOLOGY_LATE
-        except AgentFailed as error:
-            cause = error.__cause__
-            logger.warning(
-                "chat_agent_failed", extra={"run": str(live.turn.run), "said": str(error), "error": repr(cause)}
-            )
-            return f"{live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
-        except Exception as error:
-            logger.exception("chat_turn_failed", extra={"run": str(live.turn.run)})
-            return turns.APOLOGY, repr(error)
-        logger.error("chat_turn_failed", extra={"run": str(live.turn.run), "failure": failure})
-        return apology, failure
-
-    async def _answer(self, live: Live, asker: Manager | None) -> None:
-        turn = live.turn
-        before: tuple[tuple[str, str], ...] = ()
-        if self.agent.remembers:
-            before = await in_database(store.said_before, turn.conversation, turn.seq, self.agent.remembers)
-        question = Question(turn.text, turn.joined, before)
-        result: ToolResult | None = None
-        length = 0
-        async with aclosing(self.agent.answer(question)) as steps:
-            while True:
-                try:
-                    step = await steps.asend(result)
-                except StopAsyncIteration:
-                    return
-                result = None
-                match step:
-                    case Thought():
-                        live.thought(step.text)
-                    case ToolCall():
-                        result = await self._use(live, asker, step)
-                    case Delta():
-                        length += len(step.text)
-                        if length > limits.ANSWER_CHARACTERS:
-                            raise ValueError(f"an answer above {limits.ANSWER_CHARACTERS} characters")
-                        live.delta(step.text)
-
-    async def _use(self, live: Live, asker: Manager | None, call: ToolCall) -> ToolResult:
-        turn = live.turn
-        on_behalf = Asker(turn.user_id, turn.conversation, asker.id if asker else None, turn.seq)
-        began = time.monotonic()
-        result = ToolResult("This was stopped before it was done.", success=False)
-        live.tool_begins(call)
-        try:
-            async with asyncio.timeout(limits.TOOL_SECONDS):
-                result = await in_database(use, on_behalf, call.tool, call.parameters)
-        except TimeoutError:
-            result = ToolResult("This took too long. Please try again later.", success=False)
-        except Exception:
-            logger.exception("chat_tool_failed", extra={"run": str(turn.run), "tool": call.tool})
-            result = ToolResult("This did not work. Please try again later.", success=False)
-        finally:
-            live.tool_ended(call, result, _milliseconds(began))
-        return result
-
-    async def _finish(self, live: Live, text: str, failure: str) -> StoredMessage | None:
+    async def _finish(self, live: Live, text: str, failure: str) -> Ended | None:
         """Store the answer. None if the turn is no longer ours, or the database stayed away: then another node, or
         this one later, ends it."""
-        turn = live.turn
+        turn, steps = live.turn, live.steps
         for delay in (*FINISH_DELAYS, None):
             try:
-                return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure, steps=live.steps)
-            except (DatabaseError, TimeoutError) as error:
+                return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure, steps=steps)
+            except (OperationalError, InterfaceError, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
-                if delay is not None:
-                    await asyncio.sleep(delay)
+            except Exception as error:  # it is the answer that can't be stored
+                logger.exception("chat_turn_failed", extra={"run": str(turn.run)})
+                text, failure, steps = turns.APOLOGY, repr(error), []
+            if delay is not None:
+                await asyncio.sleep(delay)
         return None
-
-
-def _milliseconds(began: float) -> int:
-    return round((time.monotonic() - began) * 1000)
 
 
 runner = TurnRunner(hub, agents.configured())

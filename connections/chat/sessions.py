@@ -1,5 +1,6 @@
 """A user's own sessions: what is open, how the last ones ended, and signing them out. Synchronous."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -54,10 +55,11 @@ def recent_endings(user_id: Any) -> list[dict[str, Any]]:
     ]
 
 
-def close(user_id: Any, ids: list[UUID] | None, current: UUID) -> list[UUID]:
+def close(user_id: Any, ids: list[UUID] | None, current: UUID, wanted: Callable[[], bool] = lambda: True) -> list[UUID]:
     """Sign out the user's sessions with these ids, or with None all but `current`. Returns which were open; ids of
-    other users' are passed over as if they did not exist. Audited as done by the user."""
+    other users' are passed over as if they did not exist. Audited as done by the user. Raises actions.Obsolete.
+    """
     user = get_user_model().objects.get(pk=user_id)
     ip = ManagerRecord.objects.filter(id=current, user_id=user_id).values_list("ip", flat=True).first()
     except_id = current if ids is None else None
-    return actions.close_own(user, ids, except_id=except_id, actor=Actor.user(user, ip))
+    return actions.close_own(user, ids, except_id=except_id, actor=Actor.user(user, ip), wanted=wanted)

@@ -5,11 +5,12 @@ has read up to n has missed nothing below n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 
@@ -33,6 +34,8 @@ class TooManyConversations(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
+    """`previous_at`: when the message before it was stored, where that is known; None where it is the first."""
+
     conversation: UUID
     seq: int
     role: str
@@ -40,6 +43,7 @@ class StoredMessage:
     created_at: datetime
     client_id: UUID | None
     steps: Sequence[Step] = ()
+    previous_at: datetime | None = None
 
     def as_frame(self) -> str:
         return frame(
@@ -63,8 +67,10 @@ class Stored:
     run: UUID | None = None
 
 
-def stored_form(row: Message) -> StoredMessage:
-    return StoredMessage(row.conversation_id, row.seq, row.role, row.text, row.created_at, row.client_id, row.steps)
+def stored_form(row: Message, previous_at: datetime | None = None) -> StoredMessage:
+    return StoredMessage(
+        row.conversation_id, row.seq, row.role, row.text, row.created_at, row.client_id, row.steps, previous_at
+    )
 
 
 def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
@@ -89,15 +95,16 @@ def _earlier(user_id: Any, client_id: UUID) -> Stored | None:
 
 
 def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
-    now = database.now()
     conversation = None if sent.conversation is None else locked(sent.conversation, user_id)
+    now = database.now()  # under the lock, so that times come in the order of the numbers
     earlier = _earlier(user_id, sent.client_id)
     if earlier is not None:
         return earlier
     if conversation is None:
         conversation = _begin(user_id, sent.text, now)
+    previous_at = conversation.updated_at if conversation.last_seq else None
     row = append(conversation, Role.USER, sent.text, now, sender_id=user_id, client_id=sent.client_id)
-    return Stored(stored_form(row), fresh=True, run=_queue_turn(conversation, row, now))
+    return Stored(stored_form(row, previous_at), fresh=True, run=_queue_turn(conversation, row, now))
 
 
 def locked(conversation_id: UUID, user_id: Any) -> Conversation:
@@ -109,6 +116,8 @@ def locked(conversation_id: UUID, user_id: Any) -> Conversation:
 
 
 def _begin(user_id: Any, text: str, now: datetime) -> Conversation:
+    # Their owner's row is locked for the count: two who begin at once are counted one after the other.
+    get_user_model().objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
         raise TooManyConversations
     return Conversation.objects.create(
@@ -174,6 +183,20 @@ def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: i
     """Up to `limit` messages above `after_seq`, in order. Raises NotFound."""
     rows = _own(user_id, conversation_id).messages.filter(seq__gt=after_seq).order_by("seq")[:limit]
     return [stored_form(row) for row in rows]
+
+
+def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | None:
+    """One message, with the time of the one before it. Raises NotFound."""
+    _, last = messages_before(user_id, conversation_id, seq + 1, 2)
+    if not last or last[-1].seq != seq:
+        return None
+    return replace(last[-1], previous_at=last[0].created_at if len(last) == 2 else None)
+
+
+def seq_at(user_id: Any, conversation_id: UUID, at: datetime) -> int:
+    """The highest sequence number that was given out by then. Raises NotFound."""
+    rows = _own(user_id, conversation_id).messages.filter(created_at__lte=at)
+    return rows.order_by("-seq").values_list("seq", flat=True).first() or 0
 
 
 def messages_before(

@@ -1,22 +1,26 @@
 """The rows of agent turns: who may run one, and how it ends. Synchronous; each call is its own transaction.
 
-Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it.
+Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it. The conversation is
+locked before the turn, by all who write to both.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db import DatabaseError, IntegrityError, transaction
+from django.db.models import Count, F, Min
 
 from connections import database
-from connections.chat.limits import TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
+from connections.chat.limits import STRAY_SECONDS, TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
 from connections.chat.models import AgentTurn, Conversation
 from connections.chat.states import Role, TurnState
 from connections.chat.store import NotFound, Step, StoredMessage, append, stored_form
+
+logger = logging.getLogger(__name__)
 
 APOLOGY = "Sorry, something went wrong on our side and I could not answer. Please ask again."
 APOLOGY_LATE = "Sorry, this took too long and I stopped. Please ask again."
@@ -40,11 +44,12 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A turn that was ended for a process that could not do it."""
+    """A turn that is over, and its answer."""
 
     run: UUID
     user_id: Any
     message: StoredMessage
+    success: bool
     milliseconds: int  # since it began
 
 
@@ -110,55 +115,71 @@ def _claim(user_id: Any, node_id: UUID | None, now: datetime) -> Claimed | None:
     )
 
 
-def finish(
-    run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequence[Step] = ()
-) -> StoredMessage | None:
+def finish(run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequence[Step] = ()) -> Ended | None:
     """Store the answer with the steps to it, and end the turn; `failure` says for our eyes what went wrong, or is
     CANCELLED.
 
-    None if the turn is no longer this attempt's: then nothing was stored.
+    Where this attempt has ended already, its end as it was stored: whoever did not learn what became of a commit asks
+    again. None if the turn is another attempt's, or gone with its user: then nothing was stored.
     """
+    state = TurnState.FAILED if failure else TurnState.COMPLETED
+    if failure == CANCELLED:
+        state = TurnState.CANCELLED
     with transaction.atomic():
         turn = AgentTurn.objects.running().filter(id=run, attempt=attempt).first()
-        if turn is None:
-            return None
-        conversation = Conversation.objects.select_for_update(no_key=True).get(id=turn.conversation_id)
-        now = database.now()
-        state = TurnState.FAILED if failure else TurnState.COMPLETED
-        if failure == CANCELLED:
-            state = TurnState.CANCELLED
-        ended = (
-            AgentTurn.objects.running()
-            .filter(id=run, attempt=attempt)
-            .update(state=state.value, finished_at=now, error=failure[:500])
-        )
-        if not ended:
-            return None
-        row = append(conversation, Role.ASSISTANT, text, now, steps=steps)
-        AgentTurn.objects.filter(id=run).update(answer=row)
-        return stored_form(row)
+        if turn is None or not _end(turn, state, text, failure, steps):
+            return _ended(run, attempt)
+    return _ended(run, attempt)
 
 
-def cancel(user_id: Any, run: UUID) -> StoredMessage | None:
-    """The user wants no answer any more. A turn that waits is ended here, and what was stored for it is returned; one
-    that runs is only marked, for the node that runs it. Nothing is done to one that is over. Raises NotFound.
+def _end(turn: AgentTurn, state: TurnState, text: str, failure: str, steps: Sequence[Step] = ()) -> bool:
+    """Write the end of a turn, in the caller's transaction. False if this attempt has ended, or is not one any more."""
+    conversation = Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
+    now = database.now()
+    this = AgentTurn.objects.unfinished().filter(id=turn.id, state=turn.state, attempt=turn.attempt)
+    if conversation is None or not this.update(state=state.value, finished_at=now, error=failure[:500]):
+        return False
+    row = append(conversation, Role.ASSISTANT, text, now, steps=steps)
+    AgentTurn.objects.filter(id=turn.id).update(answer=row)
+    return True
+
+
+def _ended(run: UUID, attempt: int) -> Ended | None:
+    turn = AgentTurn.objects.filter(id=run, attempt=attempt, answer__isnull=False).select_related("answer").first()
+    return None if turn is None else _end_of(turn)
+
+
+def _end_of(turn: AgentTurn) -> Ended:
+    assert turn.answer is not None, "asked of those that have an answer"
+    assert turn.finished_at is not None
+    began = turn.started_at or turn.finished_at
+    took = round((turn.finished_at - began).total_seconds() * 1000)
+    return Ended(turn.id, turn.user_id, stored_form(turn.answer), turn.state == TurnState.COMPLETED, took)
+
+
+def over(runs: Collection[UUID]) -> list[Ended]:
+    """Those of these turns that have ended, with their answers."""
+    turns = AgentTurn.objects.filter(id__in=runs, answer__isnull=False).select_related("answer")
+    return [_end_of(turn) for turn in turns]
+
+
+def cancel(user_id: Any, run: UUID) -> Ended | None:
+    """The user wants no answer any more. A turn that waits is ended here; one that runs is only marked, for the node
+    that runs it. Nothing is done to one that is over. Raises NotFound.
 
     At once with a claim, or with whoever takes over from a lost node, the mark stays, and whoever runs the turn
-    finds it. The conversation is locked first, as by all who write to it.
+    finds it.
     """
     turn = AgentTurn.objects.filter(id=run, user_id=user_id).first()
     if turn is None:
         raise NotFound("You have no such turn.")
     with transaction.atomic():
-        conversation = Conversation.objects.select_for_update(no_key=True).get(id=turn.conversation_id)
-        now = database.now()
-        AgentTurn.objects.unfinished().filter(id=run).update(cancel_wanted_at=now)
-        waited = AgentTurn.objects.queued().filter(id=run)
-        if not waited.update(state=TurnState.CANCELLED.value, finished_at=now, error=CANCELLED):
+        Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
+        AgentTurn.objects.unfinished().filter(id=run).update(cancel_wanted_at=database.now())
+        waits = AgentTurn.objects.queued().filter(id=run).first()
+        if waits is None or not _end(waits, TurnState.CANCELLED, STOPPED, CANCELLED):
             return None
-        row = append(conversation, Role.ASSISTANT, STOPPED, now)
-        AgentTurn.objects.filter(id=run).update(answer=row)
-        return stored_form(row)
+    return _ended(run, waits.attempt)
 
 
 def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
@@ -170,29 +191,48 @@ def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
     return [run for run, attempt in attempts.items() if (run, attempt) not in wanted]
 
 
-def rescue(now: datetime, limit: int = 20) -> tuple[list[Ended], set[Any]]:
-    """Deal with turns that were left behind: queue once more what a lost node was at, and end the others with an
-    apology. Returns what was ended, and the users who have something to claim."""
+def rescue(
+    now: datetime, limit: int = 20, *, here: UUID | None = None, under_way: Collection[UUID] = ()
+) -> tuple[list[Ended], set[Any]]:
+    """Deal with turns that were left behind: queue once more what a lost node was at, and what was claimed for the node
+    `here` without being among those `under_way` on it, since nobody learned of the claim; end the others with an
+    apology. One that can't be dealt with is logged, and keeps no other.
+
+    Returns what was ended, and the users who have something to claim.
+    """
     ended: list[Ended] = []
     users: set[Any] = set()
-    for turn in AgentTurn.objects.left_behind(now).select_related("node")[:limit]:
-        late = turn.deadline_at is not None and turn.deadline_at < now
-        lost = turn.node is not None and turn.node.fenced_at is not None
-        message: StoredMessage | None = None
-        if turn.cancel_wanted_at is not None:
-            message = finish(turn.id, turn.attempt, STOPPED, failure=CANCELLED)
-        elif late or (lost and turn.retries >= TURN_RETRIES):
-            apology = APOLOGY_LATE if late and not lost else APOLOGY_LOST
-            message = finish(turn.id, turn.attempt, apology, failure="left behind by its node")
-        else:
-            _requeue(turn, lost=lost)
-        if message is not None:
-            took = round((now - turn.started_at).total_seconds() * 1000)
-            ended.append(Ended(turn.id, turn.user_id, message, took))
+    for turn in AgentTurn.objects.left_behind(now).select_related("node").order_by("started_at")[:limit]:
+        try:
+            done = _rescue(turn, now)
+        except DatabaseError as error:
+            if isinstance(error, database.AWAY) and not database.is_busy(error):
+                raise
+            logger.warning("chat_turn_not_rescued", extra={"run": str(turn.id), "error": str(error)})
+            continue
         users.add(turn.user_id)
-    waiting = AgentTurn.objects.queued().values_list("user_id", flat=True).order_by("asked_at")
-    users.update(waiting[:limit])
-    return ended, users
+        if done is not None:
+            ended.append(done)
+    if here is not None:
+        claimed = AgentTurn.objects.running().filter(
+            node_id=here, started_at__lt=now - timedelta(seconds=STRAY_SECONDS)
+        )
+        for turn in claimed.exclude(id__in=under_way)[:limit]:
+            logger.warning("chat_turn_astray", extra={"run": str(turn.id)})
+            _requeue(turn, lost=False)
+    return ended, users | _who_wait(limit)
+
+
+def _rescue(turn: AgentTurn, now: datetime) -> Ended | None:
+    late = turn.deadline_at is not None and turn.deadline_at < now
+    lost = turn.node is not None and turn.node.fenced_at is not None
+    if turn.cancel_wanted_at is not None:
+        return finish(turn.id, turn.attempt, STOPPED, failure=CANCELLED)
+    if late or (lost and turn.retries >= TURN_RETRIES):
+        apology = APOLOGY_LATE if late and not lost else APOLOGY_LOST
+        return finish(turn.id, turn.attempt, apology, failure="left behind by its node")
+    _requeue(turn, lost=lost)
+    return None
 
 
 def _requeue(turn: AgentTurn, *, lost: bool) -> None:
@@ -205,3 +245,11 @@ def _requeue(turn: AgentTurn, *, lost: bool) -> None:
         deadline_at=None,
         retries=F("retries") + (1 if lost else 0),
     )
+
+
+def _who_wait(limit: int) -> set[Any]:
+    """Users with a question that could be claimed, those who have waited longest first: however many one has."""
+    busy = AgentTurn.objects.running().values("user_id").annotate(running=Count("id"))
+    full = busy.filter(running__gte=TURNS_PER_USER).values("user_id")
+    waiting = AgentTurn.objects.queued().exclude(user_id__in=full).values("user_id").annotate(since=Min("asked_at"))
+    return set(waiting.order_by("since").values_list("user_id", flat=True)[:limit])

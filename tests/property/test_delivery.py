@@ -142,7 +142,7 @@ class World:
         client.drop()
         client.hub = self.hubs[how % NODES]
         client.socket = Socket(client)
-        client.reader = client.hub.attach(client.socket)  # type: ignore[arg-type]
+        client.reader = client.hub.attach(client.socket, timezone.now())  # type: ignore[arg-type]
         if how > NODES:
             await asyncio.sleep(0.002)  # something may be told before the client has asked
         await self.resume(client)
@@ -235,7 +235,7 @@ class World:
                 turns.finish, claimed.run, claimed.attempt, f"answer {claimed.run}/{claimed.attempt}"
             )
             if stored is not None and how % 3:
-                self.hubs[how % NODES].message(self.user.pk, stored)
+                self.hubs[how % NODES].message(self.user.pk, stored.message)
 
     async def rescue(self, who: int, how: int) -> None:
         ended, _ = await in_database(turns.rescue, timezone.now())

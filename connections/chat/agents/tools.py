@@ -1,14 +1,19 @@
 """The tools: what an agent may do, each on the asking user's own data and nothing else. Synchronous."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
+
+from connections.actions import Obsolete
 from connections.chat import sessions
 from connections.chat.agents.protocol import ToolResult
-from connections.chat.models import Conversation, Message
+from connections.chat.limits import TOOL_SECONDS
+from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.chat.wire import MAX_SEQ
 
@@ -23,12 +28,23 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """On whose behalf a tool runs. `manager` is the socket that asked; None if it is unknown by now."""
+    """On whose behalf a tool runs. `manager` is the socket that asked; None if it is unknown by now. `turn` is the run
+    and the attempt in which it is used.
+    """
 
     user_id: Any
     conversation: UUID
     manager: UUID | None
     question_seq: int = MAX_SEQ
+    turn: tuple[UUID, int] | None = None
+
+    def still_asks(self) -> bool:
+        """Whether the turn is still this attempt's, and its user still wants it; to the end of the transaction."""
+        if self.turn is None:
+            return True
+        run, attempt = self.turn
+        turn = AgentTurn.objects.running().filter(id=run, attempt=attempt, cancel_wanted_at=None)
+        return turn.select_for_update(no_key=True).first() is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,10 @@ def my_recent_endings(asker: Asker) -> list[dict[str, Any]]:
 def sign_out_others(asker: Asker) -> dict[str, Any]:
     if asker.manager is None:
         raise ToolFailed("I can no longer tell which of your sessions asked, so I signed out none.")
-    return {"signed_out": len(sessions.close(asker.user_id, None, asker.manager))}
+    try:
+        return {"signed_out": len(sessions.close(asker.user_id, None, asker.manager, asker.still_asks))}
+    except Obsolete as reason:
+        raise ToolFailed(str(reason)) from reason
 
 
 def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
@@ -67,7 +86,8 @@ def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
     words = query[:QUERY_CHARACTERS].split()
     if not words:
         raise ToolFailed("Tell me what to search for.")
-    rows = Message.objects.filter(conversation__user_id=asker.user_id, role=Role.USER.value)
+    # What they sent, by the index that holds every sender's client ids: not all there is, to be sieved afterwards.
+    rows = Message.objects.filter(sender_id=asker.user_id, client_id__isnull=False)
     rows = rows.exclude(conversation_id=asker.conversation, seq__gte=asker.question_seq)
     for word in words:
         rows = rows.filter(text__icontains=word)
@@ -135,6 +155,22 @@ TOOLS: dict[str, Tool] = {
 }
 
 
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """No statement goes on for long after nobody waits for it any more. SQLite has no such bound."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        (usual,) = cursor.fetchone()
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", [f"{TOOL_SECONDS:g}s"])
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [usual])
+
+
 def use(asker: Asker, name: str, parameters: Mapping[str, Any]) -> ToolResult:
     """Run a tool. A wrong name, wrong parameters or a tool that could not do it are an unsuccessful result."""
     tool = TOOLS.get(name)
@@ -146,6 +182,7 @@ def use(asker: Asker, name: str, parameters: Mapping[str, Any]) -> ToolResult:
     if wrong or missing:
         return ToolResult(f"{name} does not take {json.dumps(sorted(wrong + missing))}.", success=False)
     try:
-        return ToolResult(tool.run(asker, **parameters))
+        with _bounded():
+            return ToolResult(tool.run(asker, **parameters))
     except ToolFailed as error:
         return ToolResult(str(error), success=False)

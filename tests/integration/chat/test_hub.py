@@ -1,7 +1,6 @@
 """Each socket is told of each message once and in order, also when bells, clients or the order of commits lag."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,10 +9,11 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.utils import timezone
 
+from connections.chat import reader as reader_module
 from connections.chat import store
-from connections.chat.events import COMPLETED, DELTA, STARTED, Events
 from connections.chat.hub import Hub
 from connections.chat.reader import Reader
 from connections.chat.store import StoredMessage
@@ -34,6 +34,7 @@ def write(user: User, count: int) -> list[StoredMessage]:
     return written
 
 
+SINCE = timezone.now() + timedelta(days=1)  # a socket that is younger than everything: it is told what is new
 Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
 
 
@@ -49,7 +50,7 @@ def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = N
         hub.show_turn = show
 
     async def run() -> None:
-        reader = hub.attach(socket)  # type: ignore[arg-type]
+        reader = hub.attach(socket, SINCE)  # type: ignore[arg-type]
         await main(hub, reader, socket)
         async with asyncio.timeout(10):
             while reader._tasks or hub._tasks:
@@ -170,138 +171,90 @@ def test_a_socket_that_is_gone_is_told_nothing() -> None:
     assert seqs(user, main) == []
 
 
-class Turn:
-    """A turn's events, numbered as its node does."""
+def come_to_rest(hub: Hub, reader: Reader) -> "asyncio.Task[None]":
+    async def wait() -> None:
+        while reader._tasks or hub._tasks:
+            await asyncio.sleep(0.01)
 
-    def __init__(self) -> None:
-        self.run, self.conversation, self.attempt = uuid4(), uuid4(), 1
-        self.shown: list[str] = []
-
-    def next(self, kind: str) -> Events:
-        self.shown.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.shown)}))
-        return self.numbered(len(self.shown) - 1, last=kind == COMPLETED)
-
-    def so_far(self) -> Events:
-        return self.numbered(0)
-
-    def again(self) -> Events:
-        """Begun again on another node."""
-        self.attempt += 1
-        self.shown = []
-        return self.next(STARTED)
-
-    def numbered(self, start: int, *, last: bool = False) -> Events:
-        frames = tuple(self.shown[start:])
-        return Events(self.run, self.attempt, self.conversation, start, len(self.shown), frames, last)
+    return asyncio.create_task(wait())
 
 
-def shown(socket: Socket) -> list[tuple[int, int]]:
-    return [(frame["attempt"], frame["number"]) for frame in socket.frames]
-
-
-def test_no_socket_gets_half_a_turn() -> None:
-    user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
-
-    async def main() -> None:
-        hub.attach(early)  # type: ignore[arg-type]
-        assert hub.events(user.pk, turn.next(STARTED))
-        hub.attach(late)  # type: ignore[arg-type]
-        for kind in (DELTA, COMPLETED, DELTA):
-            assert hub.events(user.pk, turn.next(kind))
-
-    asyncio.run(main())
-    assert [frame["type"] for frame in early.frames] == [STARTED, DELTA, COMPLETED]
-    assert late.frames == []
-
-
-def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again() -> None:
-    user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
-
-    async def main() -> None:
-        hub.attach(early)  # type: ignore[arg-type]
-        for kind in (STARTED, DELTA):
-            hub.events(user.pk, turn.next(kind))
-        hub.attach(late)  # type: ignore[arg-type]
-        hub.events(user.pk, turn.so_far())
-        hub.events(user.pk, turn.next(DELTA))
-
-    asyncio.run(main())
-    assert shown(early) == shown(late) == [(1, 0), (1, 1), (1, 2)]
-
-
-def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> None:
-    user, turn, hub = make_user("ada"), Turn(), Hub()
+@pytest.mark.parametrize("order", [[3], [2, 3, 1], [3, 2, 1]])
+def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order: list[int]) -> None:
+    """Bells are lost, or the reads they caused end in another order."""
+    user, hub = make_user("ada"), Hub()
     socket = Socket(user)
 
     async def main() -> None:
-        hub.attach(socket)  # type: ignore[arg-type]
-        hub.events(user.pk, turn.next(STARTED))
-        turn.next(DELTA)  # lost on its way
-        assert not hub.events(user.pk, turn.next(DELTA))
-        assert hub.events(user.pk, turn.next(DELTA))
-        hub.events(user.pk, turn.so_far())
-        hub.events(user.pk, turn.next(COMPLETED))
+        reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        written = await asyncio.to_thread(write, user, 3)
+        for seq in order:
+            message = await asyncio.to_thread(store.message, user.pk, written[0].conversation, seq)
+            assert message is not None
+            hub._tell([reader], message)
+        await come_to_rest(hub, reader)
 
     asyncio.run(main())
-    assert shown(socket) == [(1, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+    assert [frame["seq"] for frame in socket.of("message")] == [1, 2, 3]
 
 
-def test_a_first_attempt_shows_nothing_more_once_the_second_has_begun() -> None:
-    user, turn, hub = make_user("ada"), Turn(), Hub()
+def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told() -> None:
+    user, hub = make_user("ada"), Hub()
+    old = write(user, 2)
     socket = Socket(user)
 
+    def add(text: str) -> StoredMessage:
+        key = uuid4()
+        return store.add_user_message(user.pk, UserMessage(key, old[0].conversation, text, str(key))).message
+
     async def main() -> None:
-        hub.attach(socket)  # type: ignore[arg-type]
-        for _ in range(3):
-            hub.events(user.pk, turn.next(DELTA))
-        stale = turn.next(DELTA)
-        hub.events(user.pk, turn.again())
-        hub.events(user.pk, stale)
-        hub.events(user.pk, turn.next(DELTA))
+        reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        await asyncio.to_thread(add, "three")  # its bell is lost
+        hub.message(user.pk, await asyncio.to_thread(add, "four"))
+        await come_to_rest(hub, reader)
 
     asyncio.run(main())
-    assert shown(socket) == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
+    assert [frame["seq"] for frame in socket.of("message")] == [3, 4]
 
 
-def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caught_up() -> None:
-    user, turn = make_user("ada"), Turn()
-    written = write(user, 2)
-    turn.conversation = written[0].conversation
+def test_a_resume_and_a_fill_of_one_conversation_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "PAGE_OF_MESSAGES", 2)
+    user = make_user("ada")
+    written = write(user, 9)
+    conversation = written[0].conversation
 
     async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        async def send(text: str) -> None:
+            await asyncio.sleep(0.005)
+            socket.deliver(text)
+
         hub.message(user.pk, written[0])
-        hub.events(user.pk, turn.next(STARTED))
-        socket.full = True
-        hub.events(user.pk, turn.next(DELTA))
-        hub.message(user.pk, written[1])
-        await asyncio.sleep(0.1)
-        socket.full = False
-        hub.events(user.pk, turn.next(DELTA))
+        hub.message(user.pk, written[4])  # a gap: what is missing is read
+        await reader.resume(conversation, 1, send)
 
-    def show(reader: Reader, conversation: UUID) -> None:
-        assert conversation == turn.conversation
-        reader.events(turn.so_far())
-
-    socket = told(user, main, show)
-    assert [frame.get("seq", frame.get("number")) for frame in socket.frames] == [1, 0, 2, 0, 1, 2]
+    told = seqs(user, main)
+    assert told == [*range(1, 10), *range(2, 10)]
 
 
-def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -> None:
-    user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
+def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "AGAIN_SECONDS", 0.01)
+    user = make_user("ada")
+    written = write(user, 4)
+    page_of, failures = store.messages_after, [OperationalError("away"), TimeoutError()]
 
-    async def main() -> None:
-        hub.attach(early)  # type: ignore[arg-type]
-        hub.events(user.pk, turn.next(STARTED))
-        hub.attach(late)  # type: ignore[arg-type]
-        for _ in range(2):
-            hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
+    def fails_twice(*arguments: Any) -> list[StoredMessage]:
+        if failures:
+            raise failures.pop()
+        return page_of(*arguments)
 
-    asyncio.run(main())
-    assert [frame["type"] for frame in early.frames] == [STARTED, COMPLETED]
-    assert late.frames == []
+    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        monkeypatch.setattr(store, "messages_after", fails_twice)
+        hub.message(user.pk, written[0])
+        hub.message(user.pk, written[2])
+        await asyncio.sleep(0.001)
+        hub.message(user.pk, written[3])
+
+    assert seqs(user, main) == [1, 2, 3, 4]
 
 
 def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
@@ -314,7 +267,7 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
         return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key))).message.conversation
 
     async def main() -> None:
-        reader = hub.attach(socket)  # type: ignore[arg-type]
+        reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
 
         async def look(last: datetime) -> datetime:
             looked = await hub._look_once(last)

@@ -41,7 +41,7 @@ def test_a_conversation_has_one_turn_at_a_time_and_answers_in_order(user: User) 
     assert turns.claim(user.pk, node.pk) is None
     answer = turns.finish(claimed.run, claimed.attempt, "answer")
     assert answer is not None
-    assert (answer.seq, answer.role) == (3, "assistant")
+    assert (answer.message.seq, answer.message.role, answer.success) == (3, "assistant", True)
     following = turns.claim(user.pk, node.pk)
     assert following is not None
     assert following.run == second.run
@@ -139,7 +139,7 @@ def test_a_turn_that_waits_ends_at_once_when_it_is_cancelled(user: User) -> None
     assert turns.claim(user.pk, node.pk) is not None
     told = turns.cancel(user.pk, waiting.run)
     assert told is not None
-    assert (told.seq, told.role, told.text) == (3, "assistant", turns.STOPPED)
+    assert (told.message.seq, told.message.role, told.message.text) == (3, "assistant", turns.STOPPED)
     turn = AgentTurn.objects.get(id=waiting.run)
     assert (turn.state, turn.answer_id is not None) == (TurnState.CANCELLED, True)
     assert turns.cancel(user.pk, waiting.run) is None

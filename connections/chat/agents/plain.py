@@ -1,0 +1,34 @@
+"""Text as it can be stored and sent: no NUL, and no half of a surrogate pair. Models may say both. Pure."""
+
+from typing import Any
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+
+
+def plain(text: str) -> str:
+    """The two halves of a pair become one character, what is left of such things is replaced."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", UNKNOWN)
+
+
+def plain_data(value: Any) -> Any:
+    """The same for all strings of JSON data."""
+    match value:
+        case str():
+            return plain(value)
+        case dict():
+            return {plain(str(key)): plain_data(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [plain_data(inner) for inner in value]
+    return value
+
+
+class PlainPieces:
+    """Text that comes in pieces: a pair may be cut in two between them."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def next(self, piece: str) -> str:
+        piece = self._half + piece
+        self._half = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
+        return plain(piece[:-1] if self._half else piece)

@@ -1,0 +1,205 @@
+"""Each socket is shown a turn from its beginning to its end, by one attempt after the other, whatever is lost."""
+
+import asyncio
+import json
+from uuid import UUID, uuid4
+
+import pytest
+from django.utils import timezone
+
+from connections.chat import reader as reader_module
+from connections.chat import turns
+from connections.chat.events import COMPLETED, DELTA, STARTED, Events
+from connections.chat.hub import Hub
+from connections.chat.reader import Reader
+from connections.chat.relay import Relay
+from tests.integration.chat.test_hub import told, write
+from tests.integration.chat.test_runner import Socket
+from tests.support.rows import make_user
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Turn:
+    """A turn's events, numbered as its node does."""
+
+    def __init__(self) -> None:
+        self.run, self.conversation, self.attempt = uuid4(), uuid4(), 1
+        self.shown: list[str] = []
+        self.tool = ""
+
+    def next(self, kind: str) -> Events:
+        self.shown.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.shown)}))
+        return self.numbered(len(self.shown) - 1, last=kind == COMPLETED)
+
+    def so_far(self) -> Events:
+        return self.numbered(0)
+
+    def again(self) -> Events:
+        """Begun again on another node."""
+        self.attempt += 1
+        self.shown = []
+        return self.next(STARTED)
+
+    def numbered(self, start: int, *, last: bool = False) -> Events:
+        frames = tuple(self.shown[start:])
+        return Events(self.run, self.attempt, self.conversation, start, len(self.shown), frames, self.tool, last)
+
+
+def shown(socket: Socket) -> list[tuple[int, int]]:
+    return [(frame["attempt"], frame["number"]) for frame in socket.frames]
+
+
+def test_no_socket_gets_half_a_turn() -> None:
+    user, turn = make_user("ada"), Turn()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early, None)  # type: ignore[arg-type]
+        assert hub.events(user.pk, turn.next(STARTED))
+        hub.attach(late, None)  # type: ignore[arg-type]
+        for kind in (DELTA, COMPLETED, DELTA):
+            assert hub.events(user.pk, turn.next(kind))
+
+    asyncio.run(main())
+    assert [frame["type"] for frame in early.frames] == [STARTED, DELTA, COMPLETED]
+    assert late.frames == []
+
+
+def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again() -> None:
+    user, turn = make_user("ada"), Turn()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early, None)  # type: ignore[arg-type]
+        for kind in (STARTED, DELTA):
+            hub.events(user.pk, turn.next(kind))
+        hub.attach(late, None)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.so_far())
+        hub.events(user.pk, turn.next(DELTA))
+
+    asyncio.run(main())
+    assert shown(early) == shown(late) == [(1, 0), (1, 1), (1, 2)]
+
+
+def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        turn.next(DELTA)  # lost on its way
+        assert not hub.events(user.pk, turn.next(DELTA))
+        assert hub.events(user.pk, turn.next(DELTA))
+        hub.events(user.pk, turn.so_far())
+        hub.events(user.pk, turn.next(COMPLETED))
+
+    asyncio.run(main())
+    assert shown(socket) == [(1, 0), (1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+
+
+def test_a_first_attempt_shows_nothing_more_once_the_second_has_begun() -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        for _ in range(3):
+            hub.events(user.pk, turn.next(DELTA))
+        stale = turn.next(DELTA)
+        hub.events(user.pk, turn.again())
+        hub.events(user.pk, stale)
+        hub.events(user.pk, turn.next(DELTA))
+
+    asyncio.run(main())
+    assert shown(socket) == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
+
+
+def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caught_up() -> None:
+    user, turn = make_user("ada"), Turn()
+    written = write(user, 2)
+    turn.conversation = written[0].conversation
+
+    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+        hub.message(user.pk, written[0])
+        hub.events(user.pk, turn.next(STARTED))
+        socket.full = True
+        hub.events(user.pk, turn.next(DELTA))
+        hub.message(user.pk, written[1])
+        await asyncio.sleep(0.1)
+        socket.full = False
+        hub.events(user.pk, turn.next(DELTA))
+
+    def show(reader: Reader, conversation: UUID) -> None:
+        assert conversation == turn.conversation
+        reader.shown.events(turn.so_far())
+
+    socket = told(user, main, show)
+    assert [frame.get("seq", frame.get("number")) for frame in socket.frames] == [1, 0, 2, 0, 1, 2]
+
+
+def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -> None:
+    user, turn = make_user("ada"), Turn()
+    early, late, hub = Socket(user), Socket(user), Hub()
+
+    async def main() -> None:
+        hub.attach(early, None)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        hub.attach(late, None)  # type: ignore[arg-type]
+        for _ in range(2):
+            hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
+
+    asyncio.run(main())
+    assert [frame["type"] for frame in early.frames] == [STARTED, COMPLETED]
+    assert late.frames == []
+
+
+@pytest.mark.parametrize("how", ["begun again", "ended"])
+def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        turn.tool = "my_sessions"
+        hub.events(user.pk, turn.next("tool_executing"))
+        turn.tool = ""
+        if how == "ended":
+            hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
+        else:
+            hub.events(user.pk, turn.again())
+
+    asyncio.run(main())
+    kinds = [frame["type"] for frame in socket.frames]
+    assert kinds == [STARTED, "tool_executing", "tool_completed", COMPLETED if how == "ended" else STARTED]
+    done = socket.frames[2]
+    assert (done["tool"], done["success"], done["run"]) == ("my_sessions", False, str(turn.run))
+
+
+def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another node than the one that ran it."""
+    monkeypatch.setattr(reader_module, "ANSWERED_SECONDS", 0.05)
+    user, hub = make_user("ada"), Hub()
+    socket = Socket(user)
+    stored = write(user, 1)[0]
+    claimed = turns.claim(user.pk, None)
+    assert claimed is not None
+    shows = Turn()
+    shows.run, shows.conversation = claimed.run, stored.conversation
+
+    async def main() -> None:
+        Relay(hub, {})
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        hub.events(user.pk, shows.next(STARTED))
+        ended = await asyncio.to_thread(turns.finish, claimed.run, claimed.attempt, "the answer")
+        assert ended is not None
+        hub.message(user.pk, ended.message)
+        async with asyncio.timeout(5):
+            while not socket.of(COMPLETED):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    (done,) = socket.of(COMPLETED)
+    assert (done["text"], done["seq"], done["success"], done["run"]) == ("the answer", 2, True, str(claimed.run))
