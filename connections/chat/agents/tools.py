@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import QuerySet
 
 from connections.actions import Obsolete
 from connections.chat import sessions
@@ -86,8 +87,7 @@ def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
     words = query[:QUERY_CHARACTERS].split()
     if not words:
         raise ToolFailed("Tell me what to search for.")
-    # What they sent, by the index that holds every sender's client ids: not all there is, to be sieved afterwards.
-    rows = Message.objects.filter(sender_id=asker.user_id, client_id__isnull=False)
+    rows = written_by(asker.user_id)
     rows = rows.exclude(conversation_id=asker.conversation, seq__gte=asker.question_seq)
     for word in words:
         rows = rows.filter(text__icontains=word)
@@ -101,6 +101,11 @@ def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
         }
         for row in rows.select_related("conversation").order_by("-pk")[:FOUND]
     ]
+
+
+def written_by(user_id: Any) -> QuerySet[Message]:
+    """What a user has sent, by the index of every sender's client ids: not all there is, to be sieved afterwards."""
+    return Message.objects.filter(sender_id=user_id, client_id__isnull=False)
 
 
 def summary_of_conversation(asker: Asker, title: str = "") -> dict[str, Any]:

@@ -4,19 +4,22 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 
-from connections.chat import limits, store, turns
+from connections.chat import runner as runner_module
+from connections.chat import store, turns
 from connections.chat.agents.protocol import Agent, Delta, Question, Step, Thought, ToolCall, ToolResult
 from connections.chat.hub import Hub
-from connections.chat.models import AgentTurn
+from connections.chat.models import AgentTurn, Message
 from connections.chat.runner import TurnRunner
 from connections.chat.wire import UserMessage
-from tests.support.rows import make_user
+from tests.support.rows import make_node, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Answer = AsyncGenerator[Step, ToolResult | None]
@@ -137,63 +140,81 @@ def test_a_cancelled_turn_keeps_what_it_has_said_and_says_that_it_was_stopped() 
     assert (turn.state, turn.error) == ("cancelled", turns.CANCELLED)
 
 
-async def raises() -> Answer:
-    yield Delta("half an ans")
-    raise RuntimeError("a bug")
-
-
-async def says_nothing() -> Answer:
-    yield Thought("Hm.")
-
-
-async def says_too_much() -> Answer:
-    while True:
-        yield Delta("x" * 1000)
-
-
-async def hangs() -> Answer:
-    yield Thought("Hm.")
-    await asyncio.Event().wait()
-
-
-@pytest.mark.parametrize(
-    ("script", "apology", "error"),
-    [
-        (raises, turns.APOLOGY, "RuntimeError('a bug')"),
-        (says_nothing, turns.APOLOGY, "the agent said nothing"),
-        (says_too_much, turns.APOLOGY, "ValueError"),
-        (hangs, turns.APOLOGY_LATE, "took more than"),
-    ],
-)
-def test_a_turn_that_fails_ends_with_an_apology(
-    monkeypatch: pytest.MonkeyPatch, script: Callable[[], Answer], apology: str, error: str
+def test_an_answer_is_stored_when_the_database_is_back_also_if_it_was_stored_already(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(limits, "TURN_SECONDS", 0.5)
-    socket, turn = run_turn(make_user("ada"), script)
-    done = socket.of("agent_completed")[0]
-    assert (done["text"], done["success"], done["seq"]) == (apology, False, 2)
-    assert socket.of("message")[-1]["text"] == apology
-    assert turn.state == "failed"
-    assert error in turn.error
+    finish, failures = turns.finish, [OperationalError("gone after the commit"), TimeoutError()]
 
+    def fails(*arguments: Any, **options: Any) -> turns.Ended | None:
+        ended = finish(*arguments, **options) if len(failures) < 2 else None
+        if failures:
+            raise failures.pop()
+        return ended
 
-def test_a_tool_in_the_middle_of_a_failure_is_reported_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script() -> Answer:
-        first = yield ToolCall("no_such_tool")
-        assert first is not None
-        assert not first.success
-        yield ToolCall("my_sessions")
-        await asyncio.Event().wait()
+        yield Delta("here it is")
 
-    monkeypatch.setattr(limits, "TURN_SECONDS", 0.5)
-    socket, _ = run_turn(make_user("ada"), script)
-    tools = [(frame["type"], frame["tool"], frame.get("success")) for frame in socket.frames if "tool" in frame]
-    assert tools == [
-        ("tool_executing", "no_such_tool", None),
-        ("tool_completed", "no_such_tool", False),
-        ("tool_executing", "my_sessions", None),
-        ("tool_completed", "my_sessions", True),
-    ]
+    monkeypatch.setattr(turns, "finish", fails)
+    monkeypatch.setattr(runner_module, "FINISH_DELAYS", (0.01,) * 5)
+    socket, turn = run_turn(make_user("ada"), script)
+    assert failures == []
+    assert [frame["text"] for frame in socket.of("agent_completed")] == ["here it is"]
+    assert turn.state == "completed"
+
+
+def test_an_attempt_that_this_process_lost_is_stopped_by_the_next_and_its_followers_stay() -> None:
+    user, hub = make_user("ada"), Hub()
+    stored = ask(user)
+    begun: list[int] = []
+
+    async def script() -> Answer:
+        begun.append(1)
+        if len(begun) == 1:
+            yield Delta("the first")
+            await asyncio.Event().wait()
+        yield Delta("the second")
+
+    async def main() -> None:
+        runner, socket = TurnRunner(hub, Scripted(script)), Socket(user)
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        runner.asked(stored.run, socket)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while not begun:
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(
+                AgentTurn.objects.update, state="queued", slot=None, started_at=None, deadline_at=None
+            )
+            runner.asked(stored.run, socket)  # type: ignore[arg-type]
+            while not socket.of("agent_completed"):
+                await asyncio.sleep(0.01)
+            while [task for task in runner._tasks if "turn" in task.get_name()]:
+                await asyncio.sleep(0.01)
+        assert [frame["text"] for frame in socket.of("agent_completed")] == ["the second"]
+        await runner.stop()
+
+    asyncio.run(main())
+    assert Message.objects.filter(role="assistant").count() == 1
+
+
+def test_a_node_that_leaves_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("ada")
+    stored = ask(user)
+
+    async def script() -> Answer:
+        yield Delta("begun")
+
+    async def main() -> None:
+        runner = TurnRunner(Hub(), Scripted(script))
+        leaving = SimpleNamespace(id=make_node_id, leaving=True)
+        monkeypatch.setattr(runner_module, "current_node", lambda: leaving)
+        assert stored.run is not None
+        runner.asked(stored.run, Socket(user))  # type: ignore[arg-type]
+        await asyncio.gather(*runner._tasks)
+        await runner.stop()
+
+    make_node_id = make_node().pk
+    asyncio.run(main())
+    assert AgentTurn.objects.get().state == "queued"
 
 
 def test_what_nobody_runs_any_more_is_taken_up_at_the_start() -> None:

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from connections.chat import store, turns
-from connections.chat.limits import TURN_GRACE_SECONDS, TURN_SECONDS, TURNS_PER_USER, TURNS_WAITING
+from connections.chat.limits import STRAY_SECONDS, TURN_GRACE_SECONDS, TURN_SECONDS, TURNS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Message
 from connections.chat.states import TurnState
 from connections.chat.wire import UserMessage
@@ -124,6 +124,68 @@ def test_no_turn_hangs_for_ever(user: User) -> None:
     ended, users = turns.rescue(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
     assert [turn.message.text for turn in ended] == [turns.APOLOGY_LATE]
     assert users == {user.pk}
+
+
+def test_who_does_not_know_whether_a_turn_was_ended_asks_again(user: User) -> None:
+    ask(user)
+    claimed = turns.claim(user.pk, make_node().pk)
+    assert claimed is not None
+    first = turns.finish(claimed.run, claimed.attempt, "the answer", steps=[{"thought": "Hm."}])
+    assert first is not None
+    assert turns.finish(claimed.run, claimed.attempt, turns.APOLOGY, failure="what became of it?") == first
+    assert first.message.steps == [{"thought": "Hm."}]
+    assert Message.objects.filter(role="assistant").count() == 1
+
+
+def test_who_is_queued_again_is_not_ended_by_its_first_attempt(user: User) -> None:
+    ask(user)
+    claimed = turns.claim(user.pk, lost_node().pk)
+    assert claimed is not None
+    turns.rescue(timezone.now())
+    assert turns.finish(claimed.run, claimed.attempt, "too late") is None
+    assert AgentTurn.objects.get().state == TurnState.QUEUED
+
+
+def test_a_claim_that_nobody_learned_of_is_queued_again(user: User) -> None:
+    """Its commit came back to nobody: the node lives, and does not know that the turn is its own."""
+    ask(user)
+    node, other = make_node(), make_node("web-2")
+    claimed = turns.claim(user.pk, node.pk)
+    assert claimed is not None
+    later = timezone.now() + timedelta(seconds=STRAY_SECONDS + 1)
+    for now, here, under_way in ((timezone.now(), node, []), (later, other, []), (later, node, [claimed.run])):
+        assert turns.rescue(now, here=here.pk, under_way=under_way) == ([], set())
+    assert turns.rescue(later, here=node.pk) == ([], {user.pk})
+    again = turns.claim(user.pk, node.pk)
+    assert again is not None
+    assert (again.run, again.attempt) == (claimed.run, 2)
+    assert AgentTurn.objects.get().retries == 0
+
+
+def test_one_who_asks_much_keeps_nobody_else_waiting(user: User) -> None:
+    conversation = ask(user).message.conversation
+    for _ in range(TURNS_WAITING - 1):
+        ask(user, conversation=conversation)
+    for _ in range(10):
+        ask(user)
+    patient = make_user("grace")
+    ask(patient)
+    assert turns.rescue(timezone.now(), limit=2) == ([], {user.pk, patient.pk})
+    for _ in range(TURNS_PER_USER):
+        assert turns.claim(user.pk, make_node().pk)
+    assert turns.rescue(timezone.now(), limit=2) == ([], {patient.pk})
+
+
+def test_the_turns_of_a_user_who_was_deleted_are_nobodys(user: User) -> None:
+    ask(user)
+    claimed = turns.claim(user.pk, lost_node().pk)
+    assert claimed is not None
+    stale = AgentTurn.objects.select_related("node").get()
+    user.delete()
+    assert turns.finish(claimed.run, claimed.attempt, "for nobody") is None
+    stale.retries = 1
+    assert turns._rescue(stale, timezone.now()) is None
+    assert turns.rescue(timezone.now()) == ([], set())
 
 
 def test_a_living_nodes_turns_are_left_alone(user: User) -> None:
