@@ -122,7 +122,7 @@ class Hub:
             try:
                 looked_at = await self._look_once(looked_at)
             except (DatabaseError, TimeoutError) as error:  # the next look begins where this one did
-                logger.warning("chat_look_failed", extra={"error": str(error)})
+                logger.warning("chat_look_waits", extra={"error": str(error)})
             except Exception:  # lost bells are made good for as long as the process lives
                 logger.exception("chat_look_failed")
             await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))

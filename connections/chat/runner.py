@@ -116,7 +116,7 @@ class TurnRunner:
             try:
                 await self._keep_once()
             except (DatabaseError, TimeoutError) as error:
-                logger.warning("chat_keeper_failed", extra={"error": str(error)})
+                logger.warning("chat_keeper_waits", extra={"error": str(error)})
             except Exception:  # it looks after turns for as long as the process lives
                 logger.exception("chat_keeper_failed")
             self._stop_soon()  # a bell may be lost

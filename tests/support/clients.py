@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -189,16 +190,18 @@ async def connect(
     path: str = "/ws/chat/",
     subprotocols: list[str] | None = None,
     timeout: float = 10,
+    window: int | None = None,
     **query: object,
 ) -> ChatClient:
-    """Opens a socket as a user (None: without a cookie).
+    """Opens a socket as a user (None: without a cookie). `window`: bytes that the kernel takes for it, while it reads
+    none; megabytes as a rule.
 
     `origin="same"` sends the server's own, None sends none. A handshake that is refused with an HTTP status
     raises `websockets.exceptions.InvalidStatus`.
     """
     named = {"device": device, "attempt": attempt, **query}
     parameters = urlencode({name: value for name, value in named.items() if value is not None})
-    socket = await connect_websocket(
+    opened = await connect_websocket(
         f"{server.ws_url}{path}{'?' if parameters else ''}{parameters}",
         origin=server.url if origin == "same" else origin,  # type: ignore[arg-type]
         additional_headers={"Cookie": user.cookie} if user else None,
@@ -209,8 +212,18 @@ async def connect(
         close_timeout=2,
         max_size=None,
         proxy=None,
+        sock=None if window is None else _narrow(server, window),
     )
-    return ChatClient(socket, answers_pings=answers_pings, reads=reads)
+    return ChatClient(opened, answers_pings=answers_pings, reads=reads)
+
+
+def _narrow(server: Server, window: int) -> socket.socket:
+    """A connection whose window is set before it opens: the sender's buffers keep to it too."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+    narrow.connect(("127.0.0.1", server.port))
+    narrow.setblocking(False)
+    return narrow
 
 
 async def connect_many(

@@ -10,6 +10,7 @@ from connections.clock import NodeClock
 from connections.conf import Tunables
 from connections.gates import Handshake
 from connections.manager import Manager
+from connections.outlet import BEHIND_BYTES, ROOM_SECONDS
 from connections.states import CloseReason, Refused
 
 ADMITTED = policy.Admission(live=1, soft_limit=20, ceiling=25)
@@ -172,5 +173,79 @@ def test_where_the_server_is_stuck_in_the_accept_there_is_no_second_one_and_it_i
         assert socket.kinds == ["accept"]
         assert socket.aborted
         assert [reason for reason, _ in node.ended] == [CloseReason.NEVER_OPENED]
+
+    asyncio.run(main())
+
+
+class SlowSocket(Socket):
+    """A client that takes its time, on a server that waits for it (uvicorn), or keeps what it is given (Daphne)."""
+
+    def __init__(self, *, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.kept = 0  # bytes, of a server that keeps them
+
+    def get_write_buffer_size(self) -> int:
+        return self.kept
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.send":
+            await asyncio.sleep(self.seconds)
+        await super().send(message)
+
+
+async def is_accepted(socket: Socket) -> None:
+    async with asyncio.timeout(5):
+        while not socket.sent:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+def test_what_was_promised_to_a_slow_client_is_sent_however_long_it_waits() -> None:
+    async def main() -> None:
+        socket, node = SlowSocket(seconds=0.05), Node()
+        node.tunables = Tunables(send_seconds=0.12)
+        manager, running = managed(socket, node, accepts)
+        node.decision.set_result(ADMITTED)
+        await is_accepted(socket)
+        assert all(manager.deliver(f"frame {number}") for number in range(6))
+        async with asyncio.timeout(5):
+            while len(socket.sent) < 7:
+                await asyncio.sleep(0.01)
+        assert [message["text"] for message in socket.sent[1:]] == [f"frame {number}" for number in range(6)]
+        manager.deliver("for nobody")
+        manager.order(CloseReason.RESET, "reset")
+        await asyncio.wait_for(running, 5)
+        await asyncio.sleep(0)
+        assert manager.outlet._beside == set(), "nothing is left of what was promised to a socket that has ended"
+
+    asyncio.run(main())
+
+
+def test_an_application_waits_for_a_client_that_is_too_far_behind_and_not_beyond_the_end() -> None:
+    async def main() -> None:
+        socket, node = SlowSocket(), Node()
+        sent: list[int] = []
+
+        async def talks(scope: Scope, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            for number in range(3):
+                await send({"type": "websocket.send", "text": f"frame {number}"})
+                sent.append(number)
+                socket.kept = 2 * BEHIND_BYTES
+
+        manager, running = managed(socket, node, talks)
+        node.decision.set_result(ADMITTED)
+        await is_accepted(socket)
+        await asyncio.sleep(4 * ROOM_SECONDS)
+        assert sent == [0]
+        socket.kept = 0
+        await asyncio.sleep(4 * ROOM_SECONDS)
+        assert sent == [0, 1]
+        manager.order(CloseReason.RESET, "reset")
+        await asyncio.wait_for(running, 5)
+        assert [m["text"] for m in socket.sent if m["type"] == "websocket.send"][:2] == ["frame 0", "frame 1"]
+        assert "frame 2" not in [message.get("text") for message in socket.sent]
 
     asyncio.run(main())
