@@ -5,7 +5,7 @@ It needs the optional extra `openai`: nothing else imports this module, unless C
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,11 @@ from openai import AsyncOpenAI
 from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
 
 from connections.chat.agents.protocol import AgentFailed, Delta, Question, Step, Thought, ToolCall, ToolResult
-from connections.chat.agents.tools import TOOLS
+from connections.chat.agents.tools import TOOLS, Tool
 
 REMEMBERS = 20  # earlier messages that the model is told; what is older, it can search for with a tool
 REMEMBERS_CHARACTERS = 24_000  # of them all: some 6,000 tokens, which every model of today takes
+ARGUMENTS_CHARACTERS = 8192  # of one tool call: as long as a message may be
 ROUNDS = 6  # requests of one answer; each but the last asked for tools
 CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 20.0  # without a byte; a turn as a whole has limits.TURN_SECONDS
@@ -37,13 +38,23 @@ PARTIAL: Mapping[str | None, str] = {
     "length": "This is as long as the model's answers may be. Ask for the rest.",
     "content_filter": "The model was not allowed to go on with this answer.",
 }
-WISHES: list[Any] = [
-    {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+
+
+def _offer(tools: Iterable[Tool]) -> dict[str, Any]:
+    """What the model is told of tools, by their names."""
+    return {
+        tool.name: {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
+        }
+        for tool in tools
     }
-    for tool in TOOLS.values()
-]
+
+
+AT_FIRST = _offer(TOOLS.values())
+# Once the model has read what tools returned, it can look at more and change nothing: whoever managed to write some of
+# that must not be able to have the user's sessions signed out.
+AFTERWARDS = _offer(tool for tool in TOOLS.values() if not tool.changes)
 
 
 class ModelAgent:
@@ -66,10 +77,10 @@ class ModelAgent:
     async def answer(self, question: Question) -> AsyncGenerator[Step, ToolResult | None]:
         yield Thought(f"I ask the model {self._name}.")
         messages = _messages(question)
-        spoken = False
+        spoken, offered = False, AT_FIRST
         for _ in range(ROUNDS):
             said, wishes = "", dict[int, _Wish]()
-            async with aclosing(self._stream(messages)) as stream:
+            async with aclosing(self._stream(messages, list(offered.values()))) as stream:
                 async for text, pieces in stream:
                     if text:
                         yield Delta(f"\n\n{text}" if spoken and not said else text)
@@ -82,20 +93,25 @@ class ModelAgent:
             called = [wish.as_said() for wish in wishes.values()]
             messages.append({"role": "assistant", "content": said, "tool_calls": called})
             for wish in wishes.values():
-                result: ToolResult | None = None
-                if (parameters := wish.parameters) is not None:
+                content = "The arguments must be a JSON object."
+                if wish.name in AT_FIRST and wish.name not in offered:
+                    content = "Not after other tools in the same answer: the user has to ask for it by itself."
+                elif (parameters := wish.parameters) is not None:
                     result = yield ToolCall(wish.name, parameters)
-                content = "The arguments must be a JSON object." if result is None else json.dumps(result.value)
+                    content = json.dumps(None if result is None else result.value)
                 messages.append({"role": "tool", "tool_call_id": wish.id, "content": content})
+            offered = AFTERWARDS
         raise AgentFailed("The model used its tools again and again and came to no answer. Please ask differently.")
 
-    async def _stream(self, messages: list[Any]) -> AsyncGenerator[tuple[str, list[ChoiceDeltaToolCall]], None]:
+    async def _stream(
+        self, messages: list[Any], tools: list[Any]
+    ) -> AsyncGenerator[tuple[str, list[ChoiceDeltaToolCall]], None]:
         """What the model says and wishes for, as it comes. Raises AgentFailed, also where the answer is not whole."""
         begun, finished = False, None
         try:
             async with asyncio.timeout(BEGIN_SECONDS):
                 stream = await self._client.chat.completions.create(
-                    model=self._name, messages=messages, tools=WISHES, stream=True
+                    model=self._name, messages=messages, tools=tools, stream=True
                 )
             async with stream:
                 async for chunk in stream:
@@ -122,6 +138,8 @@ class _Wish:
         if piece.function is not None:
             self.name = piece.function.name or self.name
             self.arguments += piece.function.arguments or ""
+        if len(self.arguments) > ARGUMENTS_CHARACTERS:
+            raise AgentFailed("The model wanted too much of a tool at once. Please ask differently.")
 
     @property
     def parameters(self) -> Mapping[str, Any] | None:

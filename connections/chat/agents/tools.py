@@ -50,12 +50,13 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`parameters` is a JSON schema of its arguments."""
+    """`parameters` is a JSON schema of its arguments; `changes` says that it does more than look."""
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     run: Callable[..., Any]
+    changes: bool = False
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -143,7 +144,13 @@ TOOLS: dict[str, Tool] = {
     for tool in (
         Tool("my_sessions", "The user's open sessions: where and since when.", _object(), my_sessions),
         Tool("my_recent_endings", "How the user's last sessions ended.", _object(), my_recent_endings),
-        Tool("sign_out_others", "Sign out all other sessions. Only if asked to.", _object(), sign_out_others),
+        Tool(
+            "sign_out_others",
+            "Sign out all other sessions. Only if asked to.",
+            _object(),
+            sign_out_others,
+            changes=True,
+        ),
         Tool(
             "search_my_conversations",
             "Search what the user has written, in all conversations.",

@@ -300,3 +300,17 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
         (3, "one"),
         (4, "and another"),
     ]
+
+
+def test_what_was_committed_after_a_look_is_told_although_it_says_that_it_is_older() -> None:
+    user, hub = make_user("ada"), Hub()
+    socket, came = Socket(user), timezone.now()
+
+    async def main() -> None:
+        reader = hub.attach(socket, came)  # type: ignore[arg-type]
+        (message,) = await asyncio.to_thread(write, user, 1)
+        await hub._look_once(message.created_at + timedelta(seconds=8))  # as long as a call may take
+        await come_to_rest(hub, reader)
+
+    asyncio.run(main())
+    assert [frame["seq"] for frame in socket.of("message")] == [1]

@@ -17,7 +17,7 @@ from connections.chat.checks import check_model
 from connections.chat.models import AgentTurn
 from tests.integration.chat.test_runner import Socket, answered, ask
 from tests.support.model import Cut, Finish, Model, Raw, Refusal, Reply, Silence, calls, model, says
-from tests.support.rows import make_user
+from tests.support.rows import make_node, make_record, make_user
 from tests.support.servers import free_port
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -27,6 +27,30 @@ KEY = "sk-not-for-any-log"
 def talk(user: User, served: Model, text: str = "hello", **options: Any) -> tuple[Socket, AgentTurn]:
     agent = ModelAgent("small", served.url, KEY, silent_seconds=0.5)
     return answered(ask(user, text), user, agent, **options)
+
+
+def test_what_tools_returned_can_have_nobody_signed_out() -> None:
+    """Somebody may have written into it that the model should."""
+    user, node = make_user("ada"), make_node()
+    other = make_record(user, node)
+    wishes = calls(("my_sessions", "{}")), calls(("sign_out_others", "{}")), says("I looked, and did nothing else.")
+    with model(*wishes) as served:
+        socket, turn = talk(user, served)
+    assert turn.state == "completed"
+    assert [frame["tool"] for frame in socket.of("tool_executing")] == ["my_sessions"]
+    first, second, third = ({tool["function"]["name"] for tool in request["tools"]} for request in served.requests)
+    assert first - second == first - third == {"sign_out_others"}
+    assert served.requests[2]["messages"][-1]["content"].startswith("Not after other tools")
+    other.refresh_from_db()
+    assert other.state == "live"
+
+
+def test_a_tool_is_not_asked_for_more_than_fits() -> None:
+    with model(calls(("search_my_conversations", json.dumps({"query": "x" * 20_000})))) as served:
+        socket, turn = talk(make_user("ada"), served)
+    assert turn.state == "failed"
+    assert socket.of("agent_completed")[0]["text"].startswith("The model wanted too much of a tool")
+    assert not socket.of("tool_executing")
 
 
 def roles(request: dict[str, Any]) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import OperationalError
 
+from connections.chat import limits, store, turns
 from connections.chat import runner as runner_module
-from connections.chat import store, turns
 from connections.chat.agents.protocol import Agent, Delta, Question, Step, Thought, ToolCall, ToolResult
 from connections.chat.hub import Hub
 from connections.chat.models import AgentTurn, Message
@@ -215,6 +215,56 @@ def test_a_node_that_leaves_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     make_node_id = make_node().pk
     asyncio.run(main())
     assert AgentTurn.objects.get().state == "queued"
+
+
+def test_the_next_question_is_answered_when_the_first_has_its_answer() -> None:
+    user = make_user("ada")
+    first = ask(user, "first")
+    second = ask(user, "second", first.message.conversation)
+
+    async def script() -> Answer:
+        yield Delta("answered")
+        await asyncio.sleep(0.1)
+
+    async def main() -> None:
+        runner, socket = TurnRunner(Hub(), Scripted(script)), Socket(user)
+        for stored in (first, second):
+            assert stored.run is not None
+            runner.asked(stored.run, socket)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while await asyncio.to_thread(AgentTurn.objects.unfinished().exists):
+                await asyncio.sleep(0.02)
+        await runner.stop()
+
+    asyncio.run(main())
+    said = store.messages_after(user.pk, first.message.conversation, 0, 10)
+    assert [message.role for message in said] == ["user", "user", "assistant", "assistant"]
+
+
+def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "KEEPER_SECONDS", 0.1)
+    user, hub = make_user("ada"), Hub()
+    stored, socket = ask(user), Socket(user)
+    assert stored.run is not None
+
+    async def script() -> Answer:
+        yield Delta("half an answer")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        runner = TurnRunner(hub, Scripted(script))
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        runner.start()
+        async with asyncio.timeout(10):
+            while not socket.of("agent_delta"):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(turns.cancel, user.pk, stored.run)
+            while not socket.of("agent_completed"):
+                await asyncio.sleep(0.01)
+        await runner.stop()
+
+    asyncio.run(main())
+    assert AgentTurn.objects.get().state == "cancelled"
 
 
 def test_what_nobody_runs_any_more_is_taken_up_at_the_start() -> None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import Min
 from django.utils import timezone
 
 from connections.chat import store, turns
@@ -250,3 +251,14 @@ def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
         if claimed is not None:
             assert turns.unwanted({run: claimed.attempt}) == [run]
             turns.finish(run, claimed.attempt, "", failure=turns.CANCELLED)
+
+
+def test_what_is_asked_all_the_time_is_answered_by_an_index() -> None:
+    unfinished = [
+        AgentTurn.objects.queued().filter(user_id=1).order_by("asked_at"),
+        AgentTurn.objects.running().filter(user_id=1),
+        AgentTurn.objects.queued().values("user_id").annotate(since=Min("asked_at")).order_by("since"),
+    ]
+    for rows in unfinished:
+        assert "turn_unfinished" in rows.explain()
+    assert "turn_by_node" in AgentTurn.objects.filter(node_id__in=[uuid4()]).explain(), "asked when nodes are pruned"
