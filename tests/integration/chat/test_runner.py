@@ -244,8 +244,8 @@ def test_the_next_question_is_answered_when_the_first_has_its_answer() -> None:
 def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "KEEPER_SECONDS", 0.1)
     user, hub = make_user("ada"), Hub()
-    stored, socket = ask(user), Socket(user)
-    assert stored.run is not None
+    run, socket = ask(user).run, Socket(user)
+    assert run is not None
 
     async def script() -> Answer:
         yield Delta("half an answer")
@@ -258,7 +258,7 @@ def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.M
         async with asyncio.timeout(10):
             while not socket.of("agent_delta"):
                 await asyncio.sleep(0.01)
-            await asyncio.to_thread(turns.cancel, user.pk, stored.run)
+            await asyncio.to_thread(turns.cancel, user.pk, run)
             while not socket.of("agent_completed"):
                 await asyncio.sleep(0.01)
         await runner.stop()
