@@ -29,6 +29,7 @@ from connections.node import current_node
 logger = logging.getLogger(__name__)
 
 CANCEL = "cancel"
+ASKERS = 1000  # questions whose socket is remembered until they are answered here
 FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer; then it is left behind
 
 
@@ -58,6 +59,8 @@ class TurnRunner:
     def asked(self, run: UUID, manager: Manager) -> None:
         """A question was stored: have it answered, and hold a turn on the socket it came from."""
         self._askers[run] = manager
+        if len(self._askers) > ASKERS:  # other nodes answer, or nobody does; the oldest is only no longer known
+            del self._askers[next(iter(self._askers))]
         self._claim_soon(manager.user_id)
 
     def cancelled(self) -> None:

@@ -57,7 +57,7 @@ export class Composer {
     this.changed();
   }
 
-  // A conversation has begun, and its name is another now.
+  // The conversation has another name now.
   renamed(place) {
     ofTab.remove(this.prefix + this.place);
     this.place = place;
@@ -73,7 +73,8 @@ export class Composer {
     byId("length").textContent = over
       ? `${this.length} characters; a message has ${this.longest} at most.`
       : `${this.length} of ${this.longest} characters`;
-    this.text.setAttribute("aria-invalid", over ? "true" : "false");
+    if (over) this.text.setAttribute("aria-invalid", "true");
+    else this.text.removeAttribute("aria-invalid"); // "false" would look like praise
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight + 2, HIGHEST)}px`;
   }

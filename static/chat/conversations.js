@@ -52,6 +52,11 @@ export class Conversations extends EventTarget {
     return this.send("list_conversations", { before: this.list().at(-1)?.id });
   }
 
+  // One that this page has just seen begin: nothing comes before what it is told.
+  begin(id) {
+    if (!this.byId.has(id)) Object.assign(this.add(id), { from: 0, upto: 0 });
+  }
+
   add(id) {
     const made = { id, title: "", lastSeq: 0, from: null, upto: null, messages: new Map(), turn: null, unread: false, order: ++this.latest };
     this.byId.set(id, made);
@@ -72,7 +77,7 @@ export class Conversations extends EventTarget {
     return [...messages.values()].filter(({ seq }) => seq > (from ?? 0)).sort((a, b) => a.seq - b.seq);
   }
 
-  // Ask for what is missing at the end. One that nothing is known of is begun from its end.
+  // Ask for what may be missing at the end. One that nothing is known of is begun from its end.
   load(id) {
     if (this.loading.has(id)) return;
     const { upto, lastSeq } = this.byId.get(id);
@@ -96,24 +101,27 @@ export class Conversations extends EventTarget {
     this.loading.clear();
   }
 
+  // Nothing comes of what was asked for. Whether it is mended here: otherwise the user should know.
   failed(id, code) {
+    const earlier = this.loading.get(id) === null;
     this.loading.delete(id);
     if (code === "not_found") {
       this.byId.delete(id);
       this.dispatchEvent(new CustomEvent("missing", { detail: id }));
-    } else {
-      setTimeout(() => this.byId.has(id) && this.load(id), LATER_MS);
+    } else if (code === "try_again") {
+      setTimeout(() => this.byId.has(id) && (earlier ? this.loadEarlier(id) : this.load(id)), LATER_MS);
     }
     this.changed(id);
+    return code === "not_found" || code === "try_again";
   }
 
   // Returns false if something before it is missing, and nobody has asked for it yet.
   message(frame) {
-    const fresh = !this.byId.has(frame.conversation);
     const conversation = this.byId.get(frame.conversation) ?? this.add(frame.conversation);
-    if (fresh && frame.seq === 1) {
-      conversation.from = conversation.upto = 0;
-      conversation.title = titleOf(frame.text);
+    if (frame.seq === 1) {
+      conversation.from ??= 0;
+      conversation.upto ??= 0;
+      conversation.title ||= titleOf(frame.text);
     }
     const news = frame.seq > conversation.lastSeq;
     const turn = conversation.turn;
@@ -129,7 +137,8 @@ export class Conversations extends EventTarget {
       conversation.unread = true;
     }
     this.changed(conversation.id);
-    return asked || (fresh ? conversation.title !== "" : conversation.upto === null || conversation.upto >= frame.seq);
+    const { title, upto } = conversation;
+    return asked || (title !== "" && (upto === null || upto >= frame.seq));
   }
 
   advance(conversation) {
@@ -145,7 +154,7 @@ export class Conversations extends EventTarget {
     conversation.lastSeq = Math.max(conversation.lastSeq, last_seq);
     conversation.from ??= Math.min(after ?? last_seq, last_seq);
     conversation.upto = Math.max(conversation.upto ?? 0, last_seq);
-    if (after === FROM_THE_END) this.loadEarlier(id);
+    if (this.shown(conversation).length === 0) this.loadEarlier(id); // it was begun from its end
     this.changed(id);
   }
 

@@ -2,6 +2,12 @@
 
 export const byId = (id) => document.getElementById(id);
 
+// A button that is hidden while it has the focus leaves it to the text.
+export function hide(button, hidden) {
+  if (hidden && button === document.activeElement) byId("text").focus();
+  button.hidden = hidden;
+}
+
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {

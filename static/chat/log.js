@@ -13,6 +13,7 @@ export class Log {
     this.actions = actions;
     this.scroll = byId("scroll");
     this.log = byId("log");
+    this.spoken = byId("spoken");
     this.turn = new LiveTurn(byId("turn"));
     this.place = undefined;
     this.atEnd = true; // then it stays there, whatever grows
@@ -37,6 +38,11 @@ export class Log {
     if (this.atEnd) this.scroll.scrollTop = this.scroll.scrollHeight;
   }
 
+  // What is shown has another name now.
+  renamed(place) {
+    this.place = place;
+  }
+
   // `conversation` is undefined for one that has not begun; `mine` are the entries of the outbox that belong here.
   show(place, conversation, mine, live) {
     const selected = place !== this.place;
@@ -49,7 +55,8 @@ export class Log {
     if (selected || loading) this.hush();
     const fromEnd = this.scroll.scrollHeight - this.scroll.scrollTop;
     const first = this.log.firstElementChild;
-    this.showMessages(conversation === undefined ? [] : this.actions.shown(conversation));
+    const unfolded = !selected && this.turn.unfolded; // then they are so in its message too
+    this.showMessages(conversation === undefined ? [] : this.actions.shown(conversation), unfolded);
     this.turn.show(conversation?.turn ?? null, live, () => this.stay());
     this.showPending(mine, live);
     const nothing = conversation !== undefined && conversation.messages.size === 0 && mine.length === 0;
@@ -66,19 +73,19 @@ export class Log {
 
   // The log is read out as it grows, but not what is loaded into it.
   hush() {
-    this.log.setAttribute("aria-live", "off");
+    this.spoken.setAttribute("aria-live", "off");
     clearTimeout(this.quiet);
-    this.quiet = setTimeout(() => this.log.setAttribute("aria-live", "polite"), QUIET_MS);
+    this.quiet = setTimeout(() => this.spoken.setAttribute("aria-live", "polite"), QUIET_MS);
   }
 
   // Only what is new is touched: a message never changes.
-  showMessages(messages) {
+  showMessages(messages, unfolded) {
     const shown = new Map([...this.log.children].map((item) => [Number(item.dataset.seq), item]));
     let previous = null;
     for (const known of messages) {
       let element = shown.get(known.seq);
       if (element === undefined) {
-        element = message(known);
+        element = message(known, unfolded && previous === this.log.lastElementChild);
         if (previous !== null) previous.after(element);
         else this.log.prepend(element);
       }

@@ -4,12 +4,15 @@ import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { Conversations, titleOf } from "./conversations.js";
 import { deviceId, uuid } from "./device.js";
-import { byId } from "./dom.js";
+import { byId, hide } from "./dom.js";
 import { Log } from "./log.js";
 import { Outbox } from "./outbox.js";
 import { Sessions } from "./sessions.js";
 import { Side } from "./side.js";
 import { Status } from "./status.js";
+import { ofTab } from "./storage.js";
+
+const RECOUNT_MS = 10_000; // by then those above the limit are closed
 
 const data = JSON.parse(byId("chat-data").textContent);
 const device = await deviceId();
@@ -49,8 +52,15 @@ const log = new Log({
 });
 
 // What is shown: a conversation's id, or our name for one that is to begin. The address tells which: #id, #new-name.
-let fresh = uuid();
+const FRESH = `chat.fresh.${device}`;
+let fresh = ofTab.get(FRESH); // the one in which nothing was said yet; what was typed there stays
+if (fresh === null) renew();
 let place = fresh;
+
+function renew() {
+  fresh = uuid();
+  ofTab.set(FRESH, fresh);
+}
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const NEW = "#new-";
@@ -76,15 +86,16 @@ function select(name) {
   show();
 }
 
-// One that was to begin has begun.
-function begun(name, conversation) {
-  if (name === fresh) fresh = uuid();
+// One that was to begin has begun; by `elsewhere`, another tab was told of it.
+function begun({ place: name, conversation, elsewhere }) {
+  if (name === fresh) renew();
   if (name !== place) return;
   place = conversation;
-  if (conversations.get(conversation) === undefined) conversations.add(conversation);
+  conversations.begin(conversation);
   history.replaceState(null, "", addressOf(conversation));
   composer.renamed(conversation);
-  conversations.load(conversation);
+  log.renamed(conversation);
+  if (elsewhere) conversations.load(conversation);
   redraw();
 }
 
@@ -105,7 +116,7 @@ function show() {
   }));
   side.show([...beginning, ...listed], conversations.more && live());
   byId("title").textContent = conversation?.title || beginning.find(({ current }) => current)?.title || "New conversation";
-  byId("stop").hidden = !conversation?.turn || !live();
+  hide(byId("stop"), !conversation?.turn || !live());
   log.show(place, conversation, outbox.at(place), live());
 }
 
@@ -115,6 +126,7 @@ const FRAMES = {
   ready({ user }) {
     if (user !== data.username) {
       connection.stop(); // somebody else has logged in: nothing of this page's user goes to them
+      history.replaceState(null, "", location.pathname);
       location.reload();
       return;
     }
@@ -128,6 +140,8 @@ const FRAMES = {
     else conversations.mergeOlder(frame.conversations, frame.more);
   },
   message(frame) {
+    // A message that comes back is stored, whether or not its ack came.
+    if (frame.client_id) outbox.acknowledged(frame.client_id, frame.conversation);
     if (conversations.message(frame)) return;
     if (!conversations.get(frame.conversation).title) send("list_conversations");
     if (frame.conversation === place) conversations.load(place);
@@ -140,11 +154,14 @@ const FRAMES = {
     const created_at = new Date(entry.at).toISOString();
     FRAMES.message({ conversation, seq, client_id, role: "user", text: entry.text, created_at });
   },
-  notice: (frame) => status.limit(frame),
+  notice(frame) {
+    status.limit(frame);
+    if (frame.kind === "over_limit") setTimeout(() => send("list_sessions"), RECOUNT_MS);
+  },
   sessions: (frame) => sessions.show(frame),
   error({ client_id, conversation, code, message }) {
     if (client_id) outbox.refused(client_id, message, code === "try_again");
-    else if (conversation) conversations.failed(conversation, code);
+    else if (conversation && conversations.failed(conversation, code)) return;
     else if (!sessions.failed(message)) status.trouble(message);
   },
 };
@@ -176,14 +193,18 @@ conversations.addEventListener("missing", ({ detail }) => {
   if (detail !== place) return;
   status.trouble("There is no such conversation.");
   history.replaceState(null, "", location.pathname);
-  select(uuid());
+  renew();
+  composer.renamed(fresh); // what was written for it begins another
+  outbox.move(detail, fresh);
+  select(fresh);
 });
 outbox.addEventListener("change", redraw);
-outbox.addEventListener("began", ({ detail }) => begun(detail.place, detail.conversation));
+outbox.addEventListener("began", ({ detail }) => begun(detail));
 
 // From the user
 
 function submit(words) {
+  if (place === fresh) renew();
   if (isNew(place)) history.replaceState(null, "", addressOf(place)); // a reload finds it again
   outbox.add(place, !isNew(place), words);
   log.toEnd();
@@ -200,7 +221,7 @@ byId("stop").addEventListener("click", () => {
   composer.focus(); // the button goes away
 });
 byId("new").addEventListener("click", () => {
-  history.pushState(null, "", `${NEW}${uuid()}`);
+  if (place !== fresh) history.pushState(null, "", addressOf(fresh));
   side.close();
   select(fromAddress());
   composer.focus();

@@ -10,6 +10,7 @@ const ALLOWED = {
     "table", "tbody", "td", "th", "thead", "tr", "ul",
   ],
   ALLOWED_ATTR: ["align", "href", "start"],
+  ADD_URI_SAFE_ATTR: ["align", "start"], // no addresses, which all others are taken for
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
 };

@@ -11,21 +11,21 @@ const TOOLS = {
   summary_of_conversation: ["Reading the conversation", "Read the conversation"],
 };
 
-export function message({ seq, role, text, created_at, steps }) {
+export function message({ seq, role, text, created_at, steps }, unfolded) {
   const who = role === "user" ? "You" : "Assistant";
   return el(
     "li",
     { class: `message ${role}`, "data-seq": seq },
     el("p", { class: "who" }, el("span", {}, who), " ", time(created_at)),
-    steps?.length ? stepsOf(steps) : null,
+    steps?.length ? stepsOf(steps, unfolded) : null,
     role === "user" ? el("p", { class: "text" }, text) : el("div", { class: "text markdown" }, markdown(text)),
   );
 }
 
-export function stepsOf(steps) {
+export function stepsOf(steps, unfolded) {
   const tools = steps.filter((step) => step.tool !== undefined);
   const heading = tools.length ? tools.map(label).join(", ") : "Thought about it";
-  return el("details", { class: "steps" }, el("summary", {}, heading), el("ol", {}, ...steps.map(step)));
+  return el("details", { class: "steps", open: unfolded }, el("summary", {}, heading), el("ol", {}, ...steps.map(step)));
 }
 
 function label({ tool, success }) {

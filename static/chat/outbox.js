@@ -5,7 +5,7 @@
 // a name of ours for one that the first of its messages will begin. Which conversation that became is kept beside the
 // entries, for the later ones and for other tabs.
 //
-// Emits "change", and "began" {place, conversation}.
+// Emits "change", and "began" {place, conversation, elsewhere}.
 
 import { uuid } from "./device.js";
 import { ofBrowser } from "./storage.js";
@@ -38,7 +38,7 @@ export class Outbox extends EventTarget {
     if (key.startsWith(this.beganPrefix)) {
       const place = key.slice(this.beganPrefix.length);
       const conversation = this.began(place);
-      if (conversation !== null) this.emit("began", { place, conversation });
+      if (conversation !== null) this.emit("began", { place, conversation, elsewhere: true });
     } else if (key.startsWith(this.prefix)) {
       this.read(key);
       const gone = !this.entries.has(this.inFlight);
@@ -107,6 +107,12 @@ export class Outbox extends EventTarget {
     this.emit("change");
   }
 
+  // There is no such conversation: what was written for it is for one that is to begin.
+  move(conversation, place) {
+    for (const entry of this.at(conversation)) this.keep({ ...entry, place, began: false });
+    this.pump();
+  }
+
   discard(clientId) {
     this.drop(clientId);
     this.pump(); // another may begin the conversation now
@@ -144,10 +150,11 @@ export class Outbox extends EventTarget {
   // Returns the entry, undefined if it is known already that it was stored.
   acknowledged(clientId, conversation) {
     const entry = this.entries.get(clientId);
-    if (entry !== undefined && this.conversationOf(entry) === null) {
+    if (entry === undefined) return undefined;
+    if (this.conversationOf(entry) === null) {
       // First this, then the entry: whoever misses the entry finds what it began.
       ofBrowser.set(this.beganPrefix + entry.place, `${conversation} ${Date.now()}`);
-      this.emit("began", { place: entry.place, conversation });
+      this.emit("began", { place: entry.place, conversation, elsewhere: false });
     }
     this.drop(clientId);
     if (this.inFlight === clientId) this.again();

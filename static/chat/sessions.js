@@ -29,7 +29,7 @@ export class Sessions {
 
   open() {
     byId("sessions-list").replaceChildren();
-    this.others.hidden = true;
+    this.others.parentElement.hidden = true;
     if (!this.dialog.open) this.dialog.showModal();
     this.ask();
   }
@@ -58,7 +58,7 @@ export class Sessions {
     byId("sessions-text").textContent = others
       ? `${managers.length} sessions are open.`
       : "This is your only open session.";
-    this.others.hidden = others === 0;
+    this.others.parentElement.hidden = others === 0;
     this.others.textContent = others === 1 ? "Sign out the other one" : `Sign out all ${others} others`;
     const focused = this.dialog.contains(document.activeElement);
     byId("sessions-list").replaceChildren(...managers.map((manager) => this.row(manager)));
@@ -75,7 +75,7 @@ export class Sessions {
         {},
         el("strong", {}, name),
         current ? el("mark", {}, "this one") : null,
-        el("p", {}, ip ? `From ${ip}. ` : "", "Open since ", moment(opened_at), `, last active ${age(last_active_at)}.`),
+        el("p", {}, ip ? `From ${ip}. ` : "", "Open since ", moment(opened_at), `, last active ${age(last_active_at).replaceAll(" ", "\u00a0")}.`),
       ),
       current
         ? null

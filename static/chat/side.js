@@ -14,8 +14,11 @@ export class Side {
     this.toggle.addEventListener("click", () => this.open());
     byId("side-close").addEventListener("click", () => this.close());
     byId("side").addEventListener("click", ({ target }) => target.closest("a") && this.close());
-    byId("side").addEventListener("keydown", ({ key }) => key === "Escape" && this.close());
-    byId("older").addEventListener("click", older);
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && this.close());
+    byId("older").addEventListener("click", () => {
+      older();
+      this.list.lastElementChild?.firstElementChild.focus(); // the button may go away; what comes is next
+    });
   }
 
   open() {
@@ -43,12 +46,14 @@ export class Side {
       item.remove();
       this.links.delete(address);
     }
+    const focused = this.list.contains(document.activeElement) && document.activeElement;
     rows.forEach((row, place) => {
       const item = this.links.get(row.address) ?? el("li", {}, el("a", { href: row.address }));
       this.links.set(row.address, item);
       this.dress(item.firstElementChild, row);
       if (this.list.children[place] !== item) this.list.insertBefore(item, this.list.children[place] ?? null);
     });
+    if (focused) focused.focus({ preventScroll: true }); // one that is moved loses it
     byId("older").hidden = !more;
   }
 

@@ -1,6 +1,6 @@
 // The connection indicator and the banner under the bar: the truth, and what can be done about it.
 
-import { byId, el } from "./dom.js";
+import { byId, el, hide } from "./dom.js";
 
 // Why a connection stays closed: the short word, the sentence, and the way back.
 const ENDED = {
@@ -82,7 +82,8 @@ export class Status {
     byId("connection").dataset.state = name;
     byId("connection").title = why ? `${why}; ${words}` : words;
     byId("connection-text").textContent = words;
-    byId("connect-now").hidden = name !== "waiting" || (seconds < WORTH_A_CLICK && byId("connect-now").hidden);
+    const now = byId("connect-now");
+    hide(now, name !== "waiting" || (seconds < WORTH_A_CLICK && now.hidden));
     this.say(name, words, why);
   }
 

@@ -21,21 +21,30 @@ export class LiveTurn {
       this.steps,
       this.text,
     );
-    this.run = null;
+    this.turn = null;
     this.timer = null;
     this.next = 0; // when the text may be drawn again
   }
 
+  // Whether the user looks at its steps.
+  get unfolded() {
+    return this.turn !== null && (this.steps.firstElementChild?.open ?? false);
+  }
+
   // `drawn` is called when the text has grown after this call.
   show(turn, live, drawn) {
-    if (turn === null) {
+    const another = turn?.run !== this.turn?.run;
+    this.turn = turn;
+    if (another) {
       clearTimeout(this.timer);
-      this.timer = this.run = null;
+      this.timer = null;
+      this.next = 0;
+    }
+    if (turn === null) {
       this.holder.replaceChildren();
       return;
     }
-    if (turn.run !== this.run) {
-      this.run = turn.run;
+    if (another) {
       this.stepped = this.written = "";
       this.text.replaceChildren();
       this.steps.replaceChildren();
@@ -44,30 +53,28 @@ export class LiveTurn {
     this.state.textContent = live ? "is working" : "waiting for the connection";
     this.box.classList.toggle("working", live);
     this.showSteps(turn.steps);
-    this.showText(turn, drawn);
+    this.showText(drawn);
   }
 
   showSteps(steps) {
     const version = JSON.stringify(steps);
     if (version === this.stepped) return;
     this.stepped = version;
-    const open = this.steps.firstElementChild?.open ?? false;
     if (steps.length === 0) return this.steps.replaceChildren();
     const made = stepsOf(steps);
-    made.open = open;
     if (this.steps.firstElementChild === null) return this.steps.replaceChildren(made);
     const shown = this.steps.firstElementChild; // kept, for it may have the focus
     shown.querySelector("summary").textContent = made.querySelector("summary").textContent;
     shown.querySelector("ol").replaceWith(made.querySelector("ol"));
   }
 
-  showText(turn, drawn) {
-    if (turn.text === this.written || this.timer !== null) return;
+  showText(drawn) {
+    if (this.turn.text === this.written || this.timer !== null) return;
     const draw = () => {
       this.timer = null;
       const began = performance.now();
-      this.written = turn.text;
-      this.text.replaceChildren(markdown(turn.text));
+      this.written = this.turn.text;
+      this.text.replaceChildren(markdown(this.written));
       this.next = performance.now() + Math.max(DRAW_MS, SHARE * (performance.now() - began));
       drawn();
     };

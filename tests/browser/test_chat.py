@@ -6,42 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.support.browser import PHONE, WIDE, Pages
+from tests.support.chat_page import live, messages, reload, say, texts
 from tests.support.databases import Database
 from tests.support.processes import manage_json
 from tests.support.servers import Server
 
 Serve = Callable[..., Server]
-
-
-def live(page: Page) -> Page:
-    expect(page.locator("#connection")).to_have_attribute("data-state", "live")
-    return page
-
-
-def reload(page: Page) -> None:
-    page.reload()
-    live(page)
-
-
-def say(page: Page, words: str) -> None:
-    page.get_by_label("Message", exact=True).fill(words)
-    if page.evaluate("matchMedia('(pointer: coarse)').matches"):
-        page.get_by_role("button", name="Send").click()
-    else:
-        page.keyboard.press("Enter")
-
-
-def messages(page: Page) -> Any:
-    return page.locator("#log > .message")
-
-
-def texts(page: Page) -> list[str]:
-    """The messages shown, without who and when."""
-    found: list[str] = messages(page).locator(".text").all_inner_texts()
-    return found
 
 
 def held(database: Database, user: str) -> list[dict[str, Any]]:
@@ -66,6 +39,9 @@ def test_a_question_is_answered_and_there_after_a_reload(
 
     reload(page)
     expect(messages(page)).to_have_count(2)
+    page.locator(".steps summary").click()
+    expect(page.get_by_text("You ask about your sessions, so I look at what is open.")).to_be_visible()
+    expect(page.locator(".steps code")).to_have_text("my_sessions")
     say(page, "<b>two</b>\nlines")
     expect(messages(page)).to_have_count(4)
     assert texts(page)[2] == "<b>two</b>\nlines"
@@ -108,6 +84,8 @@ if a < b: print("x")
 ```
 > said before
 
+4. four
+
 <script>window.attacked = "script"</script> and <img src=x onerror="window.attacked = 'img'"> and
 <a href="javascript:window.attacked = 'a'">raw</a> and [poisoned](javascript:window.attacked='md') and
 [relative](/admin/) and ![picture](https://example.org/pixel.png)
@@ -127,11 +105,13 @@ def test_an_answer_may_hold_markdown_and_nothing_that_does_harm(
     expect(messages(page)).to_have_count(2)
     said = messages(page).nth(1).locator(".text")
     for tag, words in {
-        "h3": "Findings", "strong": "Bold", "em": "leaning", "p code": "code", "ol > li:first-child": "one",
-        "li li": "deeper", "td:first-child": "a_long_name.py", "pre": 'if a < b: print("x")',
-        "blockquote": "said before",
+        "h3": "Findings", "strong": "Bold", "em": "leaning", "p code": "code",
+        "ol:not([start]) > li:first-child": "one", "li li": "deeper",
+        "td:first-child": "a_long_name.py", "pre": 'if a < b: print("x")', "blockquote": "said before",
     }.items():  # fmt: skip
         expect(said.locator(tag)).to_have_text(words)
+    expect(said.locator("td:last-child")).to_have_css("text-align", "right")
+    expect(said.locator("ol").last).to_have_attribute("start", "4")
     links = said.locator("a[href]")
     assert [link.get_attribute("href") for link in links.all()] == ["https://example.org/a?b=1&c=2"]
     assert links.first.get_attribute("rel") == "noopener noreferrer nofollow"

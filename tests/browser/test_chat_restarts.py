@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_chat import live, messages, say
 from tests.support.browser import PHONE, Pages
+from tests.support.chat_page import live, messages, say
 from tests.support.databases import Database
 from tests.support.servers import Server, free_port
 

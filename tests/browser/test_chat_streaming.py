@@ -1,0 +1,162 @@
+"""An answer comes in pieces: the page stays usable, and is not busy with drawing."""
+
+from typing import Any
+from uuid import uuid4
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import Shared
+from tests.support.browser import Pages
+from tests.support.chat_page import Wire, add_conversations, change_module, listed, live, messages
+
+
+class Turn:
+    """An answer that the test gives itself."""
+
+    def __init__(self, page: Page, wire: Wire, conversation: str) -> None:
+        self.page = page
+        self.wire = wire
+        self.about = {"run": str(uuid4()), "conversation": conversation}
+        self.text = ""
+        self.tell("agent_started")
+
+    def tell(self, kind: str, /, **fields: Any) -> None:
+        self.wire.tell(kind, **self.about, **fields)
+
+    def use(self, tool: str) -> None:
+        self.tell("tool_executing", tool=tool, parameters={"query": "invoice"})
+        self.tell("tool_completed", tool=tool, result={"found": 1}, success=True, duration_ms=3)
+
+    def delta(self, text: str) -> None:
+        self.text += text
+        self.tell("agent_delta", text=text)
+
+    def goes_on(self, pieces: int = 20) -> None:
+        """Many pieces, until they are shown."""
+        for _ in range(pieces):
+            self.delta("more ")
+        last = f"piece-{uuid4().hex}"
+        self.delta(last + " ")
+        expect(written(self.page)).to_contain_text(last)
+
+    def ends(self, seq: int, *steps: dict[str, Any]) -> None:
+        at = "2026-01-01T00:00:00Z"
+        answer = {"seq": seq, "role": "assistant", "text": self.text, "created_at": at, "steps": steps}
+        self.wire.tell("message", conversation=self.about["conversation"], **answer)
+        self.tell("agent_completed", text=self.text, seq=seq, success=True, duration_ms=5)
+
+
+def written(page: Page) -> Locator:
+    return page.locator("#turn .text")
+
+
+def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    other, conversation = add_conversations(shared.database, user, 2, 2)
+    page = pages.open(shared.server, user)
+    wire = Wire(page)
+    page.goto(f"/chat/#{conversation}")
+    expect(messages(live(page))).to_have_count(2)
+    turn = Turn(page, wire, conversation)
+    turn.tell("agent_thinking", thought="I look for it.")
+    turn.use("search_my_conversations")
+    turn.goes_on()
+
+    # Its steps stay unfolded, also when there are more of them.
+    steps = page.locator("#turn .steps")
+    steps.locator("summary").click()
+    turn.use("my_sessions")
+    turn.goes_on()
+    expect(steps.locator("li")).to_have_count(3)
+    expect(steps.locator("li").last).to_be_visible()
+    expect(steps.locator("summary")).to_be_focused()
+
+    # A selection stays.
+    select = "text => getSelection().selectAllChildren(text)"
+    messages(page).first.locator(".text").evaluate(select)
+    turn.goes_on()
+    assert page.evaluate("getSelection().toString()") == "2.1"
+
+    # So does the focus on a link of the list, also when it moves up.
+    link = listed(page).filter(has_text="Conversation 1")
+    link.focus()
+    turn.goes_on()
+    expect(link).to_be_focused()
+    at = "2026-01-01T00:00:00Z"
+    wire.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
+    expect(listed(page).first).to_contain_text("Conversation 1 (new message)")
+    expect(link).to_be_focused()
+
+    # A click that begins before a drawing and ends after it is a click.
+    link.hover()
+    page.mouse.down()
+    turn.goes_on()
+    page.mouse.up()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Conversation 1")
+    expect(messages(page).nth(1)).to_contain_text("1.2")
+    expect(page.locator("#turn > *")).to_have_count(0)
+    turn.delta("and the rest")
+    page.go_back()
+    expect(written(page)).to_contain_text("and the rest")
+
+    # What was unfolded is so in the message, too.
+    page.locator("#turn .steps summary").click()
+    tool = {"tool": "my_sessions", "parameters": {}, "result": 1, "success": True, "duration_ms": 3}
+    turn.ends(3, {"thought": "I look for it."}, tool)
+    expect(page.locator("#turn > *")).to_have_count(0)
+    expect(messages(page).last.get_by_text("I look for it.")).to_be_visible()
+    expect(messages(page).last).to_contain_text("and the rest")
+
+
+def test_of_two_answers_under_way_the_one_of_the_conversation_is_shown(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    first, second = add_conversations(shared.database, user, 2, 2)
+    page = pages.open(shared.server, user)
+    change_module(page, "turn.js", "DRAW_MS = 100", "DRAW_MS = 1000")
+    wire = Wire(page)
+    page.goto(f"/chat/#{first}")
+    expect(messages(live(page))).to_have_count(2)
+    of_first, of_second = Turn(page, wire, first), Turn(page, wire, second)
+    of_second.delta("of the second")
+    of_first.goes_on(0)
+    of_first.delta("which is drawn later")
+    of_first.use("my_sessions")
+    expect(page.locator("#turn .steps")).to_be_visible()  # by now its drawing is due
+    listed(page).first.click()
+    expect(written(page)).to_have_text("of the second")
+    expect(page.locator("#turn .steps")).to_have_count(0)
+    page.wait_for_timeout(1200)
+    expect(written(page)).to_have_text("of the second")
+    page.go_back()
+    expect(written(page)).to_contain_text("which is drawn later")
+
+
+COUNT = """() => {
+  window.drawn = window.shown = 0;
+  window.began = performance.now();
+  new MutationObserver(() => (window.drawn += 1)).observe(document.querySelector("#turn .text"), { childList: true });
+  new MutationObserver(() => (window.shown += 1)).observe(document.querySelector("#title"), { childList: true });
+}"""
+
+
+def test_a_long_answer_in_many_pieces_is_drawn_a_few_times_a_second(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    (conversation,) = add_conversations(shared.database, user, 2)
+    page = pages.open(shared.server, user)
+    wire = Wire(page)
+    page.goto(f"/chat/#{conversation}")
+    expect(messages(live(page))).to_have_count(2)
+    turn = Turn(page, wire, conversation)
+    turn.goes_on(1)
+    page.evaluate(COUNT)
+    for number in range(2000):
+        turn.delta(f"**{number:04}** words\n")
+        if number % 50 == 0:
+            page.wait_for_timeout(10)  # so that the pieces come over a while
+    turn.delta("the end")
+    expect(written(page)).to_contain_text("the end", timeout=20_000)
+    assert len(turn.text) > 30_000
+    drawn, shown, milliseconds = page.evaluate("[window.drawn, window.shown, performance.now() - window.began]")
+    assert 2 <= drawn < 2000 / 5
+    assert drawn <= milliseconds / 100 + 2, "more often than ten times a second"
+    assert shown <= milliseconds / 16 + 10, "the rest of the page, more than once a frame"

@@ -1,0 +1,223 @@
+"""Several tabs of one browser, which share what is not sent yet: it is sent once, by whoever can, as who wrote it."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Shared
+from tests.support.browser import Pages
+from tests.support.chat_page import (
+    Frame,
+    Wire,
+    change_module,
+    listed,
+    live,
+    messages,
+    pending,
+    reload,
+    say,
+    tab,
+    texts,
+    writing,
+)
+from tests.support.databases import TestUser
+
+BEGUN = re.compile(r"#[0-9a-f]{8}-")
+
+
+def stored(shared: Shared, user: TestUser) -> list[tuple[Any, ...]]:
+    """(conversation, text) of what a user said, in the order in which it was stored."""
+    return shared.database.query(
+        "SELECT conversation_id, text FROM chat_message WHERE sender_id = ? ORDER BY id", [user.id]
+    )
+
+
+def takes_over_after(page: Page, milliseconds: int) -> None:
+    """What another tab has not brought out for so long is sent by this page, once it is loaded."""
+    change_module(page, "outbox.js", "TAKE_OVER_MS = 10_000", f"TAKE_OVER_MS = {milliseconds}")
+
+
+def log_in(page: Page, user: TestUser, shared: Shared) -> None:
+    """As in another tab of the same browser."""
+    page.context.add_cookies([{"name": "sessionid", "value": user.session, "url": shared.server.url}])
+
+
+# What somebody writes while the page is about to be loaded anew.
+AT_LAST = """([said, typed]) => addEventListener("beforeunload", () => {
+  const text = document.getElementById("text");
+  text.value = said;
+  text.form.requestSubmit();
+  text.value = typed;
+  text.dispatchEvent(new Event("input"));
+})"""
+
+
+@pytest.mark.parametrize("signed_out", [False, True])
+def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
+    shared: Shared, pages: Pages, signed_out: bool
+) -> None:
+    ada, grace = shared.user(), shared.user()
+    page = pages.open(shared.server, ada)
+    wire = Wire(page)
+    page.goto("/chat/")
+    say(live(page), "hello")
+    expect(messages(page)).to_have_count(2)
+    if signed_out:
+        wire.tell("closing", code=4412, reason="closed_by_user", reconnect="never", retry_after=0)
+        wire.cut()
+        expect(page.locator("#banner")).to_contain_text("You signed this tab out")
+    else:
+        wire.go_down()
+    say(page, "queued by ada")
+
+    log_in(page, grace, shared)
+    page.evaluate(AT_LAST, ["and a last word", "typed by ada"])
+    if signed_out:
+        page.get_by_role("button", name="Use here").click()
+    else:
+        wire.come_back()
+    expect(page.get_by_role("button", name=f"Log out {grace.name}")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
+    say(live(page), "I am grace")
+    expect(messages(page)).to_have_count(2)
+    expect(writing(page)).to_have_value("")
+    expect(pending(page)).to_have_count(0)
+    assert [text for _, text in stored(shared, grace)] == ["I am grace"]
+    assert [text for _, text in stored(shared, ada)] == ["hello"]
+
+    log_in(page, ada, shared)
+    page.goto("/chat/")
+    reload(page)
+    listed(page).filter(has_text="hello").click()
+    expect(messages(page)).to_have_count(6)
+    expect(writing(page)).to_have_value("typed by ada")
+    assert [text for _, text in stored(shared, ada)] == ["hello", "queued by ada", "and a last word"]
+    assert [text for _, text in stored(shared, grace)] == ["I am grace"]
+
+
+def test_a_tab_that_comes_back_first_sends_what_another_wrote_and_both_stay_where_they_are(
+    shared: Shared, pages: Pages
+) -> None:
+    user = shared.user()
+    first = pages.open(shared.server, user)
+    second = first.context.new_page()
+    takes_over_after(second, 300)
+    wires = [Wire(page) for page in (first, second)]
+    for page, wire in zip((first, second), wires, strict=True):
+        page.goto("/chat/")
+        live(page)
+        wire.go_down()
+    writing(second).fill("half typed")
+    for words in ("one", "two"):
+        say(first, words)
+    expect(pending(first).nth(1)).to_contain_text("waits for the message above")
+    expect(listed(second)).to_have_text(["one"])
+
+    wires[1].come_back()
+    expect(listed(second)).to_have_attribute("href", BEGUN)
+    expect(first).to_have_url(BEGUN)
+    wires[0].come_back()
+    expect(messages(first)).to_have_count(4)
+    say(first, "three")
+    expect(messages(first)).to_have_count(6)
+    expect(pending(first)).to_have_count(0)
+    assert [words for words in texts(first) if words in ("one", "two", "three")] == ["one", "two", "three"]
+    said = stored(shared, user)
+    assert [text for _, text in said] == ["one", "two", "three"]
+    assert len({conversation for conversation, _ in said}) == 1
+
+    expect(listed(second)).to_have_count(1)
+    expect(second.get_by_role("heading", level=1)).to_have_text("New conversation")
+    expect(writing(second)).to_have_value("half typed")
+    expect(messages(second)).to_have_count(0)
+    listed(second).click()
+    expect(messages(second)).to_have_count(6)
+
+
+def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    page = pages.open(shared.server, user)
+    wire = Wire(page)
+    page.goto("/chat/")
+    live(page)
+    wire.held = lambda frame: frame["type"] != "ping"
+    say(page, "the first")
+    expect(page.get_by_role("heading", level=1)).to_have_text("the first")
+    page.get_by_role("button", name="New conversation").click()
+    writing(page).fill("typed meanwhile")
+    expect(listed(page)).to_have_text(["the first"])
+    expect(listed(page)).to_have_attribute("href", re.compile("#new-"))
+    expect(pending(page)).to_have_count(0)
+
+    wire.release()
+    expect(listed(page)).to_have_attribute("href", BEGUN)
+    expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
+    expect(writing(page)).to_have_value("typed meanwhile")
+    expect(messages(page)).to_have_count(0)
+    page.keyboard.press("Enter")
+    expect(messages(page)).to_have_count(2)
+    assert texts(page)[0] == "typed meanwhile"
+    expect(listed(page)).to_have_text(["typed meanwhile", "the first (new message)"])
+    assert len({conversation for conversation, _ in stored(shared, user)}) == 2
+    page.go_back()  # to the place where the first was to begin, which is that conversation now
+    expect(page.get_by_role("heading", level=1)).to_have_text("the first")
+    expect(messages(page)).to_have_count(2)
+
+
+def test_what_a_closed_tab_left_is_sent_by_another(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    closes = pages.open(shared.server, user)
+    wire = Wire(closes)
+    closes.goto("/chat/")
+    live(closes)
+    stays = closes.context.new_page()
+    takes_over_after(stays, 1000)
+    stays.goto("/chat/")
+    live(stays)
+    wire.go_down()
+    say(closes, "left behind")
+    expect(listed(stays)).to_have_attribute("href", re.compile("#new-"))
+    closes.close()
+    expect(listed(stays)).to_have_attribute("href", BEGUN)
+    listed(stays).click()
+    expect(messages(stays)).to_have_count(2)
+    assert [text for _, text in stored(shared, user)] == ["left behind"]
+
+
+def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(shared: Shared, pages: Pages) -> None:
+    user = shared.user()
+    page = pages.open(shared.server, user)
+    wire = Wire(page)
+
+    def refused(frame: Frame) -> Frame | None:
+        if frame["text"] != "one":
+            return None
+        message = {"client_id": frame["client_id"], "code": "bad_field", "message": "Nobody wants this."}
+        return {"type": "error"} | message
+
+    wire.answers["user_message"] = refused
+    page.goto("/chat/")
+    live(page)
+    for words in ("one", "two", "three"):
+        say(page, words)
+    expect(pending(page).nth(0)).to_contain_text("not sent: Nobody wants this.")
+    for later in (1, 2):
+        expect(pending(page).nth(later)).to_contain_text("waits for the message above")
+    other = tab(page)
+    expect(listed(other)).to_have_text(["one"])
+    page.get_by_role("button", name="Try again").click()
+    expect(writing(page)).to_be_focused()
+    expect(pending(page).nth(0)).to_contain_text("not sent")
+    assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "one"]
+    pages.screenshot(page, "refused")
+
+    page.get_by_role("button", name="Discard").click()
+    expect(writing(page)).to_be_focused()
+    expect(messages(page)).to_have_count(4)
+    expect(pending(page)).to_have_count(0)
+    said = stored(shared, user)
+    assert [text for _, text in said] == ["two", "three"]
+    assert len({conversation for conversation, _ in said}) == 1
+    expect(listed(other)).to_have_text(["two (new message)"])
