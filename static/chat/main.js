@@ -38,7 +38,7 @@ const log = new Log({
   isLoading: (id) => conversations.isLoading(id),
   shown: (conversation) => conversations.shown(conversation),
   stateOf(entry) {
-    if (outbox.waits(entry)) return "waits for the message above";
+    if (outbox.waits(entry)) return "waiting for the message above";
     return live() ? "sending …" : "waiting for the connection";
   },
   retry(id) {

@@ -112,7 +112,7 @@ def test_a_tab_that_comes_back_first_sends_what_another_wrote_and_both_stay_wher
     writing(second).fill("half typed")
     for words in ("one", "two"):
         say(first, words)
-    expect(pending(first).nth(1)).to_contain_text("waits for the message above")
+    expect(pending(first).nth(1)).to_contain_text("waiting for the message above")
     expect(listed(second)).to_have_text(["one"])
 
     wires[1].come_back()
@@ -204,7 +204,7 @@ def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(share
         say(page, words)
     expect(pending(page).nth(0)).to_contain_text("not sent: Nobody wants this.")
     for later in (1, 2):
-        expect(pending(page).nth(later)).to_contain_text("waits for the message above")
+        expect(pending(page).nth(later)).to_contain_text("waiting for the message above")
     other = tab(page)
     expect(listed(other)).to_have_text(["one"])
     page.get_by_role("button", name="Try again").click()
