@@ -12,8 +12,8 @@ from connections.conf import tunables
 from connections.farewell import GOODBYE_SECONDS
 from connections.gates import Handshake
 from connections.manager import Manager
-from connections.node import ensure_node
 from connections.outlet import Outlet
+from connections.process import ensure_node
 from connections.states import Refused
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from connections.bus import bus
 from connections.conf import tunables
 from connections.manager import Manager
-from connections.node import current_node
+from connections.process import current_node
 
 
 def _state_of(manager: Manager) -> str:

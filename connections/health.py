@@ -2,7 +2,7 @@
 
 from django.http import HttpRequest, JsonResponse
 
-from connections.node import current_node
+from connections.process import current_node
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

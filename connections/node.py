@@ -1,7 +1,4 @@
-"""This process as a node: its identity, its threads, and what it does for its managers.
-
-A process becomes a node at its first WebSocket, whoever started it; `serve` makes it one at once.
-"""
+"""This process as a node: its identity, its threads, and what it does for its managers."""
 
 import asyncio
 import logging
@@ -9,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +15,7 @@ from connections import bells, database, lease, lifecycle, metrics, policy
 from connections.beat import Beat
 from connections.bus import WORK, bus
 from connections.clock import NodeClock
-from connections.conf import Tunables, tunables
+from connections.conf import Tunables
 from connections.door import Door
 from connections.gates import Batch
 from connections.heartbeat import Heartbeat
@@ -285,30 +281,3 @@ class NodeRuntime:
                 logger.info("node_retired", extra={"node": self.name, "id": str(node_id), "left": len(left)})
         except DatabaseError as error:
             logger.error("retire_failed", extra={"node": self.name, "error": str(error)})  # the fence covers it
-
-
-_node: NodeRuntime | None = None
-_begun_with: list[Callable[[], None]] = []
-
-
-def begin_with(callback: Callable[[], None]) -> None:
-    """Have this called, on the event loop, whenever this process becomes a node."""
-    _begun_with.append(callback)
-
-
-def current_node() -> NodeRuntime | None:
-    """The node that this process is, if it is one."""
-    return _node
-
-
-async def ensure_node(name: str = "") -> NodeRuntime:
-    """This process as a node, made one now if need be."""
-    global _node  # noqa: PLW0603 - a process is one node
-    if _node is None or _node.loop.is_closed():
-        values = tunables()
-        default = f"{socket.gethostname()}-{os.getpid()}"
-        _node = NodeRuntime(values, values.node_name or name or default)
-        await _node.start()
-        for callback in _begun_with:
-            callback()
-    return _node

@@ -9,8 +9,9 @@ from typing import Any
 from connections import garbage
 from connections.conf import Tunables
 from connections.farewell import GOODBYE_SECONDS
-from connections.node import NodeRuntime, ensure_node
+from connections.node import NodeRuntime
 from connections.patience import limit_daphne, limited_uvicorn
+from connections.process import ensure_node
 
 logger = logging.getLogger(__name__)
 

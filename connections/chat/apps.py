@@ -10,7 +10,7 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from connections.chat.checks import check_model
-        from connections.node import begin_with
+        from connections.process import begin_with
 
         checks.register(check_model)
         begin_with(_begin)

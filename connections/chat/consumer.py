@@ -26,7 +26,7 @@ from connections.chat.threads import in_database
 from connections.chat.wire import BadFrame
 from connections.conf import tunables
 from connections.manager import Manager
-from connections.node import current_node
+from connections.process import current_node
 from connections.states import CloseReason
 
 logger = logging.getLogger(__name__)

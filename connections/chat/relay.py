@@ -24,7 +24,7 @@ from connections.chat.reader import Reader
 from connections.chat.threads import in_database
 from connections.chat.turns import Ended
 from connections.chat.wire import frame
-from connections.node import current_node
+from connections.process import current_node
 
 logger = logging.getLogger(__name__)
 

