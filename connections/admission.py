@@ -99,11 +99,12 @@ class Guard:
         if scope["type"] != "websocket":
             await self.app(scope, receive, send)
             return
+        app = self.app if handshake.origin_makes_sense(scope) else _deny
         limit = asyncio.timeout(tunables().admission_seconds)
         watch = _Watch(limit, receive, send)
         try:
             async with limit:
-                await self.app({**scope, GUARD: watch}, watch.receive, watch.send)
+                await app({**scope, GUARD: watch}, watch.receive, watch.send)
             return
         except TimeoutError:
             if watch.passed:
@@ -114,6 +115,12 @@ class Guard:
                 raise
             logger.exception("handshake_failed", extra={"path": scope.get("path")})
         await refuse(scope, watch.receive, send, Refused.TRY_AGAIN, inject=self.inject, connected=watch.connected)
+
+
+async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
+    """Closed before it is accepted, which servers answer with 403: as a foreign origin is."""
+    await receive()
+    await send({"type": "websocket.close"})
 
 
 class _Watch:

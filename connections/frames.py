@@ -32,7 +32,7 @@ def closing(reason: str, retry_after: float) -> str:
         {
             "type": "closing",
             "code": farewell.code,
-            "reason": reason,
+            "reason": farewell.told or reason,
             "reconnect": farewell.reconnect.value,
             "retry_after": wait,
         }

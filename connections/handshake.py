@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 from django.contrib.auth import HASH_SESSION_KEY
@@ -30,6 +30,16 @@ def header(scope: Any, name: bytes) -> str:
         if key == name:
             return str(value.decode("latin-1"))
     return ""
+
+
+def origin_makes_sense(scope: Any) -> bool:
+    """Whether the Origin can be read as an address, where there is one. Validators raise at some that can't."""
+    try:
+        parsed = urlsplit(header(scope, b"origin"))
+        _ = (parsed.hostname, parsed.port)
+    except ValueError:
+        return False
+    return True
 
 
 def client_ip(scope: Any, trusted: Sequence[IPv4Network | IPv6Network]) -> str | None:

@@ -53,8 +53,8 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
         told = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
         node.order(managers[pk], told, "its record was closed")
     over = _sessions_over([m for pk, m in managers.items() if pk in held])
-    for manager, evidence in over:
-        node.order(manager, CloseReason.SESSION_ENDED, evidence)
+    for manager, reason, evidence in over:
+        node.order(manager, reason, evidence)
     drift = len(orphans) + len(reasons)
     for kind, count in (("orphaned", len(orphans)), ("lost", len(reasons)), ("session", len(over))):
         metrics.drift.labels(kind).inc(count)
@@ -73,20 +73,20 @@ def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:
     return list(ManagerRecord.objects.filter(pk__in=ids).values_list("pk", "closed_at", "close_reason"))
 
 
-def _sessions_over(managers: list[Manager]) -> list[tuple[Manager, str]]:
+def _sessions_over(managers: list[Manager]) -> list[tuple[Manager, CloseReason, str]]:
     users = _users({m.user_id for m in managers})
     alive = _sessions({m.handshake.session_key for m in managers if m.handshake.session_key})
-    over: list[tuple[Manager, str]] = []
+    over: list[tuple[Manager, CloseReason, str]] = []
     for manager in managers:
         user = users.get(manager.user_id)
         if user is None:
-            over.append((manager, "the account was deleted"))
+            over.append((manager, CloseReason.SESSION_ENDED, "the account was deleted"))
         elif not user.is_active:
-            over.append((manager, "the account was deactivated"))
+            over.append((manager, CloseReason.ACCOUNT_DISABLED, "the account was deactivated"))
         elif manager.session_hash and not _hash_holds(user, manager.session_hash):
-            over.append((manager, "the password was changed"))
+            over.append((manager, CloseReason.SESSION_ENDED, "the password was changed"))
         elif manager.handshake.session_key and manager.handshake.session_key not in alive:
-            over.append((manager, "the session was ended"))
+            over.append((manager, CloseReason.SESSION_ENDED, "the session was ended"))
     return over
 
 

@@ -65,12 +65,14 @@ class Reconnect(StrEnum):
 class Farewell:
     """What a client is told when its socket is closed.
 
-    `delay` is the range in seconds from which the server draws `retry_after`.
+    `delay` is the range in seconds from which the server draws `retry_after`. `told` is the word on the wire, where it
+    is not our own.
     """
 
     code: int
     reconnect: Reconnect
     delay: tuple[float, float] = (0.0, 0.0)
+    told: str = ""
 
 
 _SOON = (0.5, 3.0)
@@ -81,7 +83,7 @@ FAREWELLS: dict[str, Farewell] = {
     CloseReason.TOO_BIG: Farewell(4009, Reconnect.NEVER),
     CloseReason.NODE_DRAINING: Farewell(4012, Reconnect.AFTER, _SPREAD),
     CloseReason.NODE_LOST: Farewell(4012, Reconnect.AFTER, _SPREAD),
-    Refused.NODE_FULL: Farewell(4013, Reconnect.AFTER, _SHORT),
+    Refused.NODE_FULL: Farewell(4013, Reconnect.AFTER, _SHORT, told="try_again"),
     Refused.TRY_AGAIN: Farewell(4013, Reconnect.AFTER, _SHORT),
     CloseReason.PROTOCOL_ABUSE: Farewell(4400, Reconnect.NEVER),
     Refused.LOGIN_REQUIRED: Farewell(4401, Reconnect.NEVER),

@@ -167,6 +167,12 @@ export class Conversations extends EventTarget {
     this.changed(id);
   }
 
+  // Its user wants no more of the turn; whoever runs it ends it, which may take its time.
+  stopping(id) {
+    this.byId.get(id).turn.stopping = true;
+    this.changed(id);
+  }
+
   // An agent event. Steps are as a message has them: {thought} or {tool, parameters, result, success, duration_ms}.
   event(frame) {
     const conversation = this.byId.get(frame.conversation);

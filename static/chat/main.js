@@ -217,7 +217,7 @@ byId("suggestions").addEventListener("click", ({ target }) => {
 });
 byId("stop").addEventListener("click", () => {
   const turn = conversations.get(place)?.turn;
-  if (turn) send("cancel_turn", { run: turn.run });
+  if (turn && send("cancel_turn", { run: turn.run })) conversations.stopping(place);
   composer.focus(); // the button goes away
 });
 byId("new").addEventListener("click", () => {

@@ -18,7 +18,6 @@ const UNKNOWN = ["stopped", "The server closed the connection.", "again"];
 const WHY_WAITING = {
   node_draining: "the server is being restarted",
   node_lost: "the server was away",
-  node_full: "the server is full",
   rate_limited: "too many connects in a short time",
   try_again: "the server is busy",
   reset: "support has reset your sessions",

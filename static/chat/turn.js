@@ -50,7 +50,8 @@ export class LiveTurn {
       this.steps.replaceChildren();
       this.holder.replaceChildren(this.box);
     }
-    this.state.textContent = live ? "is working" : "waiting for the connection";
+    const doing = turn.stopping ? "is stopping" : "is working";
+    this.state.textContent = live ? doing : "waiting for the connection";
     this.box.classList.toggle("working", live);
     this.showSteps(turn.steps);
     this.showText(drawn);

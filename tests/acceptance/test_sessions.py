@@ -34,14 +34,14 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
         await client.expect("ready")
         return browser, client
 
-    async def ended(client: ChatClient, user: TestUser, why: str) -> None:
+    async def ended(client: ChatClient, user: TestUser, why: str, reason: str = "session_ended") -> None:
         assert await client.closed(WITHIN) == 4403
         assert client.closing is not None
-        assert (client.closing["reason"], client.closing["reconnect"]) == ("session_ended", "never")
+        assert (client.closing["reason"], client.closing["reconnect"]) == (reason, "never")
         manager = manager_of(client)
         await eventually(lambda: record_of(database, user, manager).state == "closed")
         record = record_of(database, user, manager)
-        assert (record.reason, record.evidence) == ("session_ended", why)
+        assert (record.reason, record.evidence) == (reason, why)
 
     async def main() -> None:
         (_, stays), (leaving, left), (_, changed), (_, disabled) = await asyncio.gather(
@@ -53,7 +53,7 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
         database.query("UPDATE auth_user SET password = 'new' WHERE id = ?", [database.user("u3").id])
         database.query("UPDATE auth_user SET is_active = ? WHERE id = ?", [False, database.user("u4").id])
         await ended(changed, database.user("u3"), "the password was changed")
-        await ended(disabled, database.user("u4"), "the account was deactivated")
+        await ended(disabled, database.user("u4"), "the account was deactivated", "account_disabled")
         # The reconcile that closed the last one looked at these too.
         await chats(stays)
         if engine not in STORED:

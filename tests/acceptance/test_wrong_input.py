@@ -126,6 +126,20 @@ def test_bad_frames_get_an_error_and_the_socket_stays_open(serve: Serve, databas
     run(main())
 
 
+def test_an_origin_that_is_no_address_is_a_foreign_one(serve: Serve, database: Database) -> None:
+    """Daphne refuses these by itself, with 400."""
+    server = serve(database, kind="uvicorn", ready="/readyz", **PAUSED.settings())
+
+    async def main() -> None:
+        for origin in ("http://[::1", "http://127.0.0.1:99999", "http://127.0.0.1:port"):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server, None, origin=origin)
+            assert refused.value.response.status_code == 403
+
+    run(main())
+    assert "Traceback" not in server.output()
+
+
 def test_who_may_not_connect_is_told_so(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **PAUSED.settings())
     user, disabled = database.user("u1"), database.user("u2")

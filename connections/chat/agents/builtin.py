@@ -97,7 +97,7 @@ def _sessions(found: dict[str, Any], about: str) -> str:
             f"last active {age(session['last_active_at'], now)} ago{mark}"
         )
     if len(sessions) > 1:
-        lines.append('Say "Sign out the others" to keep only this one.')
+        lines.append('\nSay "Sign out the others" to keep only this one.')
     return "\n".join(lines)
 
 

@@ -30,6 +30,11 @@ def test_every_end_that_a_client_is_told_of_has_the_code_of_the_contract() -> No
     assert {str(reason) for reason in ours | set(Refused)} <= {str(reason) for reason in FAREWELLS}
 
 
+def test_a_full_node_is_told_as_the_contract_has_it() -> None:
+    frame = json.loads(frames.closing(Refused.NODE_FULL, 2.0))
+    assert (frame["code"], frame["reason"], frame["reconnect"]) == (4013, "try_again", "after")
+
+
 def test_a_closing_frame_tells_code_reason_and_when_to_return() -> None:
     frame = json.loads(frames.closing(CloseReason.RESET, 1.234567))
     assert frame == {"type": "closing", "code": 4411, "reason": "reset", "reconnect": "after", "retry_after": 1.235}
