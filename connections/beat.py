@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from connections import database, lifecycle, metrics
 from connections.lifecycle import Actor
 from connections.manager import Manager
 from connections.models import ManagerRecord, Refusal
-from connections.reconcile import reconcile
+from connections.reconcile import end_sessions, reconcile
 from connections.states import CloseReason, ProbeMode, RecordState, Verdict
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class Beat:
         self._node = node
         self._wrote_at = 0.0
         self._reconciled_at = time.monotonic()
+        self._logged_out: SimpleQueue[str] = SimpleQueue()
+
+    def look_at_sessions(self, user_id: str) -> None:
+        """Have the next round end the sockets of this user whose session has ended. From any thread."""
+        self._logged_out.put(user_id)
 
     def __call__(self) -> None:
         node_id = self._node.id
@@ -51,6 +57,14 @@ class Beat:
         if now - self._reconciled_at >= self._node.tunables.reconcile_seconds:
             self._reconciled_at = now
             reconcile(self._node, node_id)
+        self.end_sessions()
+
+    def end_sessions(self) -> None:
+        users: set[str] = set()
+        while not self._logged_out.empty():
+            users.add(self._logged_out.get_nowait())
+        if users:
+            end_sessions(self._node, [m for m in self._node.registry.all() if str(m.user_id) in users])
 
     def act_on_flags(self, node_id: UUID) -> None:
         """Close what shall be closed, probe what is to be probed, free what this node does not have."""

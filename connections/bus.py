@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 CALL_SECONDS = 2.0  # a doorbell that takes longer is no use: the beat comes first
 EVERYBODY = "connections.bells"
 WORK = "work"  # the topic for everything that stands in a row
+SESSIONS = "sessions"  # a user has logged out somewhere: {user}
 JOIN_SECONDS = 5.0  # a member that was forgotten misses the bells to all for that long
 LISTEN_SECONDS = 30.0
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 5.0  # seconds
@@ -135,11 +136,11 @@ async def send_bell(node_id: UUID | None, topic: str, data: dict[str, Any]) -> N
             await layer.send(_channel(node_id), message)
 
 
-async def ring_once(node_ids: set[UUID] | None) -> None:
-    """Ring from a process that is no node: a command."""
+async def ring_once(node_ids: set[UUID] | None, topic: str = WORK, data: dict[str, Any] | None = None) -> None:
+    """Ring from a process that is no node: a command, or a server of pages only."""
     try:
         for node_id in [None] if node_ids is None else list(node_ids):
-            await send_bell(node_id, WORK, {})
+            await send_bell(node_id, topic, data or {})
     except Exception as error:  # noqa: BLE001 - whatever the layer's library raises, it is only a bell
         logger.warning("bus_away", extra={"call": "ring", "error": repr(error)})
 

@@ -13,7 +13,7 @@ from django.db import DatabaseError
 
 from connections import bells, database, lease, lifecycle, metrics, policy
 from connections.beat import Beat
-from connections.bus import WORK, bus
+from connections.bus import SESSIONS, WORK, bus
 from connections.clock import NodeClock
 from connections.conf import Tunables
 from connections.door import Door
@@ -31,6 +31,8 @@ from connections.threads import Rounds
 from connections.writer import Writer
 
 logger = logging.getLogger(__name__)
+
+LOGGED_OUT_SECONDS = 0.3  # from the word of a log-out until the session is gone
 
 
 class NodeRuntime:
@@ -54,7 +56,8 @@ class NodeRuntime:
         self._tasks: list[asyncio.Task[None]] = []
         beat = values.beat_seconds
         self._lease = Rounds("lease", self._renew, lambda: beat, beat_seconds=beat)
-        self._beat = Rounds("beat", Beat(self), lambda: beat, beat_seconds=beat)
+        self._pass = Beat(self)
+        self._beat = Rounds("beat", self._pass, lambda: beat, beat_seconds=beat)
         self._recovery = Rounds("recovery", self.sweeper.round, self.sweeper.next_round, beat_seconds=beat)
 
     async def start(self) -> None:
@@ -64,7 +67,8 @@ class NodeRuntime:
         for rounds in (self._lease, self._beat, self._recovery):
             rounds.start()
         bus.subscribe(WORK, lambda _: self.wake())
-        bells.use(self.ring)
+        bus.subscribe(SESSIONS, self._sessions_changed)
+        bells.use(self)
         self._tasks = [
             self.loop.create_task(self.heartbeat.run(), name="connections-heartbeat"),
             self.loop.create_task(self._watch(), name="connections-watch"),
@@ -150,6 +154,19 @@ class NodeRuntime:
         for node_id in others:
             if not self.loop.is_closed():
                 self.loop.call_soon_threadsafe(bus.ring, node_id, WORK)
+
+    def logged_out(self, user_id: Any) -> None:
+        """A user is about to lose a session: all nodes look at theirs, this one too."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(bus.ring, None, SESSIONS, {"user": str(user_id)})
+
+    def _sessions_changed(self, data: dict[str, Any]) -> None:
+        """Django tells of a log-out before the session has gone, so this looks a little later."""
+        self.loop.call_later(LOGGED_OUT_SECONDS, self._look_at_sessions, str(data.get("user")))
+
+    def _look_at_sessions(self, user_id: str) -> None:
+        self._pass.look_at_sessions(user_id)
+        self._beat.ring()
 
     def _committed(self, batch: Batch) -> None:
         if batch.closing:

@@ -52,15 +52,21 @@ def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
     for pk, reason in reasons.items():
         told = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
         node.order(managers[pk], told, "its record was closed")
-    over = _sessions_over([m for pk, m in managers.items() if pk in held])
-    for manager, reason, evidence in over:
-        node.order(manager, reason, evidence)
+    over = end_sessions(node, [m for pk, m in managers.items() if pk in held])
     drift = len(orphans) + len(reasons)
-    for kind, count in (("orphaned", len(orphans)), ("lost", len(reasons)), ("session", len(over))):
+    for kind, count in (("orphaned", len(orphans)), ("lost", len(reasons)), ("session", over)):
         metrics.drift.labels(kind).inc(count)
     if drift or over:
-        logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": len(over)})
-    return drift + len(over)
+        logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": over})
+    return drift + over
+
+
+def end_sessions(node: "NodeRuntime", managers: list[Manager]) -> int:
+    """Close those of these whose account or session is no longer good. Returns how many."""
+    over = _sessions_over(managers)
+    for manager, reason, evidence in over:
+        node.order(manager, reason, evidence)
+    return len(over)
 
 
 def reasons_told(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:

@@ -60,3 +60,22 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
             await chats(left)
 
     run(main())
+
+
+def test_who_logs_out_is_out_at_once_and_other_log_ins_stay(serve: Serve, database: Database) -> None:
+    """Long before a reconcile."""
+    server, user = serve(database, ready="/readyz", reconcile_seconds=300), database.user("u1")
+
+    async def main() -> None:
+        leaving, staying = Browser(server), Browser(server)
+        left = await connect(server, await asyncio.to_thread(leaving.log_in, user))
+        stays = await connect(server, await asyncio.to_thread(staying.log_in, user))
+        for client in (left, stays):
+            await client.expect("ready")
+        await asyncio.to_thread(leaving.log_out)
+        assert await left.closed(5) == 4403
+        assert left.closing is not None
+        assert (left.closing["reason"], left.closing["reconnect"]) == ("session_ended", "never")
+        await chats(stays)
+
+    run(main())
