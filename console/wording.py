@@ -88,6 +88,15 @@ def in_words(code: str, catalogue: dict[str, str]) -> str:
     return catalogue[code] if code in catalogue else str(code).replace("_", " ")
 
 
+def result_of(outcome: str, *, dry_run: bool) -> str:
+    """How a run ended. A dry run has only looked."""
+    if not outcome:
+        return "under way"
+    if dry_run and outcome == Outcome.RECOVERED:
+        return "would recover"
+    return in_words(outcome, OUTCOMES)
+
+
 def duration(seconds: float) -> str:
     """A length of time in its largest unit: `12 s`, `4 min`, `3 h`, `2 d`. Rounded down, never negative."""
     seconds = max(0.0, seconds)

@@ -43,7 +43,7 @@ def _runs(user: Any) -> list[Event]:
     events = []
     for run in RecoveryRun.objects.filter(user=user).defer("findings", "stock").order_by("-opened_at")[:SHOWN]:
         counts = f"{run.before} → {run.after} held" if run.before is not None and run.after is not None else ""
-        result = wording.in_words(run.outcome, wording.OUTCOMES) if run.outcome else "under way"
+        result = wording.result_of(run.outcome, dry_run=run.dry_run)
         kind = {"cleanup": "Recovery", "reset": "Full reset", "dry_run": "Check"}[run.shown_kind]
         events.append(
             Event(

@@ -116,6 +116,11 @@ def test_what_is_done_for_1_shows_nothing_of_10(viewer: Client, ada: User) -> No
     assert "elsewhere" not in text
 
 
+def test_a_preview_is_told_as_what_would_be(viewer: Client, ada: User) -> None:
+    rows.make_run(ada, dry_run=True, finished_at=database.now(), outcome=Outcome.RECOVERED, before=20, after=3)
+    assert "Check: would recover" in read(viewer, ada)
+
+
 def test_the_timeline_tells_runs_closes_actions_and_refusals(viewer: Client, ada: User) -> None:
     node = rows.make_node()
     run = rows.make_run(ada, finished_at=database.now(), outcome=Outcome.RECOVERED, before=20, after=3)
