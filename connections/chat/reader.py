@@ -53,7 +53,7 @@ class Reader:
         told = self._told.get(conversation)
         if told is None:
             previous = message.previous_at
-            if previous is not None and self.since is not None and previous > self.since:
+            if seq > 1 and self.since is not None and (previous is None or previous > self.since):
                 self._fill_later(conversation, None)
                 return
             told = seq - 1

@@ -34,7 +34,7 @@ class TooManyConversations(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """`previous_at`: when the message before it was stored, where that is known; None where it is the first."""
+    """`previous_at`: when the message before it was stored; None where it is the first, or that is not known."""
 
     conversation: UUID
     seq: int

@@ -13,7 +13,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from connections.chat import reader as reader_module
-from connections.chat import store
+from connections.chat import store, turns
 from connections.chat.hub import Hub
 from connections.chat.reader import Reader
 from connections.chat.store import StoredMessage
@@ -196,6 +196,25 @@ def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order
 
     asyncio.run(main())
     assert [frame["seq"] for frame in socket.of("message")] == [1, 2, 3]
+
+
+def test_an_answer_brings_its_question_where_that_ones_bell_was_lost() -> None:
+    """The turn runs on this node, and its question came over another."""
+    user, hub = make_user("ada"), Hub()
+    socket = Socket(user)
+
+    async def main() -> None:
+        reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        await asyncio.to_thread(write, user, 1)
+        claimed = await asyncio.to_thread(turns.claim, user.pk, None)
+        assert claimed is not None
+        ended = await asyncio.to_thread(turns.finish, claimed.run, claimed.attempt, "the answer")
+        assert ended is not None
+        hub.message(user.pk, ended.message)
+        await come_to_rest(hub, reader)
+
+    asyncio.run(main())
+    assert [frame["seq"] for frame in socket.of("message")] == [1, 2]
 
 
 def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told() -> None:
