@@ -1,0 +1,19 @@
+"""Every URL of the site. Sockets are routed in asgi.py."""
+
+from django.contrib import admin
+from django.contrib.auth import views as auth
+from django.urls import include, path
+
+from connections import exposition, health
+from console.views.login import LogIn
+
+urlpatterns = [
+    path("accounts/login/", LogIn.as_view(), name="login"),
+    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+    path("", include("connections.chat.urls")),
+    path("console/", include("console.pages")),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+    path("metrics", exposition.metrics, name="metrics"),
+]
