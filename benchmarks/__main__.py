@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.ceiling import ceiling
+from benchmarks.client_limit import ceiling
 from benchmarks.kicks import kicks
 from benchmarks.memory import memory
 from benchmarks.profiling import LOADS, profile

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks import client
-from benchmarks.desk import Desk
+from benchmarks.ratios import percentile
 from benchmarks.report import Table
 from benchmarks.routes import CHAT
-from benchmarks.sides import percentile
+from benchmarks.staff_client import Desk
 from benchmarks.stage import Kind, Stage
-from connections.states import FAREWELLS, CloseReason
+from connections.policy.states import FAREWELLS, CloseReason
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server, free_port
 

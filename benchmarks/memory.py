@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks import client
-from benchmarks.kernel import rollup
+from benchmarks.procfs import rollup
+from benchmarks.ratios import Ratio
 from benchmarks.report import Table
 from benchmarks.routes import BARE, SIDES
-from benchmarks.sides import Ratio
 from benchmarks.stage import Kind, Stage
 from tests.support.databases import Database
 from tests.support.servers import Server

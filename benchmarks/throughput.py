@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from benchmarks import client
 from benchmarks.client import Tally
-from benchmarks.kernel import cpu_seconds
+from benchmarks.procfs import cpu_seconds
+from benchmarks.ratios import Ratio
 from benchmarks.report import Table
 from benchmarks.routes import BARE, POOL, SIDES
-from benchmarks.sides import Ratio
 from benchmarks.stage import Kind, Stage, Vendor
 from tests.support.databases import Database
 from tests.support.servers import Server

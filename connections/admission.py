@@ -5,16 +5,16 @@ import logging
 from typing import Any
 from uuid import uuid4
 
-from connections import farewell, handshake
-from connections.asgi_types import App, Message, Receive, Scope, Send
-from connections.clock import NodeClock
 from connections.conf import tunables
-from connections.farewell import GOODBYE_SECONDS
-from connections.gates import Handshake
-from connections.manager import Manager
-from connections.outlet import Outlet
-from connections.process import ensure_node
-from connections.states import Refused
+from connections.node.current import ensure_node
+from connections.policy.states import Refused
+from connections.records.batch import Handshake
+from connections.websocket import closing, handshake
+from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
+from connections.websocket.clock import NodeClock
+from connections.websocket.closing import GOODBYE_SECONDS
+from connections.websocket.manager import Manager
+from connections.websocket.outbound import Outlet
 
 logger = logging.getLogger(__name__)
 
@@ -176,10 +176,10 @@ async def refuse(
     async def tell() -> None:
         if not connected:
             await receive()
-        await farewell.say(
+        await closing.say(
             outlet.forward, refused, inject=inject, accept=True, subprotocols=scope.get("subprotocols") or ()
         )
-        await farewell.until_disconnect(receive)
+        await closing.until_disconnect(receive)
 
     if not await outlet.bounded(tell(), GOODBYE_SECONDS):
         outlet.cut()

@@ -8,7 +8,7 @@ from functools import partial
 from django.db import transaction
 from prometheus_client import Counter, Histogram
 
-from connections.states import DEAD, CloseReason
+from connections.policy.states import DEAD, CloseReason
 
 _DEAD = {verdict.value for verdict in DEAD}
 # Seconds. An admission takes milliseconds, and 4 s at the most; a kick a bell or a beat; a run a probe, or two leases.

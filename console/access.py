@@ -22,12 +22,12 @@ from django.utils.cache import add_never_cache_headers
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from connections.audit import Attempt
 from connections.conf import tunables
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, Node, RecoveryRun
-from console.addresses import client_address
-from console.failures import in_words
+from connections.policy.addresses import client_address
+from connections.records.audit import Attempt
+from connections.records.lifecycle import Actor
+from console.errors import in_words
 
 Account = Any  # a row of the project's user model, whichever it is
 

@@ -14,7 +14,7 @@ from channels.security.websocket import AllowedHostsOriginValidator, WebsocketDe
 from django.urls import path, re_path  # noqa: E402
 
 from connections.admission import Guard, SoftLimitMiddleware  # noqa: E402
-from connections.chat.consumer import ChatConsumer  # noqa: E402
+from connections.chat.consumers import ChatConsumer  # noqa: E402
 
 # Any, since Django's path() is typed for views, and Channels routes with it all the same.
 chat: Any = SoftLimitMiddleware(ChatConsumer.as_asgi(), pool="chat", inject=True, login_required=True)

@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.cache import add_never_cache_headers
 
 from connections import database
-from connections.audit import in_a_line
+from connections.records.audit import in_a_line
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from connections.states import ActorKind
+from connections.policy.states import ActorKind
 from console.reports.users import Sort, Status
 
 MAX_BULK = 100  # users a bulk recovery takes at once: what one person can still look over

@@ -1,6 +1,6 @@
 """The codes of the catalogue in words that a support agent can read out. Pure."""
 
-from connections.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
+from connections.policy.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
 
 REASONS: dict[str, str] = {
     CloseReason.CLIENT_CLOSED: "closed by the client",

@@ -14,14 +14,15 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from connections import actions, database
+from connections import database
 from connections.admin.lists import InspectionAdmin
-from connections.audit import Attempt
-from connections.bulk import recover_each
 from connections.conf import tunables
-from connections.handshake import client_ip
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord
+from connections.records.audit import Attempt
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
+from connections.recovery.bulk import recover_each
+from connections.websocket.handshake import client_ip
 
 logger = logging.getLogger(__name__)
 

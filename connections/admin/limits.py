@@ -8,11 +8,12 @@ from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-from connections import actions, database
+from connections import database
 from connections.admin.acting import ActingAdmin, actor_of
 from connections.admin.lists import ModelAdmin, goes_with_its_user
-from connections.audit import attempt
 from connections.models import UserGate
+from connections.records.audit import attempt
+from connections.recovery import actions
 
 if TYPE_CHECKING:
     GateForm = forms.ModelForm[UserGate]

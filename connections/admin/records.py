@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from connections.admin.acting import ActingAdmin
 from connections.admin.lists import as_uuid, users_named
 from connections.models import ManagerRecord, Node
-from connections.states import RecordState
+from connections.policy.states import RecordState
 
 _REASON = "close_reason__exact"  # how Django names that filter in an address
 

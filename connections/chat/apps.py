@@ -10,7 +10,7 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from connections.chat.checks import check_model
-        from connections.process import begin_with
+        from connections.node.current import begin_with
 
         checks.register(check_model)
         begin_with(_begin)
@@ -18,8 +18,8 @@ class ChatConfig(AppConfig):
 
 def _begin() -> None:
     """With the node, and not with its first user: what another node left behind is waited for."""
-    from connections.chat.hub import hub
-    from connections.chat.runner import runner
+    from connections.chat.delivery.hub import hub
+    from connections.chat.turns.runner import runner
 
     hub.start()
     runner.start()

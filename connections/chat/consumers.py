@@ -13,21 +13,23 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 from django.db import Error as DatabaseError
 
-from connections import frames
-from connections.actions import Obsolete
-from connections.asgi_types import Message
-from connections.chat import limits, sessions, store, turns, wire
-from connections.chat.hub import hub
-from connections.chat.rate import FrameRate
-from connections.chat.reader import Reader
-from connections.chat.runner import runner
+from connections.chat import frames as wire
+from connections.chat import limits, messages, sessions
+from connections.chat.delivery.hub import hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.executors import in_database
+from connections.chat.frames import BadFrame
+from connections.chat.rate_limit import FrameRate
 from connections.chat.states import ErrorCode
-from connections.chat.threads import in_database
-from connections.chat.wire import BadFrame
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.runner import runner
 from connections.conf import tunables
-from connections.manager import Manager
-from connections.process import current_node
-from connections.states import CloseReason
+from connections.node.current import current_node
+from connections.policy.states import CloseReason
+from connections.recovery.actions import Obsolete
+from connections.websocket import frames
+from connections.websocket.asgi_types import Message
+from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +152,10 @@ class ChatConsumer(AsyncConsumer):
             await self.act(frame)
         except BadFrame as error:
             await self.say(wire.error(error.code, error.message, error.client_id))
-        except store.NotFound as error:
+        except messages.NotFound as error:
             words = str(error) or "You have no such conversation."
             await self.say(wire.error(ErrorCode.NOT_FOUND, words, **about))
-        except store.TooManyConversations:
+        except messages.TooManyConversations:
             words = f"You have {limits.CONVERSATIONS_PER_USER} conversations, which is as many as there can be."
             await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, **about))
         except (DatabaseError, TimeoutError) as error:
@@ -182,13 +184,13 @@ class ChatConsumer(AsyncConsumer):
             case wire.ListSessions() if not self.gone:
                 await self.list_sessions()
             case wire.ListConversations() if not self.gone:
-                found = await in_database(store.conversations, self.manager.user_id, frame.before)
+                found = await in_database(messages.conversations, self.manager.user_id, frame.before)
                 await self.say(wire.frame("conversations", before=frame.before, **found))
             case _:
                 pass  # a stray pong has done its work by coming; and who is gone needs no lists
 
     async def user_message(self, sent: wire.UserMessage) -> None:
-        stored = await in_database(store.add_user_message, self.manager.user_id, sent)
+        stored = await in_database(messages.add_user_message, self.manager.user_id, sent)
         message = stored.message
         ack = wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
         acknowledging = asyncio.ensure_future(self.say(ack))
@@ -209,7 +211,7 @@ class ChatConsumer(AsyncConsumer):
     async def earlier(self, wanted: wire.Earlier) -> None:
         conversation = wanted.conversation
         title, found = await in_database(
-            store.messages_before, self.manager.user_id, conversation, wanted.before_seq, limits.PAGE_OF_MESSAGES
+            messages.messages_before, self.manager.user_id, conversation, wanted.before_seq, limits.PAGE_OF_MESSAGES
         )
         for message in found:
             await self.say(message.as_frame())
@@ -217,7 +219,7 @@ class ChatConsumer(AsyncConsumer):
         await self.say(wire.frame("earlier", conversation=conversation, from_seq=from_seq, title=title))
 
     async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
-        ended = await in_database(turns.cancel, self.manager.user_id, wanted.run)
+        ended = await in_database(turn_rows.cancel, self.manager.user_id, wanted.run)
         if ended is not None:
             runner.tell_end(ended)
         runner.cancelled()

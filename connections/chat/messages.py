@@ -15,10 +15,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 
 from connections import database
+from connections.chat.frames import UserMessage, frame
 from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
-from connections.chat.wire import UserMessage, frame
 
 # How an agent came to its answer, as users see it: {thought}, or {tool, parameters, result, success, duration_ms}.
 Step = Mapping[str, Any]

@@ -7,10 +7,10 @@ from uuid import UUID
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from connections import actions
 from connections.conf import tunables
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, UserGate
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
 
 POOL = "chat"  # as routed in asgi.py
 ENDINGS = 5

@@ -7,9 +7,9 @@ from django.shortcuts import render, resolve_url
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from connections.chat import store
+from connections.chat import messages
 from connections.chat.limits import TEXT_CHARACTERS
-from connections.chat.runner import runner
+from connections.chat.turns.runner import runner
 
 
 @require_safe
@@ -22,5 +22,5 @@ def page(request: HttpRequest) -> HttpResponse:
         "login": f"{resolve_url(settings.LOGIN_URL)}?next={request.path}",
         "longest": TEXT_CHARACTERS,
     }
-    listed = store.conversations(request.user.pk)
+    listed = messages.conversations(request.user.pk)
     return render(request, "chat/page.html", {"data": data | listed, "introduction": runner.agent.introduction})

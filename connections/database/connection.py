@@ -27,7 +27,7 @@ from django.db.utils import load_backend
 from django.utils import timezone
 
 from connections import metrics
-from connections.deadline import Deadline
+from connections.database.deadline import Deadline
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 
 from connections import database
-from connections.audit import in_a_line
-from connections.inspection import UnknownUser, find_user
 from connections.models import Node
+from connections.records.audit import in_a_line
+from connections.recovery.inspection import UnknownUser, find_user
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 

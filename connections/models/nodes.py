@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import models
 from django.db.models import Q
 
-from connections.querysets import NodeQuerySet
+from connections.models.querysets import NodeQuerySet
 
 
 class Node(models.Model):

@@ -9,8 +9,8 @@ from django.db.models import Q
 
 from connections.models.choices import choices
 from connections.models.nodes import Node
-from connections.querysets import ManagerRecordQuerySet, UserGateQuerySet
-from connections.states import ActorKind, CloseReason, ProbeMode, RecordState, Verdict
+from connections.models.querysets import ManagerRecordQuerySet, UserGateQuerySet
+from connections.policy.states import ActorKind, CloseReason, ProbeMode, RecordState, Verdict
 
 
 class ManagerRecord(models.Model):

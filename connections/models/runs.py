@@ -8,8 +8,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from connections.models.choices import choices
-from connections.querysets import RecoveryRunQuerySet
-from connections.states import ActorKind, Outcome, RunKind, Step
+from connections.models.querysets import RecoveryRunQuerySet
+from connections.policy.states import ActorKind, Outcome, RunKind, Step
 
 
 class RecoveryRun(models.Model):

@@ -7,7 +7,7 @@ from django.db.models import F
 from connections.models.choices import choices
 from connections.models.nodes import Node
 from connections.models.runs import RecoveryRun
-from connections.states import ActorKind, Refused
+from connections.policy.states import ActorKind, Refused
 
 
 class Refusal(models.Model):

@@ -15,15 +15,16 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import database, lifecycle, metrics
-from connections.lifecycle import Actor
-from connections.manager import Manager
+from connections import database, metrics
 from connections.models import ManagerRecord, Refusal
-from connections.reconcile import end_sessions, reconcile
-from connections.states import CloseReason, ProbeMode, RecordState, Verdict
+from connections.node.reconcile import end_sessions, reconcile
+from connections.policy.states import CloseReason, ProbeMode, RecordState, Verdict
+from connections.records import lifecycle
+from connections.records.lifecycle import Actor
+from connections.websocket.manager import Manager
 
 if TYPE_CHECKING:
-    from connections.node import NodeRuntime
+    from connections.node.runtime import NodeRuntime
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 
 from connections.conf import tunables
-from connections.node import NodeRuntime
+from connections.node.runtime import NodeRuntime
 
 _node: NodeRuntime | None = None
 _begun_with: list[Callable[[], None]] = []

@@ -4,14 +4,13 @@ import asyncio
 import logging
 from datetime import datetime
 
-from connections import policy
-from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.host import Probe
-from connections.manager import Manager
-from connections.policy import Patience
-from connections.registry import Registry
-from connections.states import DEAD, CloseReason, ProbeMode
+from connections.policy.liveness import Patience, Pulse, judge, roll_call
+from connections.policy.states import DEAD, CloseReason, ProbeMode
+from connections.websocket.clock import NodeClock
+from connections.websocket.host import Probe
+from connections.websocket.manager import Manager
+from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class Heartbeat:
     def _look(self, manager: Manager, now: float, *, judging: bool) -> None:
         pulse = manager.pulse(now)
         self._roll_call(manager, pulse, now, judging=judging)
-        judged = policy.judge(pulse, now, self._patience)
+        judged = judge(pulse, now, self._patience)
         if judged.ping:
             manager.ping()
         elif judging and judged.end is not None and not manager.closing:
@@ -73,13 +72,13 @@ class Heartbeat:
         # Judged by the tick alone, which knows whether this process has slept.
         self._roll_call(manager, pulse, now, judging=False)
 
-    def _roll_call(self, manager: Manager, pulse: policy.Pulse, now: float, *, judging: bool) -> None:
+    def _roll_call(self, manager: Manager, pulse: Pulse, now: float, *, judging: bool) -> None:
         """End the roll call of a manager of which the verdict is known; without `judging`, only if it is good."""
         probe = manager.probe
         if probe is None or probe.verdict is not None:
             return
         probe.sent = min(probe.sent, now)  # the clock may have been set back since
-        found = policy.roll_call(pulse, probe.sent, now, self._patience)
+        found = roll_call(pulse, probe.sent, now, self._patience)
         if found is None or (found[0] in DEAD and not judging):
             return
         probe.answer(*found)

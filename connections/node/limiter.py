@@ -5,11 +5,13 @@ import threading
 import time
 from typing import Any
 
-from connections import farewell, policy
 from connections.conf import Tunables
-from connections.gates import Handshake
-from connections.registry import Registry
-from connections.states import Refused
+from connections.policy.admission import Admission
+from connections.policy.states import Refused
+from connections.policy.token_bucket import TokenBucket
+from connections.records.batch import Handshake
+from connections.websocket import closing
+from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ class Door:
         self.refusals = Refusals()
         self._tunables = values
         self._registry = registry
-        self._buckets: dict[Any, policy.TokenBucket] = {}
+        self._buckets: dict[Any, TokenBucket] = {}
 
     def refused(self, handshake: Handshake) -> Refused | None:
         """Why this one may not go on to the database. None: it may, has taken its token, and is to be settled."""
@@ -42,9 +44,9 @@ class Door:
             return Refused.RATE_LIMITED
         return None
 
-    def settle(self, handshake: Handshake, decision: policy.Admission | Refused) -> None:
+    def settle(self, handshake: Handshake, decision: Admission | Refused) -> None:
         """What was decided of one that the door had let in."""
-        costs_two = isinstance(decision, policy.Admission) and decision.costs_two
+        costs_two = isinstance(decision, Admission) and decision.costs_two
         self._bucket(handshake.user_id).settle(time.monotonic(), costs_two=costs_two)
 
     def retry_after(self, handshake: Handshake, refused: Refused) -> float:
@@ -52,18 +54,18 @@ class Door:
         if refused is Refused.RATE_LIMITED:
             wait = self._bucket(handshake.user_id).retry_after(time.monotonic(), handshake.device)
         else:
-            wait = farewell.draw_retry_after(refused)
+            wait = closing.draw_retry_after(refused)
         if refused is not Refused.REPLACED:
             self.refusals.add(handshake.user_id, refused, wait)
         return wait
 
-    def _bucket(self, user_id: Any) -> policy.TokenBucket:
+    def _bucket(self, user_id: Any) -> TokenBucket:
         bucket = self._buckets.get(user_id)
         if bucket is None:
             now, rate = time.monotonic(), self._tunables.connect_rate
             if len(self._buckets) >= BUCKETS:
                 self._buckets = {u: b for u, b in self._buckets.items() if not b.idle(now)}
-            bucket = self._buckets[user_id] = policy.TokenBucket.full(rate.burst, rate.per_second, now)
+            bucket = self._buckets[user_id] = TokenBucket.full(rate.burst, rate.per_second, now)
         return bucket
 
 

@@ -10,14 +10,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.utils.module_loading import import_string
 
-from connections import database, lifecycle, metrics
-from connections.lifecycle import Actor
-from connections.manager import Manager
+from connections import database, metrics
 from connections.models import ManagerRecord
-from connections.states import FAREWELLS, CloseReason
+from connections.policy.states import FAREWELLS, CloseReason
+from connections.records import lifecycle
+from connections.records.lifecycle import Actor
+from connections.websocket.manager import Manager
 
 if TYPE_CHECKING:
-    from connections.node import NodeRuntime
+    from connections.node.runtime import NodeRuntime
 
 logger = logging.getLogger(__name__)
 

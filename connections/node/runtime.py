@@ -11,24 +11,26 @@ from uuid import UUID
 
 from django.db import DatabaseError
 
-from connections import bells, database, lease, lifecycle, metrics, policy
-from connections.beat import Beat
+from connections import bells, database, metrics
 from connections.bus import SESSIONS, WORK, bus
-from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.door import Door
-from connections.gates import Batch
-from connections.heartbeat import Heartbeat
-from connections.lease import NodeGone
-from connections.lifecycle import Actor
-from connections.manager import Manager
+from connections.database.worker import Rounds
 from connections.models import ManagerRecord
-from connections.reconcile import reasons_told
-from connections.registry import registry
-from connections.states import CloseReason, Refused
-from connections.sweeper import Sweeper
-from connections.threads import Rounds
-from connections.writer import Writer
+from connections.node.beat import Beat
+from connections.node.keepalive import Heartbeat
+from connections.node.limiter import Door
+from connections.node.reconcile import reasons_told
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, Refused
+from connections.records import lease, lifecycle
+from connections.records.batch import Batch
+from connections.records.lease import NodeGone
+from connections.records.lifecycle import Actor
+from connections.records.writer import Writer
+from connections.recovery.sweep import Sweeper
+from connections.websocket.clock import NodeClock
+from connections.websocket.manager import Manager
+from connections.websocket.registry import registry
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ class NodeRuntime:
 
     # For managers
 
-    async def admit(self, manager: Manager) -> policy.Admission | Refused:
+    async def admit(self, manager: Manager) -> Admission | Refused:
         began = time.monotonic()
         decision = await self._decide(manager)
         seconds = time.monotonic() - began
@@ -92,12 +94,12 @@ class NodeRuntime:
             logger.info("manager_admitted", extra=whose | {"live": decision.live})
         return decision
 
-    async def _decide(self, manager: Manager) -> policy.Admission | Refused:
+    async def _decide(self, manager: Manager) -> Admission | Refused:
         refused = Refused.NODE_DRAINING if self.leaving else self.door.refused(manager.handshake)
         if refused is not None:
             return refused
         self.registry.add(manager)
-        decision: policy.Admission | Refused = Refused.TRY_AGAIN
+        decision: Admission | Refused = Refused.TRY_AGAIN
         future = self.writer.admit(manager.handshake)
         try:
             async with asyncio.timeout(self.tunables.admission_seconds):

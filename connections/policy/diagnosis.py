@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from connections.states import CauseCode, Suggestion, Verdict
+from connections.policy.states import CauseCode, Suggestion, Verdict
 
 LARGE_WAIT = 90  # seconds, from which a wait is told in minutes
 

@@ -9,8 +9,8 @@ from typing import Any
 from django.db import Error
 
 from connections import database
-from connections.lifecycle import Actor
 from connections.models import AuditEntry, RecoveryRun
+from connections.records.lifecycle import Actor
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,13 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
 
-from connections import database, lease, lifecycle, policy
+from connections import database
 from connections.conf import Tunables
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun, UserGate
-from connections.states import ActorKind, CloseReason, Refused, RunKind
+from connections.policy.admission import Admission, Holding, Newcomer, admit
+from connections.policy.states import ActorKind, CloseReason, Refused, RunKind
+from connections.records import lease, lifecycle
+from connections.records.lifecycle import Actor
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Handshake:
 class Batch:
     """What a committed batch did. `admissions` and `refused` by manager id; `locked` stays for the next batch."""
 
-    admissions: dict[UUID, policy.Admission] = field(default_factory=dict)
+    admissions: dict[UUID, Admission] = field(default_factory=dict)
     refused: dict[UUID, Refused] = field(default_factory=dict)
     locked: list[Handshake] = field(default_factory=list)
     closing: dict[UUID, UUID] = field(default_factory=dict)  # record id -> node id, to be told
@@ -106,7 +108,7 @@ def decide(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, l
         plan.batch.admissions[shake.id] = admission
         gone = {admission.replaced, admission.evicted}
         counted[key] = [h for h in counted[key] if h.id not in gone]
-        counted[key].append(policy.Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
+        counted[key].append(Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
         plan.newcomers.append(_row(shake, node_id, now))
         if admission.replaced:
             plan.victims[admission.replaced] = (CloseReason.REPLACED, f"its device connected again as {shake.id}")
@@ -163,10 +165,10 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
 
 def counted_holdings(
     user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
-) -> dict[tuple[Any, str], list[policy.Holding]]:
+) -> dict[tuple[Any, str], list[Holding]]:
     """The counted records of these users as policy's facts, by (user, pool); all `but` these."""
     late = now - timedelta(seconds=tunables.late_seconds)
-    found: dict[tuple[Any, str], list[policy.Holding]] = defaultdict(list)
+    found: dict[tuple[Any, str], list[Holding]] = defaultdict(list)
     rows = (
         ManagerRecord.objects.counted()
         .filter(user_id__in=user_ids)
@@ -179,7 +181,7 @@ def counted_holdings(
         if pk in but:
             continue
         found[user_id, pool].append(
-            policy.Holding(
+            Holding(
                 pk,
                 opened,
                 active,
@@ -217,15 +219,13 @@ def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
     return dict(users.values_list("pk", "is_active"))
 
 
-def _decide(
-    shake: Handshake, gate: UserGate, counted: list[policy.Holding], now: datetime, tunables: Tunables
-) -> policy.Admission:
+def _decide(shake: Handshake, gate: UserGate, counted: list[Holding], now: datetime, tunables: Tunables) -> Admission:
     if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
         gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])
     decide = partial(
-        policy.admit,
-        policy.Newcomer(shake.id, shake.device, shake.attempt),
+        admit,
+        Newcomer(shake.id, shake.device, shake.attempt),
         counted,
         soft_limit=gate.limit_at(now, tunables.soft_limit),
         burst=tunables.burst if shake.burst is None else shake.burst,
@@ -237,7 +237,7 @@ def _decide(
     return decide(enforce=not tunables.observe)
 
 
-def _log_what_would_be(shake: Handshake, would: policy.Admission) -> None:
+def _log_what_would_be(shake: Handshake, would: Admission) -> None:
     whose = {"user": str(shake.user_id), "pool": shake.pool}
     if would.superseded:
         logger.warning("would_refuse", extra=whose | {"cause": Refused.REPLACED})

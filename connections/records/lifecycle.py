@@ -20,7 +20,7 @@ from django.db.models.functions import Concat, Left
 
 from connections import database, metrics
 from connections.models import ManagerRecord, RecoveryRun
-from connections.states import ActorKind, CloseReason, RecordState
+from connections.policy.states import ActorKind, CloseReason, RecordState
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")

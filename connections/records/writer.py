@@ -19,12 +19,15 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import database, gates, lifecycle, metrics, policy
+from connections import database, metrics
 from connections.conf import Tunables
-from connections.gates import Batch, Handshake, Plan
-from connections.lease import NodeGone
-from connections.lifecycle import Actor
-from connections.states import ActorKind, CloseReason, Refused
+from connections.policy.admission import Admission
+from connections.policy.states import ActorKind, CloseReason, Refused
+from connections.records import batch as gates
+from connections.records import lifecycle
+from connections.records.batch import Batch, Handshake, Plan
+from connections.records.lease import NodeGone
+from connections.records.lifecycle import Actor
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +39,7 @@ BATCH = 200  # items a transaction: 8 ms for 500 rows was measured, and a batch 
 @dataclass(slots=True, eq=False)
 class Admit:
     handshake: Handshake
-    future: "Future[policy.Admission | Refused]"
+    future: "Future[Admission | Refused]"
     deadline: float  # time.monotonic() at which its client is sent away
 
     @property
@@ -93,9 +96,9 @@ class Writer:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def admit(self, handshake: Handshake) -> "Future[policy.Admission | Refused]":
+    def admit(self, handshake: Handshake) -> "Future[Admission | Refused]":
         """Resolves to what was decided. Cancelling it withdraws the handshake; release it then all the same."""
-        future: Future[policy.Admission | Refused] = Future()
+        future: Future[Admission | Refused] = Future()
         self._put(Admit(handshake, future, time.monotonic() + self.tunables.admission_seconds))
         return future
 
@@ -230,7 +233,7 @@ class Writer:
                 again.append(item)
                 continue
             if isinstance(item, Admit) and not item.withdrawn:
-                decided: policy.Admission | Refused | None = batch.admissions.get(item.id)
+                decided: Admission | Refused | None = batch.admissions.get(item.id)
                 _resolve(item.future, decided or batch.refused.get(item.id, Refused.TRY_AGAIN))
             self._done(item)
         if again:
@@ -303,6 +306,6 @@ class Writer:
         self._done(item)
 
 
-def _resolve(future: "Future[policy.Admission | Refused]", value: policy.Admission | Refused) -> None:
+def _resolve(future: "Future[Admission | Refused]", value: Admission | Refused) -> None:
     if future.set_running_or_notify_cancel():
         future.set_result(value)

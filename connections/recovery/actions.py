@@ -11,12 +11,13 @@ from uuid import UUID
 
 from django.db import transaction
 
-from connections import database, lifecycle
-from connections.audit import attempt
+from connections import database
 from connections.bells import ring
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, Node, UserGate
-from connections.states import CloseReason
+from connections.policy.states import CloseReason
+from connections.records import lifecycle
+from connections.records.audit import attempt
+from connections.records.lifecycle import Actor
 
 
 class Obsolete(Exception):

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from connections import database, recovery
-from connections.lifecycle import Actor
-from connections.states import RunKind
+from connections import database
+from connections.policy.states import RunKind
+from connections.records.lifecycle import Actor
+from connections.recovery import runs
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def recover_each(users: Sequence[Any], actor: Actor, reason: str) -> Bulk:
     done = Bulk()
     for number, user in enumerate(users):
         try:
-            _, joined = recovery.request(
+            _, joined = runs.request(
                 user, RunKind.CLEANUP, actor=actor, reason=reason, delay=done.opened * PACE_SECONDS
             )
         except database.AWAY:

@@ -5,18 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connections import gates, lease, policy
 from connections.conf import Tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
-from connections.states import (
-    DEAD,
-    Action,
-    CloseReason,
-    Outcome,
-    RecordState,
-    RunKind,
-    Verdict,
-)
+from connections.policy.admission import excess
+from connections.policy.states import DEAD, Action, CloseReason, Outcome, RecordState, RunKind, Verdict
+from connections.records import batch, lease
 
 _PROVEN_BY_REASON = {
     CloseReason.NODE_LOST: Verdict.NODE_LOST,
@@ -147,11 +140,11 @@ def _mark_would_evict(
 ) -> None:
     user_id: Any = run.user_id
     limits = {g.pool: g.limit_at(now, values.soft_limit) for g in UserGate.objects.filter(user_id=user_id)}
-    counted = gates.counted_holdings({user_id}, now, values)
+    counted = batch.counted_holdings({user_id}, now, values)
     victims: set[str] = set()
     for (_, pool), holdings in counted.items():
         alive = [holding for holding in holdings if str(holding.id) in living.get(pool, ())]
-        victims |= {str(h.id) for h in policy.excess(alive, limits.get(pool, values.soft_limit))}
+        victims |= {str(h.id) for h in excess(alive, limits.get(pool, values.soft_limit))}
     for finding in findings:
         if finding["id"] in victims:
             finding["action"], finding["reason"] = Action.WOULD_EVICT.value, CloseReason.EVICTED.value

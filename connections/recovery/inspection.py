@@ -7,11 +7,13 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
-from connections import database, diagnosis, lease
+from connections import database
 from connections.conf import Tunables, tunables
-from connections.findings import finding_of
 from connections.models import ManagerRecord, Node, RecoveryRun, Refusal, UserGate
-from connections.states import Refused, Verdict
+from connections.policy import diagnosis
+from connections.policy.states import Refused, Verdict
+from connections.records import lease
+from connections.recovery.findings import finding_of
 
 DEFAULT_POOL = "chat"
 

@@ -9,21 +9,13 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from connections import gates, lease, lifecycle, policy
 from connections.conf import Tunables
-from connections.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun, UserGate
-from connections.states import (
-    DEAD,
-    ActorKind,
-    CloseReason,
-    Outcome,
-    ProbeMode,
-    RecordState,
-    RunKind,
-    Step,
-)
+from connections.policy.admission import Holding, excess
+from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
+from connections.records import batch, lease, lifecycle
+from connections.records.lifecycle import Actor
+from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 
 
 class Taken:
@@ -163,7 +155,7 @@ def _evict_over(taken: Taken) -> int:
         return 0
     gates_of_user = UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
     limits = {gate.pool: gate.limit_at(taken.now, taken.values.soft_limit) for gate in gates_of_user}
-    counted = gates.counted_holdings({taken.user_id}, taken.now, taken.values)
+    counted = batch.counted_holdings({taken.user_id}, taken.now, taken.values)
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
     living = {pool: [h for h in counted[taken.user_id, pool] if h.id not in dying] for pool in limits}
     crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
@@ -171,10 +163,10 @@ def _evict_over(taken: Taken) -> int:
     return sum(_evict_among(living[pool], limits[pool], free, taken) for pool in crowded)
 
 
-def _evict_among(living: list[policy.Holding], soft_limit: int, free: set[UUID], taken: Taken) -> int:
+def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], taken: Taken) -> int:
     ordered: dict[UUID, UUID] = {}
     unclosable = {holding.id for holding in living} - free
-    while victims := policy.excess(living, soft_limit, unclosable):
+    while victims := excess(living, soft_limit, unclosable):
         done, failed = lifecycle.order_each(
             [victim.id for victim in victims],
             CloseReason.EVICTED,
@@ -229,12 +221,12 @@ def follow_up(taken: Taken) -> None:
         gate.pool: gate.limit_at(taken.now, values.soft_limit)
         for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
     }
-    counted = gates.counted_holdings({taken.user_id}, taken.now, values)
+    counted = batch.counted_holdings({taken.user_id}, taken.now, values)
     for (_, pool), holdings in counted.items():
         # Somebody new, or else runs that can't do their work would follow each other without end.
         newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
         if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
-            gates.open_system_runs({taken.user_id}, taken.now)
+            batch.open_system_runs({taken.user_id}, taken.now)
 
 
 def _verify(taken: Taken) -> bool:

@@ -16,13 +16,16 @@ from uuid import UUID
 from django.db import DatabaseError, transaction
 from django.db.models import Count, Q
 
-from connections import database, gates, lease, lifecycle, recovery
+from connections import database
 from connections.conf import Tunables
-from connections.findings import evidence_of
-from connections.history import prune_in_batches
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun, UserGate
-from connections.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
+from connections.policy.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
+from connections.records import batch as gates
+from connections.records import lease, lifecycle
+from connections.records.lifecycle import Actor
+from connections.records.pruning import prune_in_batches
+from connections.recovery import runs as recovery
+from connections.recovery.findings import evidence_of
 
 logger = logging.getLogger(__name__)
 

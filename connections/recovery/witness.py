@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from connections import database, lease
+from connections import database
 from connections.conf import Tunables
+from connections.database.worker import Rounds
 from connections.models import Node
-from connections.threads import Rounds
+from connections.records import lease
 
 
 @contextmanager

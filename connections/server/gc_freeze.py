@@ -12,7 +12,7 @@ import gc
 import logging
 import time
 
-from connections.registry import Registry
+from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from connections import garbage
 from connections.conf import Tunables
-from connections.farewell import GOODBYE_SECONDS
-from connections.node import NodeRuntime
-from connections.patience import limit_daphne, limited_uvicorn
-from connections.process import ensure_node
+from connections.node.current import ensure_node
+from connections.node.runtime import NodeRuntime
+from connections.server import gc_freeze
+from connections.server.slow_requests import limit_daphne, limited_uvicorn
+from connections.websocket.closing import GOODBYE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ async def _until_told(node: NodeRuntime) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     waiting = [asyncio.create_task(told.wait()), asyncio.create_task(node.drain_wanted.wait())]
-    tending = asyncio.create_task(garbage.tend(node.registry), name="connections-garbage")
+    tending = asyncio.create_task(gc_freeze.tend(node.registry), name="connections-garbage")
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in (*waiting, tending):
         task.cancel()

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from connections.asgi_types import App, Receive, Scope, Send
+from connections.websocket.asgi_types import App, Receive, Scope, Send
 
 CANCEL_SECONDS = 2.0  # for a cancelled application to end; one that swallows it is abandoned
 

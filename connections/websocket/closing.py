@@ -3,9 +3,9 @@
 import random
 from collections.abc import Sequence
 
-from connections import frames
-from connections.asgi_types import Message, Receive, Send
-from connections.states import FAREWELLS
+from connections.policy.states import FAREWELLS
+from connections.websocket import frames
+from connections.websocket.asgi_types import Message, Receive, Send
 
 GOODBYE_SECONDS = 2.0  # for the last frames, and again for the close handshake; then the client is cut off
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from connections.states import FAREWELLS, Reconnect
+from connections.policy.states import FAREWELLS, Reconnect
 
 
 def ping(nonce: str) -> str:

@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from connections import policy
-from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.states import CloseReason, ProbeMode, Refused, Verdict
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, ProbeMode, Refused, Verdict
+from connections.websocket.clock import NodeClock
 
 if TYPE_CHECKING:
-    from connections.manager import Manager
+    from connections.websocket.manager import Manager
 
 
 class Host(Protocol):
@@ -19,7 +19,7 @@ class Host(Protocol):
     tunables: Tunables
     leaving: bool
 
-    async def admit(self, manager: "Manager") -> policy.Admission | Refused: ...
+    async def admit(self, manager: "Manager") -> Admission | Refused: ...
     def accepted(self, manager: "Manager") -> None: ...
     def released(self, manager: "Manager", reason: CloseReason, evidence: str) -> None: ...
     def retry_after(self, manager: "Manager", refused: Refused) -> float: ...

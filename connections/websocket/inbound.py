@@ -2,8 +2,8 @@
 
 import asyncio
 
-from connections.asgi_types import Message
-from connections.clock import NodeClock
+from connections.websocket.asgi_types import Message
+from connections.websocket.clock import NodeClock
 
 
 class Inbox:

@@ -12,16 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from connections import farewell, frames, policy
-from connections.asgi_types import App, Message, Receive, Scope, Send
-from connections.farewell import GOODBYE_SECONDS
-from connections.gates import Handshake
-from connections.handler import Handler
-from connections.host import Host, Probe
-from connections.inbox import Inbox
-from connections.outlet import Outlet
-from connections.states import CloseReason, Refused, Verdict
-from connections.waiting import Waiter
+from connections.policy.admission import Admission
+from connections.policy.liveness import Pulse
+from connections.policy.states import CloseReason, Refused, Verdict
+from connections.records.batch import Handshake
+from connections.websocket import closing as farewell
+from connections.websocket import frames
+from connections.websocket.app_task import Handler
+from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
+from connections.websocket.closing import GOODBYE_SECONDS
+from connections.websocket.host import Host, Probe
+from connections.websocket.inbound import Inbox
+from connections.websocket.outbound import Outlet
+from connections.websocket.wakeup import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class Manager:
         self.pool = handshake.pool
         self.inject = inject
         self.session_hash = ""
-        self.admission: policy.Admission | None = None
+        self.admission: Admission | None = None
         self.ended: CloseReason | None = None
 
         self.inbox = Inbox(host.clock)
@@ -111,8 +114,8 @@ class Manager:
     def closing(self) -> bool:
         return self._ordered is not None or self.ended is not None
 
-    def pulse(self, now: float) -> policy.Pulse:
-        return policy.Pulse(
+    def pulse(self, now: float) -> Pulse:
+        return Pulse(
             opened=self.opened,
             accepted=self.accepted,
             heard=min(self.heard, now),  # the clock may have been set back since

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from connections.asgi_types import Message, Send
-from connections.clock import NodeClock
-from connections.servers import abort_of, backlog_of
+from connections.websocket.asgi_types import Message, Send
+from connections.websocket.clock import NodeClock
+from connections.websocket.transport import abort_of, backlog_of
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from connections.manager import Manager
+    from connections.websocket.manager import Manager
 
 
 class Registry:

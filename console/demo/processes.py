@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from console.demo.leash import DRAIN_SECONDS
+from console.demo.parent_watch import DRAIN_SECONDS
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0  # a server takes two to four; this is for a machine that is busy with other things

@@ -18,9 +18,10 @@ from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
-from connections import actions, database
-from connections.lifecycle import Actor
+from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, UserGate
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
 from console.demo.people import DOMAIN, PASSWORD, PEOPLE
 
 NODES = MAIN, DOOMED = "demo-1", "demo-2"

@@ -12,9 +12,10 @@ from uuid import uuid4
 
 from django.conf import settings
 
-from connections import database, lease
+from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node
+from connections.records import lease
 from console.demo import rows
 from console.demo.clients import Client
 from console.demo.people import BROWSERS, LOST, PEOPLE, SILENT, SOFT_LIMIT, STUCK

@@ -7,7 +7,7 @@ from typing import Any
 
 from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node
-from connections.states import DEAD, RecordState, Verdict
+from connections.policy.states import DEAD, RecordState, Verdict
 from console import wording
 
 

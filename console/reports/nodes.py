@@ -9,8 +9,8 @@ from django.db.models import Count, Q
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node
-from connections.states import RecordState
-from console.reports.facts import NodeState, node_state
+from connections.policy.states import RecordState
+from console.reports.managers import NodeState, node_state
 
 GONE_SHOWN = 20  # as many as fit below the fold; the admin has all of them
 

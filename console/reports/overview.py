@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Q, Sum
 
 from connections.models import ManagerRecord, RecoveryRun, Refusal
-from connections.states import RecordState
-from console.reports.facts import NodeState
+from connections.policy.states import RecordState
+from console.reports.managers import NodeState
 from console.reports.nodes import NodeRow, holding_nodes
 from console.reports.users import UserRow, users_at_limit
 

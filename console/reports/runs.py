@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from connections import database
-from connections.findings import GONE, WOULD_GO
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun, RunStep
-from connections.states import DEAD, STEPS, Action, Verdict
+from connections.policy.states import DEAD, STEPS, Action, Verdict
+from connections.recovery.findings import GONE, WOULD_GO
 
 LOOKED_FOR = timedelta(minutes=10)  # as long as support stays on the phone
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.urls import reverse
 
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun, Refusal
-from connections.states import ActorKind
+from connections.policy.states import ActorKind
 from console import wording
 
 SHOWN = 40

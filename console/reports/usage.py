@@ -14,7 +14,7 @@ from django.db.models import Count, Q
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, UserGate
-from connections.states import RecordState
+from connections.policy.states import RecordState
 
 NEAR = 0.8  # from this share of the limit the chat page warns its user too
 

@@ -16,9 +16,9 @@ from django.db.models.functions import Coalesce
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, UserGate
-from connections.states import RecordState
+from connections.policy.states import RecordState
 from console.reports import cursor
-from console.reports.holdings import Holding, holdings_of
+from console.reports.usage import Holding, holdings_of
 
 PAGE = 50
 

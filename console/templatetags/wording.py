@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from connections import user_agents
+from connections.policy import wording as user_agents
 from console import wording
 
 register = template.Library()

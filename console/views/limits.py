@@ -5,7 +5,8 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from connections import actions, database
+from connections import database
+from connections.recovery import actions
 from console.access import StaffRequest, actor_of, staff_only, user_to_limit
 from console.forms import LimitForm
 from console.views.shared import SeeOther, facts_changed, form_again, page

@@ -7,10 +7,11 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from connections import actions, database
+from connections import database
+from connections.recovery import actions
 from console.access import StaffRequest, actor_of, manager_to_close, staff_only
 from console.forms import CloseForm
-from console.reports.facts import manager_row
+from console.reports.managers import manager_row
 from console.views.shared import UNPROCESSABLE, SeeOther, facts_changed, page
 from console.views.user import user_page
 

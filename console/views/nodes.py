@@ -7,7 +7,8 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from connections import actions, database
+from connections import database
+from connections.recovery import actions
 from console.access import StaffRequest, actor_of, node_to_drain, staff_only
 from console.forms import DrainForm
 from console.reports.nodes import gone_nodes, holding_nodes, node_row

@@ -5,9 +5,9 @@ from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
-from connections import recovery
-from connections.bulk import recover_each
-from connections.states import RunKind
+from connections.policy.states import RunKind
+from connections.recovery import runs
+from connections.recovery.bulk import recover_each
 from console.access import (
     Account,
     Right,
@@ -34,7 +34,7 @@ def check(request: StaffRequest, user_id: str) -> HttpResponse:
     form = CheckForm(request.POST)
     if not form.is_valid():
         return user_page(request, account, check_form=form)
-    run, joined = recovery.request(
+    run, joined = runs.request(
         account,
         RunKind.CLEANUP,
         actor=actor_of(request),
@@ -52,7 +52,7 @@ def recover(request: StaffRequest, user_id: str) -> HttpResponse:
     form = RecoverForm(request.POST)
     if not form.is_valid():
         return _recover_again(request, account, form)
-    run, joined = recovery.request(
+    run, joined = runs.request(
         account,
         RunKind.CLEANUP,
         actor=actor_of(request),
@@ -84,7 +84,7 @@ def reset(request: StaffRequest, user_id: str) -> HttpResponse:
             context = limit_context(account) | {"reset_form": form}
             return form_again(request, "reset-form", "console/_reset_form.html", context)
         return user_page(request, account, reset_form=form)
-    run, joined = recovery.request(account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"])
+    run, joined = runs.request(account, RunKind.RESET, actor=actor_of(request), reason=form.cleaned_data["reason"])
     return run_answer(request, run, joined=joined)
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from connections import recovery
+from connections.recovery import runs as recovery
 from console.access import StaffRequest, run_to_view, staff_only
 from console.reports.runs import recent_runs
 from console.views.shared import facts_changed, page, run_context

@@ -5,13 +5,14 @@ from typing import Any
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from connections import database, inspection
+from connections import database
 from connections.models import RecoveryRun, UserGate
+from connections.recovery import inspection
 from console.access import Account, StaffRequest, staff_only, user_to_view
 from console.forms import CloseForm, LimitForm, RecoverForm, ResetForm
-from console.reports.facts import facts_of
-from console.reports.holdings import holdings_of
+from console.reports.managers import facts_of
 from console.reports.timeline import timeline_of
+from console.reports.usage import holdings_of
 from console.views.shared import UNPROCESSABLE, Context, page, run_context
 
 

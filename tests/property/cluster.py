@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
 
-from connections import database, lease, policy
+from connections import database
 from connections.conf import Tunables
-from connections.gates import Handshake
-from connections.lease import NodeGone
 from connections.models import ManagerRecord
-from connections.states import DEAD, CloseReason, ProbeMode, Refused, Verdict
-from connections.writer import Writer
+from connections.policy.admission import Admission
+from connections.policy.states import DEAD, CloseReason, ProbeMode, Refused, Verdict
+from connections.records import lease
+from connections.records.batch import Handshake
+from connections.records.lease import NodeGone
+from connections.records.writer import Writer
 
 # A handshake outlasts the lock that an outsider holds, and the writer's patience for a lock does not.
 HELD_SECONDS = 0.35
@@ -76,7 +78,7 @@ class ClusterNode:
                 self.close(pk, CloseReason.NODE_LOST, "its node was fenced while it was away, and woke up")
             self.register()
 
-    def admit(self, handshakes: list[Handshake]) -> list[policy.Admission | Refused]:
+    def admit(self, handshakes: list[Handshake]) -> list[Admission | Refused]:
         """All of them at once. As a node does, it knows its managers before it asks for their slots."""
         with self._door:
             self.answers |= dict.fromkeys((shake.id for shake in handshakes), True)

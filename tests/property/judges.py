@@ -10,9 +10,9 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from connections import policy
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
-from connections.states import CloseReason, RecordState, Refused
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, RecordState, Refused
 from tests.property.cluster import VALUES, ClusterNode, ShiftedClock
 
 Key = tuple[int, str]  # user and pool
@@ -103,7 +103,7 @@ class Judge:
         rows = {row["id"]: row for row in ManagerRecord.objects.values()}
         gone = set(Node.objects.exclude(fenced_at=None, retired_at=None).values_list("pk", flat=True))
         for node, shake, decision in itertools.chain(*(o for o in outcomes if isinstance(o, list))):
-            if isinstance(decision, policy.Admission):
+            if isinstance(decision, Admission):
                 assert shake.id in rows, "admitted without a record"
                 before = self._counted[shake.user_id, shake.pool]
                 bound = max(decision.ceiling, before)

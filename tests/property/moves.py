@@ -7,11 +7,14 @@ from typing import Any
 from django.contrib.auth.models import User
 from hypothesis import strategies as st
 
-from connections import actions, lease, recovery, sweeper
-from connections.gates import Handshake
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord
-from connections.states import CloseReason, RunKind
+from connections.policy.states import CloseReason, RunKind
+from connections.records import lease
+from connections.records.batch import Handshake
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
+from connections.recovery import runs as recovery
+from connections.recovery import sweep as sweeper
 from tests.property.cluster import HELD_SECONDS, VALUES, ClusterNode
 from tests.property.judges import Judge
 from tests.property.players import Job, hold

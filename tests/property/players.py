@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import psycopg
 
-from connections.threads import Rounds
+from connections.database.worker import Rounds
 
 Job = Callable[[], Any]
 ANSWER_SECONDS = 20.0  # no statement of ours may take so long

@@ -4,16 +4,17 @@ import uuid
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from connections import policy
-from connections.clock import NodeClock
 from connections.conf import Rate, Tunables
-from connections.heartbeat import Heartbeat
-from connections.host import Probe
-from connections.manager import Manager
 from connections.models import ManagerRecord, Node
-from connections.policy import TokenBucket
-from connections.registry import Registry
-from connections.states import CloseReason, Verdict
+from connections.node.keepalive import Heartbeat
+from connections.policy.admission import Admission
+from connections.policy.liveness import Pulse
+from connections.policy.states import CloseReason, Verdict
+from connections.policy.token_bucket import TokenBucket
+from connections.websocket.clock import NodeClock
+from connections.websocket.host import Probe
+from connections.websocket.manager import Manager
+from connections.websocket.registry import Registry
 
 VALUES = Tunables(
     soft_limit=3,
@@ -39,7 +40,7 @@ class Socket:
     mood: Mood
     opened: float
     inject: bool = True
-    admission: policy.Admission | None = None
+    admission: Admission | None = None
     probe: Probe | None = None
     observed: CloseReason | None = None
     pinged: float | None = None
@@ -69,8 +70,8 @@ class Socket:
     def closing(self) -> bool:
         return self.ended is not None
 
-    def pulse(self, now: float) -> policy.Pulse:
-        return policy.Pulse(
+    def pulse(self, now: float) -> Pulse:
+        return Pulse(
             opened=self.opened,
             accepted=self.mood != "unopened",
             heard=min(self.heard, now),

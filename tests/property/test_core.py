@@ -9,12 +9,12 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from connections import policy
-from connections.diagnosis import Diagnosis, Facts, ManagerFact, diagnose
-from connections.findings import finding_of
 from connections.models import ManagerRecord, RecoveryRun
-from connections.policy import MAX_RETRY_AFTER, Admission, Holding, Newcomer
-from connections.states import DEAD, CauseCode, CloseReason, RecordState, Suggestion, Verdict
+from connections.policy.admission import Admission, Holding, Newcomer, admit
+from connections.policy.diagnosis import Diagnosis, Facts, ManagerFact, diagnose
+from connections.policy.states import DEAD, CauseCode, CloseReason, RecordState, Suggestion, Verdict
+from connections.policy.token_bucket import MAX_RETRY_AFTER
+from connections.recovery.findings import finding_of
 from tests.property.sockets import TICK, VALUES, ModelNode, Mood, Socket
 from tests.property.world import World
 
@@ -93,7 +93,7 @@ class Core(RuleBasedStateMachine):
         counted = world.holdings(user, pool)
         soft_limit = world.limit(user, pool)
         newcomer = Newcomer(world.new_id(), device, next(self.attempts))
-        admission = policy.admit(
+        admission = admit(
             newcomer,
             counted,
             soft_limit=soft_limit,

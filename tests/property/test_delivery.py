@@ -17,16 +17,17 @@ from django.utils import timezone
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from connections.chat import hub as hub_module
-from connections.chat import reader as reader_module
-from connections.chat import store, turns
-from connections.chat.hub import Hub
+from connections.chat import messages
+from connections.chat.delivery import hub as hub_module
+from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.executors import in_database
+from connections.chat.frames import UserMessage
 from connections.chat.models import AgentTurn, Conversation, Message
-from connections.chat.reader import Reader
 from connections.chat.states import TurnState
-from connections.chat.threads import in_database
-from connections.chat.turns import Claimed
-from connections.chat.wire import UserMessage
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.rows import Claimed
 from connections.models import Node as NodeRow
 from tests.support.rows import make_node, make_user
 
@@ -179,7 +180,7 @@ class World:
         entry, fate = client.outbox[0], ("acknowledged", "told", "stored", "lost")[how % 4]
         if fate != "lost":
             stored = await in_database(
-                store.add_user_message,
+                messages.add_user_message,
                 self.user.pk,
                 UserMessage(entry.key, client.conversation, entry.text, str(entry.key)),
             )
@@ -190,7 +191,7 @@ class World:
         if fate != "acknowledged":
             client.drop()
 
-    def acknowledge(self, client: Client, entry: Entry, stored: store.Stored) -> None:
+    def acknowledge(self, client: Client, entry: Entry, stored: messages.Stored) -> None:
         if entry in client.outbox:
             client.outbox.remove(entry)
             client.acknowledged.append(entry)
@@ -223,7 +224,7 @@ class World:
         self.hubs[place], self.rows[place] = Hub(), await in_database(make_node)
 
     async def claim(self, who: int, how: int) -> None:
-        claimed = await in_database(turns.claim, self.user.pk, self.rows[who % NODES].pk)
+        claimed = await in_database(turn_rows.claim, self.user.pk, self.rows[who % NODES].pk)
         if claimed is not None:
             self.claims.append(claimed)
 
@@ -232,13 +233,13 @@ class World:
         if self.claims:
             claimed = self.claims[who % len(self.claims)]
             stored = await in_database(
-                turns.finish, claimed.run, claimed.attempt, f"answer {claimed.run}/{claimed.attempt}"
+                turn_rows.finish, claimed.run, claimed.attempt, f"answer {claimed.run}/{claimed.attempt}"
             )
             if stored is not None and how % 3:
                 self.hubs[how % NODES].message(self.user.pk, stored.message)
 
     async def rescue(self, who: int, how: int) -> None:
-        ended, _ = await in_database(turns.rescue, timezone.now())
+        ended, _ = await in_database(turn_rows.rescue, timezone.now())
         for turn in ended:
             self.hubs[how % NODES].message(self.user.pk, turn.message)
 

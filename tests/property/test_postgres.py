@@ -17,7 +17,7 @@ from psycopg import sql
 
 from connections import database
 from connections.models import RecoveryRun
-from connections.states import RunKind, Step
+from connections.policy.states import RunKind, Step
 from tests.property import judges
 from tests.property.cluster import VALUES, ClusterNode, ShiftedClock
 from tests.property.moves import LOCKS, Move, Moves, moves, picks, runs, some_pools, who

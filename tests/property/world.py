@@ -12,12 +12,11 @@ from typing import cast
 from unittest import mock
 from uuid import UUID
 
-from connections import policy
-from connections.findings import finding_of
-from connections.manager import Manager
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
-from connections.policy import Holding
-from connections.states import DEAD, ActorKind, CloseReason, ProbeMode, RecordState, RunKind
+from connections.policy.admission import Holding, excess
+from connections.policy.states import DEAD, ActorKind, CloseReason, ProbeMode, RecordState, RunKind
+from connections.recovery.findings import finding_of
+from connections.websocket.manager import Manager
 from tests.property.sockets import TICK, VALUES, ModelNode, Socket
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -52,7 +51,7 @@ class World:
     def __post_init__(self) -> None:
         self._ids = 1000
         # Only the node clocks go by this world's time: Hypothesis has its own use for the real one.
-        self._patch = mock.patch("connections.clock.time", SimpleNamespace(monotonic=lambda: self.time))
+        self._patch = mock.patch("connections.websocket.clock.time", SimpleNamespace(monotonic=lambda: self.time))
         self._patch.start()
 
     def end(self) -> None:
@@ -215,7 +214,7 @@ class World:
         for pool in sorted({row.pool for row in self.held() if row.user_id == run.user}):
             living = [h for h in self.holdings(run.user, pool) if h.id not in dying]
             soft_limit = self.limit(run.user, pool)
-            victims = policy.excess(living, soft_limit)
+            victims = excess(living, soft_limit)
             for row in self.counted(run.user, pool):
                 if row.pk in {victim.id for victim in victims}:
                     self.order(row, CloseReason.EVICTED, "ranked first")

@@ -20,9 +20,9 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from django.urls import path, re_path
 
 from connections.admission import Guard, SoftLimitMiddleware
-from connections.handler import Handler
-from connections.manager import Manager
-from connections.registry import registry
+from connections.websocket.app_task import Handler
+from connections.websocket.manager import Manager
+from connections.websocket.registry import registry
 from console.asgi import application as project
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -12,7 +12,7 @@ from django.contrib.auth.models import Group, User
 from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
-from connections.states import ActorKind, CloseReason, RecordState, RunKind, Verdict
+from connections.policy.states import ActorKind, CloseReason, RecordState, RunKind, Verdict
 
 VIEWER, SUPPORT, LEAD = "Support viewer", "Support", "Support lead"
 

@@ -12,10 +12,11 @@ django.setup()
 
 from django.contrib.auth import get_user_model  # noqa: E402 - after setup
 
-from connections import database, recovery, steps  # noqa: E402
+from connections import database  # noqa: E402
 from connections.conf import tunables  # noqa: E402
-from connections.lifecycle import Actor  # noqa: E402
-from connections.states import RunKind, Step  # noqa: E402
+from connections.policy.states import RunKind, Step  # noqa: E402
+from connections.records.lifecycle import Actor  # noqa: E402
+from connections.recovery import runs, steps  # noqa: E402
 
 
 def main(name: str, step: Step) -> None:
@@ -30,9 +31,9 @@ def main(name: str, step: Step) -> None:
     values = tunables()
     with database.own_connection(values.beat_seconds):
         user = get_user_model().objects.get_by_natural_key(name)
-        run, _ = recovery.request(user, RunKind.RESET, actor=Actor.command(), reason="a ticket")
+        run, _ = runs.request(user, RunKind.RESET, actor=Actor.command(), reason="a ticket")
         try:
-            recovery.advance(run.pk, values)
+            runs.advance(run.pk, values)
         except database.AWAY as error:
             print(f"its transaction is gone: {error}")
 

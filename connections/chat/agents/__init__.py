@@ -11,6 +11,6 @@ def configured() -> Agent:
     name = getattr(settings, "CHAT_MODEL", "")
     if not name:
         return BuiltinAgent()
-    from connections.chat.agents.model import ModelAgent
+    from connections.chat.agents.openai_agent import ModelAgent
 
     return ModelAgent(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))

@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 from connections.chat.agents.intents import Intent, understand
+from connections.chat.agents.phrases import ENDINGS, age, count
 from connections.chat.agents.protocol import Delta, Question, Step, Thought, ToolCall, ToolResult
-from connections.chat.agents.wording import ENDINGS, age, count
-from connections.user_agents import in_short
+from connections.policy.wording import in_short
 
 PACE_SECONDS = 0.02  # between pieces: an answer that appears at once reads like an error message
 PIECE_WORDS = 4

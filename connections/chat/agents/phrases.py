@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from connections.states import CloseReason
+from connections.policy.states import CloseReason
 
 ENDINGS: dict[str, str] = {
     CloseReason.CLIENT_CLOSED: "it was closed there",

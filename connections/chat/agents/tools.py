@@ -10,13 +10,13 @@ from uuid import UUID
 from django.db import connection
 from django.db.models import QuerySet
 
-from connections.actions import Obsolete
 from connections.chat import sessions
 from connections.chat.agents.protocol import ToolResult
+from connections.chat.frames import MAX_SEQ
 from connections.chat.limits import TOOL_SECONDS
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
-from connections.chat.wire import MAX_SEQ
+from connections.recovery.actions import Obsolete
 
 FOUND = 5  # passages a search shows
 EXCERPT = 160  # characters of each

@@ -16,12 +16,12 @@ from django.db import Error as DatabaseError
 
 from connections import database
 from connections.bus import bus
-from connections.chat import store
-from connections.chat.events import Events
-from connections.chat.reader import Reader
-from connections.chat.store import StoredMessage
-from connections.chat.threads import in_database
-from connections.manager import Manager
+from connections.chat import messages
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.executors import in_database
+from connections.chat.messages import StoredMessage
+from connections.chat.turn_events import Events
+from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +105,10 @@ class Hub:
     async def _read(self, readers: list[Reader], conversation: UUID, seq: int) -> None:
         """Tell these readers, all of one user, of a message that is in its row."""
         try:
-            message = await in_database(store.message, readers[0].user_id, conversation, seq)
+            message = await in_database(messages.message, readers[0].user_id, conversation, seq)
             if message is not None:
                 self._tell(readers, message)
-        except store.NotFound:
+        except messages.NotFound:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
         except Exception:
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
@@ -133,7 +133,7 @@ class Hub:
         now = await in_database(database.now)
         if last is not None:
             since = last - timedelta(seconds=OVERLAP_SECONDS)
-            for changed in await in_database(store.changed_since, since):
+            for changed in await in_database(messages.changed_since, since):
                 lacking = [
                     reader
                     for reader in self._of(changed.user_id)

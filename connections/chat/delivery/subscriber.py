@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from connections.chat import store
+from connections.chat import messages
+from connections.chat.delivery.turn_cursors import Shown
+from connections.chat.executors import in_database
 from connections.chat.limits import PAGE_OF_MESSAGES
-from connections.chat.shown import Shown
+from connections.chat.messages import StoredMessage
 from connections.chat.states import Role
-from connections.chat.store import StoredMessage
-from connections.chat.threads import in_database
-from connections.manager import Manager
+from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ class Reader:
     async def _read(self, conversation: UUID, after_seq: int, send: Send) -> int:
         self._filling.setdefault(conversation, 0)  # whoever read before us has let go of it
         # A client that says more than there is goes on from the end.
-        last = min(after_seq, await in_database(store.last_seq, self.user_id, conversation))
+        last = min(after_seq, await in_database(messages.last_seq, self.user_id, conversation))
         while True:
-            page = await in_database(store.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
+            page = await in_database(messages.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
             for message in page:
                 await send(message.as_frame())
                 last = message.seq
@@ -135,12 +135,12 @@ class Reader:
         while not self._closed and not self.manager.closing:
             try:
                 if after_seq is None and self.since is not None:
-                    after_seq = await in_database(store.seq_at, self.user_id, conversation, self.since)
+                    after_seq = await in_database(messages.seq_at, self.user_id, conversation, self.since)
                 after_seq = max(after_seq or 0, self._told.get(conversation, 0))  # a resume may have come first
                 await self.resume(conversation, after_seq, self._deliver)
                 self._show_turn(self, conversation)
                 return
-            except (ConnectionError, store.NotFound):
+            except (ConnectionError, messages.NotFound):
                 break  # the socket is closing: the client resumes when it is back
             except Exception as error:  # noqa: BLE001 - whatever it is: without these rows the client misses something
                 logger.warning("chat_fill_failed", extra={"conversation": str(conversation), "error": repr(error)})

@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 from django.utils import timezone
 
-from connections.chat.events import Events
-from connections.chat.wire import frame
+from connections.chat.frames import frame
+from connections.chat.turn_events import Events
 
 TURNS = 20  # turns a socket is followed in: many times what a user may have under way
 LOST = "The server that worked on this went away."

@@ -5,13 +5,14 @@ import logging
 import time
 from contextlib import aclosing
 
-from connections.chat import limits, store, turns
-from connections.chat.agents.plain import PlainPieces, plain, plain_data
+from connections.chat import limits, messages
 from connections.chat.agents.protocol import Agent, AgentFailed, Delta, Question, Thought, ToolCall, ToolResult
+from connections.chat.agents.sanitize import PlainPieces, plain, plain_data
 from connections.chat.agents.tools import Asker, use
-from connections.chat.live import Live
-from connections.chat.threads import in_database, in_tool_thread
-from connections.manager import Manager
+from connections.chat.executors import in_database, in_tool_thread
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.running import Live
+from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ class Answering:
             if await self._agent_ends():
                 if self.live.text.strip():
                     return self.live.text, ""
-                failure, apology = "the agent said nothing", turns.APOLOGY
+                failure, apology = "the agent said nothing", turn_rows.APOLOGY
             elif self.live.stopped:
-                return f"{self.live.text.rstrip()}\n\n{turns.STOPPED}".lstrip(), turns.CANCELLED
+                return f"{self.live.text.rstrip()}\n\n{turn_rows.STOPPED}".lstrip(), turn_rows.CANCELLED
             else:
-                failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turns.APOLOGY_LATE
+                failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turn_rows.APOLOGY_LATE
         except AgentFailed as error:
             cause = error.__cause__
             logger.warning(
@@ -44,7 +45,7 @@ class Answering:
             return f"{self.live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
         except Exception as error:
             logger.exception("chat_turn_failed", extra={"run": str(self.live.turn.run)})
-            return turns.APOLOGY, repr(error)
+            return turn_rows.APOLOGY, repr(error)
         logger.error("chat_turn_failed", extra={"run": str(self.live.turn.run), "failure": failure})
         return apology, failure
 
@@ -75,7 +76,7 @@ class Answering:
         turn = self.live.turn
         before: tuple[tuple[str, str], ...] = ()
         if self.agent.remembers:
-            before = await in_database(store.said_before, turn.conversation, turn.seq, self.agent.remembers)
+            before = await in_database(messages.said_before, turn.conversation, turn.seq, self.agent.remembers)
         question = Question(turn.text, turn.joined, before)
         result: ToolResult | None = None
         pieces, length, shown = PlainPieces(), 0, 0

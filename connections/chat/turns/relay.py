@@ -16,15 +16,15 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from connections.bus import bus
-from connections.chat import turns
-from connections.chat.events import COMPLETED, Events
-from connections.chat.hub import Hub
-from connections.chat.live import Live
-from connections.chat.reader import Reader
-from connections.chat.threads import in_database
-from connections.chat.turns import Ended
-from connections.chat.wire import frame
-from connections.process import current_node
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.executors import in_database
+from connections.chat.frames import frame
+from connections.chat.turn_events import COMPLETED, Events
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.rows import Ended
+from connections.chat.turns.running import Live
+from connections.node.current import current_node
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +78,9 @@ class Relay:
 
     async def _find(self, reader: Reader, conversation: UUID) -> None:
         try:
-            node_id = await in_database(turns.running_on, conversation)
+            node_id = await in_database(turn_rows.running_on, conversation)
             if begun := reader.shown.open_in(conversation):
-                for turn in await in_database(turns.over, begun):
+                for turn in await in_database(turn_rows.over, begun):
                     reader.shown.ended(turn.run, _end(turn))
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_turn_not_found", extra={"conversation": str(conversation), "error": str(error)})

@@ -16,9 +16,9 @@ from django.db.models import Count, F, Min
 
 from connections import database
 from connections.chat.limits import STRAY_SECONDS, TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
+from connections.chat.messages import NotFound, Step, StoredMessage, append, stored_form
 from connections.chat.models import AgentTurn, Conversation
 from connections.chat.states import Role, TurnState
-from connections.chat.store import NotFound, Step, StoredMessage, append, stored_form
 
 logger = logging.getLogger(__name__)
 

@@ -14,17 +14,18 @@ from django.db import InterfaceError, OperationalError
 
 from connections import database
 from connections.bus import bus
-from connections.chat import agents, limits, turns
+from connections.chat import agents, limits
 from connections.chat.agents.protocol import Agent
-from connections.chat.answering import Answering
-from connections.chat.events import COMPLETED, STARTED
-from connections.chat.hub import Hub, hub
-from connections.chat.live import Live
-from connections.chat.relay import Relay
-from connections.chat.threads import in_database
-from connections.chat.turns import Claimed, Ended
-from connections.manager import Manager
-from connections.process import current_node
+from connections.chat.delivery.hub import Hub, hub
+from connections.chat.executors import in_database
+from connections.chat.turn_events import COMPLETED, STARTED
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.answer import Answering
+from connections.chat.turns.relay import Relay
+from connections.chat.turns.rows import Claimed, Ended
+from connections.chat.turns.running import Live
+from connections.node.current import current_node
+from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class TurnRunner:
         under_way = {live.turn.run: live for live in self._live.values()}
         try:
             attempts = {run: live.turn.attempt for run, live in under_way.items()}
-            for run in await in_database(turns.unwanted, attempts):
+            for run in await in_database(turn_rows.unwanted, attempts):
                 under_way[run].stop()
         except (DatabaseError, TimeoutError) as error:  # the keeper looks again
             logger.warning("chat_cancel_not_read", extra={"error": str(error)})
@@ -107,7 +108,7 @@ class TurnRunner:
     async def _claim(self, user_id: Any) -> None:
         try:
             while (node := current_node()) is None or (node.id is not None and not node.leaving):
-                turn = await in_database(turns.claim, user_id, None if node is None else node.id)
+                turn = await in_database(turn_rows.claim, user_id, None if node is None else node.id)
                 if turn is None:
                     return
                 self._spawn(self._run(turn), f"chat-turn {turn.run}")
@@ -128,7 +129,7 @@ class TurnRunner:
     async def _keep_once(self) -> None:
         node = current_node()
         here, under_way = (None if node is None else node.id), [live.turn.run for live in self._live.values()]
-        rescue = partial(turns.rescue, here=here, under_way=under_way)
+        rescue = partial(turn_rows.rescue, here=here, under_way=under_way)
         ended, users = await in_database(lambda: rescue(database.now()))
         for turn in ended:
             self.tell_end(turn)
@@ -171,12 +172,12 @@ class TurnRunner:
         turn, steps = live.turn, live.steps
         for delay in (*FINISH_DELAYS, None):
             try:
-                return await in_database(turns.finish, turn.run, turn.attempt, text, failure=failure, steps=steps)
+                return await in_database(turn_rows.finish, turn.run, turn.attempt, text, failure=failure, steps=steps)
             except (OperationalError, InterfaceError, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
             except Exception as error:  # it is the answer that can't be stored
                 logger.exception("chat_turn_failed", extra={"run": str(turn.run)})
-                text, failure, steps = turns.APOLOGY, repr(error), []
+                text, failure, steps = turn_rows.APOLOGY, repr(error), []
             if delay is not None:
                 await asyncio.sleep(delay)
         return None

@@ -9,10 +9,10 @@ from uuid import uuid4
 from django.utils import timezone
 
 from connections.chat.agents.protocol import ToolCall, ToolResult
-from connections.chat.events import COMPLETED, DELTA, Events
-from connections.chat.store import Step
-from connections.chat.turns import Claimed
-from connections.chat.wire import frame
+from connections.chat.frames import frame
+from connections.chat.messages import Step
+from connections.chat.turn_events import COMPLETED, DELTA, Events
+from connections.chat.turns.rows import Claimed
 
 
 class Live:

@@ -2,12 +2,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from connections import recovery
 from connections.conf import tunables
-from connections.inspection import diagnose_user, diagnosis_of_run
-from connections.lifecycle import Actor
 from connections.management.base import Command as Base
-from connections.states import RunKind
+from connections.policy.states import RunKind
+from connections.records.lifecycle import Actor
+from connections.recovery import runs
+from connections.recovery.inspection import diagnose_user, diagnosis_of_run
 
 
 class Command(Base):
@@ -24,7 +24,7 @@ class Command(Base):
             found = diagnose_user(user)
         else:
             values = tunables()
-            run, _ = recovery.request(
+            run, _ = runs.request(
                 user,
                 RunKind.CLEANUP,
                 actor=Actor.command(),
@@ -32,7 +32,7 @@ class Command(Base):
                 dry_run=True,
                 action="check",
             )
-            run = recovery.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 5)
+            run = runs.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 5)
             if run.finished_at is None:
                 raise CommandError("The roll call did not end in time.")
             found = diagnosis_of_run(run)

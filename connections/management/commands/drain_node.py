@@ -2,9 +2,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from connections import actions
-from connections.lifecycle import Actor
 from connections.management.base import Command as Base
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
 
 
 class Command(Base):

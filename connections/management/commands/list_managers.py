@@ -2,10 +2,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from connections.inspection import describe_record
 from connections.management.base import Command as Base
 from connections.management.base import table
 from connections.models import ManagerRecord
+from connections.recovery.inspection import describe_record
 
 COLUMNS = ["username", "pool", "node", "state", "last_active_at", "close_reason", "id"]
 

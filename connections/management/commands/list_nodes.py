@@ -4,10 +4,10 @@ from django.db.models import Count, Q
 
 from connections import database
 from connections.conf import tunables
-from connections.inspection import describe_node
 from connections.management.base import Command as Base
 from connections.management.base import table
 from connections.models import Node
+from connections.recovery.inspection import describe_node
 
 COLUMNS = ["name", "pid", "alive", "steady", "fenced", "draining", "managers", "started_at", "id"]
 

@@ -4,9 +4,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from connections.conf import tunables
-from connections.history import outdated, prune
 from connections.management.base import Command as Base
 from connections.management.base import duration
+from connections.records.pruning import outdated, prune
 
 
 class Command(Base):

@@ -2,14 +2,14 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from connections import recovery
 from connections.conf import tunables
-from connections.findings import report
-from connections.lifecycle import Actor
 from connections.management.base import Command as Base
 from connections.management.base import table
-from connections.states import Outcome, RunKind
-from connections.voting import vote
+from connections.policy.states import Outcome, RunKind
+from connections.records.lifecycle import Actor
+from connections.recovery import runs
+from connections.recovery.findings import report
+from connections.recovery.witness import vote
 
 COLUMNS = ["verdict", "action", "pool", "evidence", "id"]
 
@@ -29,11 +29,11 @@ class Command(Base):
         values = tunables()
         kind = RunKind.RESET if options["reset"] else RunKind.CLEANUP
         with vote(values, needed=not options["dry_run"]):
-            run, joined = recovery.request(
+            run, joined = runs.request(
                 user, kind, actor=Actor.command(), reason=options["reason"], dry_run=options["dry_run"]
             )
             # Two leases for nodes that do not answer, and the steps around them.
-            run = recovery.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5)
+            run = runs.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5)
         document = report(run)
         lines = [
             f"{run.shown_kind} of {user.get_username()}: {run.outcome or 'not finished'}"

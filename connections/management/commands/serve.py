@@ -15,8 +15,8 @@ from connections import database
 from connections.checks import faults
 from connections.conf import tunables
 from connections.management.base import Command as Base
-from connections.node import NodeRuntime
-from connections.serving import serve_daphne, serve_uvicorn
+from connections.node.runtime import NodeRuntime
+from connections.server.serve import serve_daphne, serve_uvicorn
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

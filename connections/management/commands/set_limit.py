@@ -2,11 +2,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from connections import actions, database
-from connections.inspection import DEFAULT_POOL
-from connections.lifecycle import Actor
+from connections import database
 from connections.management.base import Command as Base
 from connections.management.base import duration, positive
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
+from connections.recovery.inspection import DEFAULT_POOL
 
 
 class Command(Base):

@@ -8,8 +8,8 @@ from django.core.management.base import CommandParser
 from connections import database
 from connections.conf import tunables
 from connections.management.base import Command as Base
-from connections.sweeper import Aside, Swept, sweep, would_sweep
-from connections.voting import vote
+from connections.recovery.sweep import Aside, Swept, sweep, would_sweep
+from connections.recovery.witness import vote
 
 
 class Command(Base):

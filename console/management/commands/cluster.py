@@ -16,9 +16,9 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from connections.management.base import table
 from console import settings
 from console.demo import stores
+from console.demo.command import Show
 from console.demo.processes import Child, free_port
 from console.demo.scene import Place, Scene, scene
-from console.demo.show import Show
 
 NODES = 3
 SERVERS = ("daphne", "daphne", "uvicorn")

@@ -4,9 +4,9 @@ from typing import Any
 
 from connections.management.commands.serve import Command as Serve
 from console.demo import rows
+from console.demo.command import Show
 from console.demo.processes import Child, free_port
 from console.demo.scene import Place, scene
-from console.demo.show import Show
 
 
 class Command(Show):

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from connections.states import CloseReason, Refused
+from connections.policy.states import CloseReason, Refused
 from tests.chaos import bounds
 from tests.chaos.history import (
     CLIENTS_AWAY,

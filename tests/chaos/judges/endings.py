@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 
-from connections.states import CloseReason, RecordState
+from connections.policy.states import CloseReason, RecordState
 from tests.chaos import bounds
 from tests.chaos.history import (
     CLIENTS_AWAY,

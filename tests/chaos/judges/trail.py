@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 
-from connections.states import RecordState
+from connections.policy.states import RecordState
 from tests.chaos import bounds
 from tests.chaos.history import DATABASE_AWAY, NODE_AWAY, NODE_WITHOUT_DATABASE, History
 from tests.chaos.judges.verdict import Verdict

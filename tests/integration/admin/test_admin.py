@@ -16,10 +16,10 @@ from pytest_django import Settings
 
 from connections.admin.acting import MAX_SELECTED
 from connections.admin.lists import MAX_LISTED, CappedPaginator
-from connections.audit import Attempt
-from connections.lifecycle import Actor
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, RunStep, UserGate
-from connections.states import CloseReason, RecordState, Refused, RunKind, Step
+from connections.policy.states import CloseReason, RecordState, Refused, RunKind, Step
+from connections.records.audit import Attempt
+from connections.records.lifecycle import Actor
 from tests.support import rows
 from tests.support.bad_rows import no_run_for, refused, unwritable
 

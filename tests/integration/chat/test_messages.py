@@ -5,20 +5,20 @@ from uuid import UUID, uuid4
 import pytest
 from django.contrib.auth.models import User
 
-from connections.chat import store
+from connections.chat import messages
 from connections.chat.agents import tools
 from connections.chat.agents.tools import Asker
+from connections.chat.frames import UserMessage
 from connections.chat.models import Conversation, Message
-from connections.chat.wire import UserMessage
 from tests.support.rows import make_user
 from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def send(user: User, text: str = "hello", conversation: UUID | None = None, key: UUID | None = None) -> store.Stored:
+def send(user: User, text: str = "hello", conversation: UUID | None = None, key: UUID | None = None) -> messages.Stored:
     key = key or uuid4()
-    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
+    return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
 
 
 def test_writers_at_once_get_numbers_without_a_gap() -> None:
@@ -51,17 +51,17 @@ def test_the_same_key_of_two_users_is_two_messages() -> None:
 def test_a_strangers_conversation_is_not_found() -> None:
     mine, stranger = send(make_user("ada"), "secret"), make_user("grace")
     conversation = mine.message.conversation
-    with pytest.raises(store.NotFound):
+    with pytest.raises(messages.NotFound):
         send(stranger, conversation=conversation)
-    with pytest.raises(store.NotFound):
-        store.messages_after(stranger.pk, conversation, 0, 10)
-    with pytest.raises(store.NotFound):
-        store.last_seq(stranger.pk, conversation)
-    with pytest.raises(store.NotFound):
-        store.messages_before(stranger.pk, conversation, 9, 10)
-    with pytest.raises(store.NotFound):
-        store.conversations(stranger.pk, before=conversation)
-    assert store.conversations(stranger.pk) == {"conversations": [], "more": False}
+    with pytest.raises(messages.NotFound):
+        messages.messages_after(stranger.pk, conversation, 0, 10)
+    with pytest.raises(messages.NotFound):
+        messages.last_seq(stranger.pk, conversation)
+    with pytest.raises(messages.NotFound):
+        messages.messages_before(stranger.pk, conversation, 9, 10)
+    with pytest.raises(messages.NotFound):
+        messages.conversations(stranger.pk, before=conversation)
+    assert messages.conversations(stranger.pk) == {"conversations": [], "more": False}
     asker = Asker(stranger.pk, conversation, None)
     assert tools.use(asker, "search_my_conversations", {"query": "secret"}).value == []
     assert not tools.use(asker, "summary_of_conversation", {}).success
@@ -70,11 +70,11 @@ def test_a_strangers_conversation_is_not_found() -> None:
 
 
 def test_there_is_a_bound_on_conversations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "CONVERSATIONS_PER_USER", 2)
+    monkeypatch.setattr(messages, "CONVERSATIONS_PER_USER", 2)
     user = make_user("ada")
     conversation = send(user).message.conversation
     send(user)
-    with pytest.raises(store.TooManyConversations):
+    with pytest.raises(messages.TooManyConversations):
         send(user)
     assert send(user, conversation=conversation).message.seq == 2
 
@@ -83,7 +83,7 @@ def test_conversations_are_listed_by_their_last_message() -> None:
     user = make_user("ada")
     first, second = (send(user, text).message.conversation for text in ("one\n two", "x" * 200))
     send(user, conversation=first)
-    listed = store.conversations(user.pk)["conversations"]
+    listed = messages.conversations(user.pk)["conversations"]
     assert [row["id"] for row in listed] == [str(first), str(second)]
     assert listed[0]["title"] == "one two"
     assert listed[0]["last_seq"] == 2
@@ -91,13 +91,13 @@ def test_conversations_are_listed_by_their_last_message() -> None:
 
 
 def test_older_conversations_are_listed_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "CONVERSATIONS_LISTED", 2)
+    monkeypatch.setattr(messages, "CONVERSATIONS_LISTED", 2)
     user = make_user("ada")
     begun = [str(send(user, text).message.conversation) for text in "abcde"]
     found: list[str] = []
     more = True
     while more:
-        page = store.conversations(user.pk, UUID(found[-1]) if found else None)
+        page = messages.conversations(user.pk, UUID(found[-1]) if found else None)
         found += [row["id"] for row in page["conversations"]]
         more = page["more"]
     assert found == begun[::-1]
@@ -108,10 +108,10 @@ def test_what_came_before_is_told_page_by_page() -> None:
     conversation = send(user, "one").message.conversation
     for text in ("two", "three", "four"):
         send(user, text, conversation)
-    title, page = store.messages_before(user.pk, conversation, 4, 2)
+    title, page = messages.messages_before(user.pk, conversation, 4, 2)
     assert (title, [message.text for message in page]) == ("one", ["two", "three"])
-    assert [message.seq for message in store.messages_before(user.pk, conversation, 2, 2)[1]] == [1]
-    assert store.messages_before(user.pk, conversation, 1, 2)[1] == []
+    assert [message.seq for message in messages.messages_before(user.pk, conversation, 2, 2)[1]] == [1]
+    assert messages.messages_before(user.pk, conversation, 1, 2)[1] == []
 
 
 def test_tools_look_at_what_was_written_and_not_at_the_question() -> None:

@@ -12,12 +12,13 @@ from django.db import connection
 from pytest_django import DjangoDbBlocker
 
 from connections import database
-from connections.chat import limits, store, turns
+from connections.chat import limits, messages
 from connections.chat.agents import tools
 from connections.chat.agents.tools import Asker
+from connections.chat.frames import UserMessage
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
-from connections.chat.wire import UserMessage
+from connections.chat.turns import rows as turn_rows
 from tests.support.databases import Database
 from tests.support.rows import lost_node, make_node, make_user
 from tests.support.switch import default_database
@@ -32,9 +33,9 @@ def user(postgres_database: Database, django_db_blocker: DjangoDbBlocker) -> Ite
         yield make_user("ada")
 
 
-def ask(user: User, text: str = "hello", conversation: UUID | None = None, key: UUID | None = None) -> store.Stored:
+def ask(user: User, text: str = "hello", conversation: UUID | None = None, key: UUID | None = None) -> messages.Stored:
     key = key or uuid4()
-    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
+    return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
 
 
 def test_tabs_that_write_at_once_get_numbers_in_the_order_of_their_times(user: User) -> None:
@@ -59,12 +60,12 @@ def test_one_message_sent_over_many_sockets_at_once_is_stored_once(user: User, b
 def test_conversations_that_are_begun_at_once_do_not_pass_their_number(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "CONVERSATIONS_PER_USER", 5)
+    monkeypatch.setattr(messages, "CONVERSATIONS_PER_USER", 5)
 
     def begin() -> bool:
         try:
             ask(user)
-        except store.TooManyConversations:
+        except messages.TooManyConversations:
             return False
         return True
 
@@ -78,39 +79,41 @@ def test_nodes_that_claim_at_once_get_all_that_a_user_may_have_and_no_more(user:
         AgentTurn.objects.all().delete()
         for _ in range(limits.TURNS_PER_USER + 1):
             ask(user)
-        claimed = [turn for turn in together(*(partial(turns.claim, user.pk, node.pk) for node in nodes)) if turn]
+        claimed = [turn for turn in together(*(partial(turn_rows.claim, user.pk, node.pk) for node in nodes)) if turn]
         assert len({turn.run for turn in claimed}) == len(claimed) == limits.TURNS_PER_USER
 
 
 def test_of_two_who_end_a_turn_one_does_and_both_learn_how(user: User) -> None:
     ask(user)
-    claimed = turns.claim(user.pk, make_node().pk)
+    claimed = turn_rows.claim(user.pk, make_node().pk)
     assert claimed is not None
-    ends = together(*(partial(turns.finish, claimed.run, claimed.attempt, f"answer {number}") for number in range(6)))
+    ends = together(
+        *(partial(turn_rows.finish, claimed.run, claimed.attempt, f"answer {number}") for number in range(6))
+    )
     assert len({end.message.text for end in ends}) == 1
     assert Message.objects.filter(role=Role.ASSISTANT.value).count() == 1
 
 
 def test_two_who_rescue_at_once_begin_a_turn_again_once(user: User) -> None:
     ask(user)
-    assert turns.claim(user.pk, lost_node().pk) is not None
+    assert turn_rows.claim(user.pk, lost_node().pk) is not None
     now = database.now()
-    together(*[partial(turns.rescue, now)] * 6)
+    together(*[partial(turn_rows.rescue, now)] * 6)
     assert AgentTurn.objects.get().retries == 1
 
 
 def test_a_locked_conversation_keeps_no_other_from_being_rescued(user: User, postgres_database: Database) -> None:
     late = database.now() + timedelta(seconds=limits.TURN_SECONDS + limits.TURN_GRACE_SECONDS + 1)
     locked, free = ask(user).message.conversation, ask(user).message.conversation
-    assert turns.claim(user.pk, make_node().pk)
-    assert turns.claim(user.pk, make_node("web-2").pk)
+    assert turn_rows.claim(user.pk, make_node().pk)
+    assert turn_rows.claim(user.pk, make_node("web-2").pk)
     with connection.cursor() as cursor, psycopg.connect(postgres_database.url) as stranger:
         cursor.execute("SET lock_timeout = '200ms'")
         stranger.execute("SELECT 1 FROM chat_conversation WHERE id = %s FOR UPDATE", [locked])
-        ended, _ = turns.rescue(late)
+        ended, _ = turn_rows.rescue(late)
         stranger.rollback()
     assert [end.message.conversation for end in ended] == [free]
-    assert [end.message.conversation for end in turns.rescue(late)[0]] == [locked]
+    assert [end.message.conversation for end in turn_rows.rescue(late)[0]] == [locked]
 
 
 def test_a_search_reads_what_its_user_wrote_and_not_what_everybody_did(user: User) -> None:

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from connections import database
 from connections.models import AuditEntry
-from connections.states import ActorKind
+from connections.policy.states import ActorKind
 from console.views.audit import harmless
 from tests.support import rows
 from tests.support.clients import run

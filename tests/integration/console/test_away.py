@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 
-from connections import recovery
 from connections.models import RecoveryRun
+from connections.recovery import runs
 from tests.integration.console.conftest import HTMX, Login
 from tests.support import rows
 
@@ -72,7 +72,7 @@ def people() -> dict[str, Any]:
 
 
 def test_a_bulk_recovery_ends_there_and_says_who_was_left_out(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = recovery.request
+    real = runs.request
     with contextlib.ExitStack() as lock:
 
         def request_then_lock(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ def test_a_bulk_recovery_ends_there_and_says_who_was_left_out(staff: Client, mon
             lock.enter_context(write_lock())
             return done
 
-        monkeypatch.setattr(recovery, "request", request_then_lock)
+        monkeypatch.setattr(runs, "request", request_then_lock)
         text = staff.post("/console/users/recover/", people(), headers=HTMX).content.decode()
     assert "<p>1 recovery opened.</p>" in text
     assert "2 were left out: bob, cyd." in text

@@ -4,7 +4,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from connections.models import AuditEntry
-from connections.states import CloseReason, RecordState
+from connections.policy.states import CloseReason, RecordState
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 

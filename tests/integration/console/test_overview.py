@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from connections import database
 from connections.models import Refusal
-from connections.states import CloseReason, RecordState, Refused
+from connections.policy.states import CloseReason, RecordState, Refused
 from console.reports.overview import overview
 from tests.integration.console.conftest import HTMX
 from tests.support import rows

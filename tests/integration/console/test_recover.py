@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from connections import database
-from connections.bulk import PACE_SECONDS
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
-from connections.states import CloseReason, Outcome, RecordState, RunKind
+from connections.policy.states import CloseReason, Outcome, RecordState, RunKind
+from connections.recovery.bulk import PACE_SECONDS
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 

@@ -9,10 +9,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from connections import actions, database
-from connections.lifecycle import Actor
+from connections import database
 from connections.models import Refusal
-from connections.states import CloseReason, Outcome, RecordState, Refused
+from connections.policy.states import CloseReason, Outcome, RecordState, Refused
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 

@@ -10,8 +10,8 @@ from django.test.utils import CaptureQueriesContext
 
 from connections import database
 from connections.models import ManagerRecord
-from connections.states import CloseReason, RecordState
-from console.reports.holdings import Fill
+from connections.policy.states import CloseReason, RecordState
+from console.reports.usage import Fill
 from console.reports.users import Sort, Status, find_users
 from tests.integration.console.conftest import HTMX
 from tests.support import rows

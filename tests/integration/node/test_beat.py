@@ -10,12 +10,12 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from connections import database
-from connections.beat import Beat
-from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.host import Probe
 from connections.models import ManagerRecord
-from connections.states import ProbeMode, Verdict
+from connections.node.beat import Beat
+from connections.policy.states import ProbeMode, Verdict
+from connections.websocket.clock import NodeClock
+from connections.websocket.host import Probe
 from tests.support.databases import Database
 from tests.support.rows import make_node, make_record, make_user
 from tests.support.switch import default_database

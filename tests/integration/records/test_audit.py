@@ -8,10 +8,10 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 
-from connections import actions, recovery
-from connections.lifecycle import Actor
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, UserGate
-from connections.states import RecordState, RunKind
+from connections.policy.states import RecordState, RunKind
+from connections.records.lifecycle import Actor
+from connections.recovery import actions, runs
 from tests.support.bad_rows import no_entry_of_success, no_run_for, refused, unwritable
 from tests.support.rows import make_gate, make_node, make_record, make_run, make_user
 
@@ -34,7 +34,7 @@ def ada_of(record: ManagerRecord) -> User:
 
 
 def recover(record: ManagerRecord, kind: RunKind, *, dry_run: bool = False, action: str = "") -> None:
-    recovery.request(record.user, kind, actor=STAFF, reason="why", dry_run=dry_run, action=action)
+    runs.request(record.user, kind, actor=STAFF, reason="why", dry_run=dry_run, action=action)
 
 
 ACTIONS: dict[str, Action] = {

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from connections import database, lease
+from connections import database
 from connections.conf import tunables
 from connections.models import Node
+from connections.records import lease
 from tests.support.rows import make_node
 from tests.support.together import together
 

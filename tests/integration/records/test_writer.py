@@ -10,17 +10,18 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from connections import database, policy
+from connections import database
 from connections.conf import Tunables
-from connections.gates import Handshake
 from connections.models import ManagerRecord, Node, RecoveryRun
-from connections.states import CloseReason, Refused
-from connections.writer import GATHER_SECONDS, Writer
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, Refused
+from connections.records.batch import Handshake
+from connections.records.writer import GATHER_SECONDS, Writer
 from tests.support.rows import closed_record, make_node, make_record, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FAST = replace(Tunables(), beat_seconds=0.2)
-Decision = Future[policy.Admission | Refused]
+Decision = Future[Admission | Refused]
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_fifty_at_once_on_two_nodes_never_count_above_the_ceiling(writers: list[
     ada = make_user("ada")
     futures = [writers[n % 2].admit(shake(ada)) for n in range(50)]
     decisions = [future.result(10) for future in futures]
-    assert all(isinstance(d, policy.Admission) for d in decisions)
+    assert all(isinstance(d, Admission) for d in decisions)
     assert ManagerRecord.objects.counted().filter(user=ada).count() == 25
     assert ManagerRecord.objects.closing().filter(close_reason=CloseReason.EVICTED).count() == 25
     assert RecoveryRun.objects.open().count() == 1
@@ -60,7 +61,7 @@ def test_what_comes_within_a_moment_shares_a_transaction() -> None:
         for _ in range(20):
             futures.append(writer.admit(shake(ada)))
             time.sleep(0.004)
-        assert all(isinstance(future.result(10), policy.Admission) for future in futures)
+        assert all(isinstance(future.result(10), Admission) for future in futures)
         assert len(committed) <= (time.monotonic() - began) / GATHER_SECONDS + 1
     finally:
         assert writer.stop(10)
@@ -80,11 +81,11 @@ def test_a_release_never_overtakes_its_own_admission(writers: list[Writer]) -> N
 def test_a_bad_row_fails_one_handshake_and_delays_nobody(writers: list[Writer]) -> None:
     ada, bob = make_user("ada"), make_user("bob")
     taken = shake(ada)
-    assert isinstance(writers[0].admit(taken).result(5), policy.Admission)
+    assert isinstance(writers[0].admit(taken).result(5), Admission)
     doubled = writers[0].admit(taken)  # the same key again: the database refuses it
     others = [writers[0].admit(shake(bob)) for _ in range(5)]
     assert doubled.result(5) is Refused.TRY_AGAIN
-    assert all(isinstance(other.result(5), policy.Admission) for other in others)
+    assert all(isinstance(other.result(5), Admission) for other in others)
 
 
 def test_a_user_who_is_gone_or_disabled_is_refused_and_holds_nothing(writers: list[Writer]) -> None:
@@ -92,7 +93,7 @@ def test_a_user_who_is_gone_or_disabled_is_refused_and_holds_nothing(writers: li
     gone = Handshake(uuid.uuid4(), 987_654, "chat")
     decisions = [writers[0].admit(h).result(5) for h in (shake(off), gone, shake(ada))]
     assert decisions[:2] == [Refused.ACCOUNT_DISABLED] * 2
-    assert isinstance(decisions[2], policy.Admission)
+    assert isinstance(decisions[2], Admission)
     assert ManagerRecord.objects.count() == 1
 
 
@@ -108,7 +109,7 @@ def test_one_user_is_not_another_whose_key_begins_alike(writers: list[Writer]) -
     for _ in range(25):
         writers[0].admit(shake(ten)).result(5)
     admission = writers[0].admit(shake(one)).result(5)
-    assert isinstance(admission, policy.Admission)
+    assert isinstance(admission, Admission)
     assert (admission.live, admission.evicted) == (1, None)
 
 

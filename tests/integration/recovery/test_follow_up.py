@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from connections import database, recovery
+from connections import database
 from connections.conf import Tunables
 from connections.models import RecoveryRun
-from connections.states import ActorKind, Outcome, RunKind, Step
+from connections.policy.states import ActorKind, Outcome, RunKind, Step
+from connections.recovery import runs
 from tests.support.rows import make_gate, make_node, make_record, make_records, make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +36,7 @@ def newcomer(user: User, *, ago: float = 5) -> None:
 
 
 def end(run: RecoveryRun, values: Tunables = VALUES) -> Outcome:
-    return Outcome(recovery.advance(run.pk, values).outcome)
+    return Outcome(runs.advance(run.pk, values).outcome)
 
 
 def test_somebody_new_above_the_limit_gets_a_run_of_the_system(ada: User) -> None:

@@ -6,14 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from connections import database, lifecycle, policy, recovery
+from connections import database
 from connections.conf import Tunables, tunables
-from connections.findings import report
-from connections.gates import Handshake
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun
-from connections.states import CloseReason, Outcome, RecordState, Refused, RunKind
-from connections.writer import Writer
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, Outcome, RecordState, Refused, RunKind
+from connections.records import lifecycle
+from connections.records.batch import Handshake
+from connections.records.lifecycle import Actor
+from connections.records.writer import Writer
+from connections.recovery import runs
+from connections.recovery.findings import report
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_user
 from tests.support.together import together
@@ -36,7 +39,7 @@ def test_a_user_key_that_no_column_takes_fails_one_handshake_and_the_writer_goes
     guest = writer.admit(Handshake(uuid.uuid4(), "guest-1", "chat"))
     assert guest.result(5) is Refused.TRY_AGAIN
     ada = writer.admit(Handshake(uuid.uuid4(), make_user("ada").pk, "chat"))
-    assert isinstance(ada.result(5), policy.Admission)
+    assert isinstance(ada.result(5), Admission)
 
 
 def test_who_left_makes_room_before_who_comes_in_the_same_batch(writer: Writer) -> None:
@@ -49,7 +52,7 @@ def test_who_left_makes_room_before_who_comes_in_the_same_batch(writer: Writer) 
     writer.release(handshakes[-1].id, CloseReason.CLIENT_CLOSED, "left")
     writer.node_id = node_id
     admission = newcomer.result(5)
-    assert isinstance(admission, policy.Admission)
+    assert isinstance(admission, Admission)
     assert (admission.live, admission.evicted) == (25, None)
 
 
@@ -73,10 +76,10 @@ def test_a_recovery_frees_the_others_and_names_the_one_that_it_could_not() -> No
     make_node("witness")
     bad, *others = make_records(5, ada, lost_node())
     with unwritable(bad):
-        run, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="stuck")
-        run = recovery.advance(run.pk)
+        run, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="stuck")
+        run = runs.advance(run.pk)
         _due(run, past_waiting=True)
-        run = recovery.advance(run.pk)
+        run = runs.advance(run.pk)
     assert (run.outcome, report(run)["freed"]) == (Outcome.PARTIAL, {"node_lost": 4})
     assert [f["id"] for f in run.findings if f["action"] == "unconfirmed"] == [str(bad.pk)]
     assert ManagerRecord.objects.closed().count() == len(others)
@@ -87,11 +90,11 @@ def test_an_eviction_takes_the_next_by_rank_for_one_that_can_not_be_closed() -> 
     make_gate(ada, soft_limit=2)
     bad, second, *rest = [make_record(ada, node, age=60 - n) for n in range(4)]
     with unwritable(bad):
-        run, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="over")
-        recovery.advance(run.pk)
+        run, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="over")
+        runs.advance(run.pk)
         ManagerRecord.objects.exclude(pk=bad.pk).update(probe_answered_at=database.now(), probe_verdict="alive")
         _due(run, past_waiting=True)
-        recovery.advance(run.pk)
+        runs.advance(run.pk)
     assert set(ManagerRecord.objects.closing()) == {second, rest[0]}
     assert set(ManagerRecord.objects.counted()) == {bad, rest[1]}
 
@@ -101,17 +104,17 @@ def test_a_reset_closes_the_others_too() -> None:
     make_gate(ada)
     bad, *others = make_records(5, ada, make_node())
     with unwritable(bad):
-        run, _ = recovery.request(ada, RunKind.RESET, actor=STAFF, reason="stuck")
-        recovery.advance(run.pk)
+        run, _ = runs.request(ada, RunKind.RESET, actor=STAFF, reason="stuck")
+        runs.advance(run.pk)
     assert set(ManagerRecord.objects.closing()) == set(others)
 
 
 def test_a_run_that_can_not_go_on_keeps_no_other() -> None:
     ada, bob = make_user("ada"), make_user("bob")
-    bad, _ = recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="first")
+    bad, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="first")
     RecoveryRun.objects.filter(pk=bad.pk).update(step="no such step")
-    good, _ = recovery.request(bob, RunKind.CLEANUP, actor=STAFF, reason="second")
-    recovery.advance_due(tunables())
+    good, _ = runs.request(bob, RunKind.CLEANUP, actor=STAFF, reason="second")
+    runs.advance_due(tunables())
     good.refresh_from_db()
     assert good.outcome == Outcome.NOTHING_TO_DO
 

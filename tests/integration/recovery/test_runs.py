@@ -6,21 +6,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import DatabaseError
 
-from connections import database, lifecycle, recovery, steps
+from connections import database
 from connections.conf import tunables
-from connections.findings import report
-from connections.lifecycle import Actor
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal
-from connections.states import (
-    Action,
-    CloseReason,
-    Outcome,
-    ProbeMode,
-    RecordState,
-    RunKind,
-    Step,
-    Verdict,
-)
+from connections.policy.states import Action, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step, Verdict
+from connections.records import lifecycle
+from connections.records.lifecycle import Actor
+from connections.recovery import runs as recovery
+from connections.recovery import steps
+from connections.recovery.findings import report
 from tests.support.rows import answer_roll_call, lost_node, make_gate, make_node, make_record, make_records, make_user
 from tests.support.together import together
 
@@ -241,7 +235,7 @@ def test_a_run_whose_user_was_deleted_touches_nobodys_records() -> None:
 
 
 def test_a_manager_whose_node_drained_meanwhile_has_moved() -> None:
-    from connections.findings import finding_of
+    from connections.recovery.findings import finding_of
 
     ada, node = make_user("ada"), make_node("web-1", retired_at=database.now())
     record = make_record(ada, node)

@@ -6,10 +6,10 @@ import pytest
 
 from connections import database
 from connections.conf import tunables
-from connections.history import prune
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
-from connections.states import ActorKind, CloseReason, RecordState
-from connections.sweeper import sweep, would_sweep
+from connections.policy.states import ActorKind, CloseReason, RecordState
+from connections.records.pruning import prune
+from connections.recovery.sweep import sweep, would_sweep
 from tests.support.bad_rows import unwritable
 from tests.support.rows import (
     closed_record,

@@ -4,12 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from connections import database, history, sweeper
+from connections import database
 from connections.conf import tunables
-from connections.history import prune
 from connections.models import ManagerRecord
-from connections.states import CloseReason, RecordState
-from connections.sweeper import PRUNE_PAUSE_SECONDS, PRUNE_SECONDS, Sweeper
+from connections.policy.states import CloseReason, RecordState
+from connections.records import pruning
+from connections.records.pruning import prune
+from connections.recovery import sweep
+from connections.recovery.sweep import PRUNE_PAUSE_SECONDS, PRUNE_SECONDS, Sweeper
 from tests.support.rows import closed_record, make_node, make_record, make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -20,8 +22,8 @@ def moment(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What time.monotonic() says; batches of two rows, three of them a round."""
     real = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: real[0])
-    monkeypatch.setattr(history, "BATCH", 2)
-    monkeypatch.setattr(sweeper, "PRUNE_BATCHES", 3)
+    monkeypatch.setattr(pruning, "BATCH", 2)
+    monkeypatch.setattr(sweep, "PRUNE_BATCHES", 3)
     return real
 
 

@@ -8,13 +8,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from connections import database, gates, recovery
+from connections import database
 from connections.conf import tunables
-from connections.gates import Handshake
-from connections.lifecycle import Actor
 from connections.models import ManagerRecord, RecoveryRun
-from connections.states import ActorKind, Outcome, RunKind
-from connections.sweeper import RUN_AGAIN_SECONDS, open_runs
+from connections.policy.states import ActorKind, Outcome, RunKind
+from connections.records import batch
+from connections.records.batch import Handshake
+from connections.records.lifecycle import Actor
+from connections.recovery import runs
+from connections.recovery.sweep import RUN_AGAIN_SECONDS, open_runs
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_run, make_user
 
@@ -56,8 +58,8 @@ def test_an_admission_above_the_limit_and_people_do_not_wait() -> None:
     ended(bob, Outcome.FAILED, ago=5)
     handshake = Handshake(uuid.uuid4(), ada.pk, "chat")
     with transaction.atomic():
-        assert gates.write(gates.decide([handshake], node.pk, tunables())).runs_opened == 1
-    _, joined = recovery.request(bob, RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
+        assert batch.write(batch.decide([handshake], node.pk, tunables())).runs_opened == 1
+    _, joined = runs.request(bob, RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
     assert not joined
 
 
@@ -100,8 +102,8 @@ def test_unknown_managers_of_a_node_that_can_not_be_fenced_are_evicted_by_the_fi
 def finish(run: RecoveryRun) -> RecoveryRun:
     """Advance it as if all its waiting were over."""
     for _ in range(2):
-        run = recovery.advance(run.pk)
+        run = runs.advance(run.pk)
         if run.roll_call_at is not None and run.finished_at is None:
             long_ago = run.roll_call_at - timedelta(seconds=2 * tunables().lease_seconds + 1)
             RecoveryRun.objects.filter(pk=run.pk).update(due_at=database.now(), roll_call_at=long_ago)
-    return recovery.advance(run.pk)
+    return runs.advance(run.pk)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connections.chat import wire
+from connections.chat import frames
 from connections.chat.limits import TEXT_CHARACTERS
 from connections.chat.states import ErrorCode
 
@@ -38,8 +38,8 @@ KINDS = st.sampled_from(
 
 @given(st.text())
 def test_no_text_is_too_strange_to_parse(text: str) -> None:
-    with pytest.raises(wire.BadFrame):
-        wire.parse(text)
+    with pytest.raises(frames.BadFrame):
+        frames.parse(text)
 
 
 @given(st.dictionaries(NAMES, json_values | st.just(ID)), KINDS)
@@ -48,34 +48,34 @@ def test_no_fields_are_too_strange_to_parse(fields: dict[str, Any], kind: str) -
     if bad is not None:
         assert bad.code in (ErrorCode.BAD_FIELD, ErrorCode.BAD_JSON)
         assert bad.client_id in (None, ID)
-    elif isinstance(parsed, wire.UserMessage):
+    elif isinstance(parsed, frames.UserMessage):
         parsed.text.encode()
         assert 1 <= len(parsed.text) <= TEXT_CHARACTERS
 
 
-def attempt(text: str) -> tuple[wire.Frame | None, wire.BadFrame | None]:
+def attempt(text: str) -> tuple[frames.Frame | None, frames.BadFrame | None]:
     try:
-        return wire.parse(text), None
-    except wire.BadFrame as bad:
+        return frames.parse(text), None
+    except frames.BadFrame as bad:
         return None, bad
 
 
 def test_a_message_keeps_its_text_and_the_clients_spelling_of_its_id() -> None:
     sent = {"type": "user_message", "client_id": ID.upper(), "conversation": None, "text": "  as it is \n"}
-    assert wire.parse(json.dumps(sent)) == wire.UserMessage(UUID(ID), None, "  as it is \n", ID.upper())
+    assert frames.parse(json.dumps(sent)) == frames.UserMessage(UUID(ID), None, "  as it is \n", ID.upper())
 
 
 @pytest.mark.parametrize("text", ["\ud83d\ude00" * 1, "😀" * TEXT_CHARACTERS])
 def test_characters_are_counted_and_not_bytes(text: str) -> None:
     sent = json.dumps({"type": "user_message", "client_id": ID, "conversation": ID, "text": text})
-    parsed = wire.parse(sent)
-    assert isinstance(parsed, wire.UserMessage)
+    parsed = frames.parse(sent)
+    assert isinstance(parsed, frames.UserMessage)
     assert set(parsed.text) == {"😀"}
 
 
 def test_our_frames_are_json_without_empty_fields() -> None:
     at, key = datetime(2026, 1, 2, tzinfo=UTC), uuid4()
-    made = json.loads(wire.frame("message", conversation=key, created_at=at, client_id=None, success=False))
+    made = json.loads(frames.frame("message", conversation=key, created_at=at, client_id=None, success=False))
     assert made == {
         "type": "message",
         "conversation": str(key),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connections.chat.rate import FrameRate
+from connections.chat.rate_limit import FrameRate
 
 
 @given(st.lists(st.floats(0, 0.2), max_size=200), st.integers(1, 10))

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import pytest
 
-from connections.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
+from connections.policy.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
 from console import wording
 
 

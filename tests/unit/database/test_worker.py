@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, OperationalError
 
 from connections import database
-from connections.threads import Rounds
+from connections.database.worker import Rounds
 
 BEAT = 0.4
 ROUNDS = 4

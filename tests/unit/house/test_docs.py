@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands
 
 from connections.admission import SoftLimitMiddleware
-from connections.states import CloseReason, Refused, Step
+from connections.policy.states import CloseReason, Refused, Step
 from console.demo.people import PASSWORD, SHOWN
 from tests.support.processes import ROOT
 
@@ -122,7 +122,7 @@ def test_the_lifecycle_has_every_ending_refusal_and_step() -> None:
 
 
 def test_a_code_in_the_lifecycle_is_the_one_that_is_sent() -> None:
-    from connections.states import FAREWELLS
+    from connections.policy.states import FAREWELLS
 
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     rows = [

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from connections import exposition
-from connections.clock import NodeClock
+from connections import views
 from connections.conf import Tunables
+from connections.websocket.clock import NodeClock
 from tests.support.processes import ROOT
 
 DOCS = ROOT / "docs"
@@ -79,7 +79,7 @@ class ANode:
 def metrics(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     node = ANode()
     monkeypatch.setattr(node, "registry", node)
-    monkeypatch.setattr(exposition, "current_node", lambda: node)
+    monkeypatch.setattr(views, "current_node", lambda: node)
     found = set()
     for family in REGISTRY.collect():
         if family.name.startswith("connections_"):

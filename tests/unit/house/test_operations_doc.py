@@ -5,11 +5,12 @@ from typing import Any
 
 from channels_redis.core import RedisChannelLayer
 
-from connections import bus, database
+from connections import bus
 from connections.conf import Tunables
-from connections.states import CauseCode
+from connections.database.connection import DEADLINE_BEATS, _postgres_options
+from connections.policy.states import CauseCode
 from console import settings
-from console.demo.leash import DRAIN_SECONDS
+from console.demo.parent_watch import DRAIN_SECONDS
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -37,12 +38,12 @@ def timeouts(options: dict[str, Any]) -> dict[str, float]:
 
 def test_the_timeouts_are_those_that_are_set() -> None:
     beat = Tunables().beat_seconds
-    engine = timeouts(database._postgres_options({}, beat, beat))
+    engine = timeouts(_postgres_options({}, beat, beat))
     pages = timeouts(settings.database("postgres://name@host/base")["OPTIONS"])
     assert engine.keys() == pages.keys()
     for name, value in engine.items():
         assert re.search(rf"^\| `{name}`[^|]*\| {value:g} s[^|]*\| {pages[name]:g} s \|", TEXT, re.MULTILINE), name
-    assert f"the node cuts the connection | {beat * database.DEADLINE_BEATS:g} s |" in TEXT
+    assert f"the node cuts the connection | {beat * DEADLINE_BEATS:g} s |" in TEXT
 
 
 def test_the_sentinel_example_is_taken_and_leaves_time_for_a_dead_sentinel() -> None:

@@ -9,15 +9,16 @@ from typing import Any, cast
 import pytest
 from django.utils import timezone
 
-from connections import clock, policy
-from connections.asgi_types import Message
 from connections.conf import Tunables
-from connections.gates import Handshake
-from connections.heartbeat import Heartbeat
-from connections.host import Host
-from connections.manager import Manager
-from connections.registry import Registry
-from connections.states import ProbeMode, Verdict
+from connections.node.keepalive import Heartbeat
+from connections.policy.admission import Admission
+from connections.policy.states import ProbeMode, Verdict
+from connections.records.batch import Handshake
+from connections.websocket import clock
+from connections.websocket.asgi_types import Message
+from connections.websocket.host import Host
+from connections.websocket.manager import Manager
+from connections.websocket.registry import Registry
 
 VALUES = Tunables()
 
@@ -44,7 +45,7 @@ class Setting:
         host = cast("Host", SimpleNamespace(clock=self.clock, tunables=VALUES))
         scope: dict[str, Any] = {"type": "websocket"}
         manager = Manager(host, scope, receive, send, handshake=Handshake(uuid.uuid4(), 1, "chat"), inject=True)
-        manager.admission = policy.Admission(1, 20, 25)
+        manager.admission = Admission(1, 20, 25)
         manager.accepted = accepted
         self.registry.add(manager)
         return manager

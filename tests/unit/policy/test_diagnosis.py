@@ -1,7 +1,7 @@
 """The sentence that support reads out."""
 
-from connections.diagnosis import Facts, ManagerFact, ago, diagnose
-from connections.states import CauseCode, Suggestion, Verdict
+from connections.policy.diagnosis import Facts, ManagerFact, ago, diagnose
+from connections.policy.states import CauseCode, Suggestion, Verdict
 
 
 def facts(*managers: ManagerFact, **others: object) -> Facts:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from connections.garbage import FREEZE_SOCKETS, THAW_SOCKETS, Freezer
-from connections.registry import Registry
+from connections.server.gc_freeze import FREEZE_SOCKETS, THAW_SOCKETS, Freezer
+from connections.websocket.registry import Registry
 
 
 @pytest.fixture(autouse=True)

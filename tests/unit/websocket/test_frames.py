@@ -2,8 +2,8 @@
 
 import json
 
-from connections import frames
-from connections.states import FAREWELLS, CloseReason, Reconnect, Refused
+from connections.policy.states import FAREWELLS, CloseReason, Reconnect, Refused
+from connections.websocket import frames
 
 
 def test_a_pong_is_recognised_and_nothing_else_is() -> None:

@@ -4,16 +4,16 @@ import asyncio
 import json
 import uuid
 
-from connections import policy
-from connections.asgi_types import App, Message, Receive, Scope, Send
-from connections.clock import NodeClock
 from connections.conf import Tunables
-from connections.gates import Handshake
-from connections.manager import Manager
-from connections.outlet import BEHIND_BYTES, ROOM_SECONDS
-from connections.states import CloseReason, Refused
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, Refused
+from connections.records.batch import Handshake
+from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
+from connections.websocket.clock import NodeClock
+from connections.websocket.manager import Manager
+from connections.websocket.outbound import BEHIND_BYTES, ROOM_SECONDS
 
-ADMITTED = policy.Admission(live=1, soft_limit=20, ceiling=25)
+ADMITTED = Admission(live=1, soft_limit=20, ceiling=25)
 
 
 class Socket:
@@ -61,10 +61,10 @@ class Node:
         self.tunables = Tunables()
         self.leaving = False
         self.asked = asyncio.Event()
-        self.decision: asyncio.Future[policy.Admission | Refused] = asyncio.get_running_loop().create_future()
+        self.decision: asyncio.Future[Admission | Refused] = asyncio.get_running_loop().create_future()
         self.ended: list[tuple[CloseReason, str]] = []
 
-    async def admit(self, manager: Manager) -> policy.Admission | Refused:
+    async def admit(self, manager: Manager) -> Admission | Refused:
         self.asked.set()
         return await self.decision
 

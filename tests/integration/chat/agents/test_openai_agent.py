@@ -8,14 +8,15 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
-from connections.chat import agents, limits, turns
-from connections.chat.agents import model as module
+from connections.chat import agents, limits
+from connections.chat.agents import openai_agent as module
 from connections.chat.agents.builtin import BuiltinAgent
-from connections.chat.agents.model import ModelAgent
+from connections.chat.agents.openai_agent import ModelAgent
 from connections.chat.agents.tools import TOOLS
 from connections.chat.checks import check_model
 from connections.chat.models import AgentTurn
-from tests.integration.chat.test_runner import Socket, answered, ask
+from connections.chat.turns import rows as turn_rows
+from tests.support.chat_turns import Socket, answered, ask
 from tests.support.model import Cut, Finish, Model, Raw, Refusal, Reply, Silence, calls, model, says
 from tests.support.rows import make_node, make_record, make_user
 from tests.support.servers import free_port
@@ -203,7 +204,7 @@ def test_whoever_stops_the_answer_hangs_up_on_the_model() -> None:
         agent = ModelAgent("small", served.url, KEY, silent_seconds=20)
         socket, turn = answered(ask(user), user, agent, cancel=True)
         assert served.left.wait(5)
-    assert socket.frames[-1]["text"] == f"{BEGUN}\n\n{turns.STOPPED}"
+    assert socket.frames[-1]["text"] == f"{BEGUN}\n\n{turn_rows.STOPPED}"
     assert turn.state == "cancelled"
 
 

@@ -1,7 +1,6 @@
 """Each socket is told of each message once and in order, also when bells, clients or the order of commits lag."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,53 +11,22 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.utils import timezone
 
-from connections.chat import reader as reader_module
-from connections.chat import store, turns
-from connections.chat.hub import Hub
-from connections.chat.reader import Reader
-from connections.chat.store import StoredMessage
-from connections.chat.wire import UserMessage
-from tests.integration.chat.test_runner import Socket
+from connections.chat import messages
+from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.frames import UserMessage
+from connections.chat.messages import StoredMessage
+from connections.chat.turns import rows as turn_rows
+from tests.support.chat_turns import Main, Socket, told, write
 from tests.support.rows import make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def write(user: User, count: int) -> list[StoredMessage]:
-    """So many messages in one new conversation."""
-    written: list[StoredMessage] = []
-    for number in range(count):
-        key, conversation = uuid4(), written[0].conversation if written else None
-        sent = UserMessage(key, conversation, f"message {number}", str(key))
-        written.append(store.add_user_message(user.pk, sent).message)
-    return written
-
-
-SINCE = timezone.now() + timedelta(days=1)  # a socket that is younger than everything: it is told what is new
-Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
-
-
 def seqs(user: User, main: Main) -> list[int]:
     """The sequence numbers that a socket was told, when everything has come to rest."""
     return [frame["seq"] for frame in told(user, main).of("message")]
-
-
-def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = None) -> Socket:
-    """A socket that has been told everything. `show`: how a hub shows a turn."""
-    socket, hub = Socket(user), Hub()
-    if show is not None:
-        hub.show_turn = show
-
-    async def run() -> None:
-        reader = hub.attach(socket, SINCE)  # type: ignore[arg-type]
-        await main(hub, reader, socket)
-        async with asyncio.timeout(10):
-            while reader._tasks or hub._tasks:
-                await asyncio.sleep(0.01)
-        hub.detach(reader)
-
-    asyncio.run(run())
-    return socket
 
 
 def test_messages_announced_out_of_order_come_in_order() -> None:
@@ -125,17 +93,17 @@ def test_live_messages_wait_until_a_resume_is_done() -> None:
 def test_what_is_stored_while_an_empty_resume_ends_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     user = make_user("ada")
     conversation = write(user, 1)[0].conversation
-    page_of, new = store.messages_after, list[StoredMessage]()
+    page_of, new = messages.messages_after, list[StoredMessage]()
 
     def page_and_then_another(*arguments: Any) -> list[StoredMessage]:
         page = page_of(*arguments)
-        monkeypatch.setattr(store, "messages_after", page_of)
+        monkeypatch.setattr(messages, "messages_after", page_of)
         key = uuid4()
-        new.append(store.add_user_message(user.pk, UserMessage(key, conversation, "just now", str(key))).message)
+        new.append(messages.add_user_message(user.pk, UserMessage(key, conversation, "just now", str(key))).message)
         return page
 
     async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
-        monkeypatch.setattr(store, "messages_after", page_and_then_another)
+        monkeypatch.setattr(messages, "messages_after", page_and_then_another)
 
         async def send(text: str) -> None:
             socket.deliver(text)
@@ -189,7 +157,7 @@ def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         written = await asyncio.to_thread(write, user, 3)
         for seq in order:
-            message = await asyncio.to_thread(store.message, user.pk, written[0].conversation, seq)
+            message = await asyncio.to_thread(messages.message, user.pk, written[0].conversation, seq)
             assert message is not None
             hub._tell([reader], message)
         await come_to_rest(hub, reader)
@@ -206,9 +174,9 @@ def test_an_answer_brings_its_question_where_that_ones_bell_was_lost() -> None:
     async def main() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         await asyncio.to_thread(write, user, 1)
-        claimed = await asyncio.to_thread(turns.claim, user.pk, None)
+        claimed = await asyncio.to_thread(turn_rows.claim, user.pk, None)
         assert claimed is not None
-        ended = await asyncio.to_thread(turns.finish, claimed.run, claimed.attempt, "the answer")
+        ended = await asyncio.to_thread(turn_rows.finish, claimed.run, claimed.attempt, "the answer")
         assert ended is not None
         hub.message(user.pk, ended.message)
         await come_to_rest(hub, reader)
@@ -224,7 +192,7 @@ def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told()
 
     def add(text: str) -> StoredMessage:
         key = uuid4()
-        return store.add_user_message(user.pk, UserMessage(key, old[0].conversation, text, str(key))).message
+        return messages.add_user_message(user.pk, UserMessage(key, old[0].conversation, text, str(key))).message
 
     async def main() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
@@ -259,7 +227,7 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(reader_module, "AGAIN_SECONDS", 0.01)
     user = make_user("ada")
     written = write(user, 4)
-    page_of, failures = store.messages_after, [OperationalError("away"), TimeoutError()]
+    page_of, failures = messages.messages_after, [OperationalError("away"), TimeoutError()]
 
     def fails_twice(*arguments: Any) -> list[StoredMessage]:
         if failures:
@@ -267,7 +235,7 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
         return page_of(*arguments)
 
     async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
-        monkeypatch.setattr(store, "messages_after", fails_twice)
+        monkeypatch.setattr(messages, "messages_after", fails_twice)
         hub.message(user.pk, written[0])
         hub.message(user.pk, written[2])
         await asyncio.sleep(0.001)
@@ -283,7 +251,7 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
 
     def add(text: str, conversation: UUID | None) -> UUID:
         key = uuid4()
-        return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key))).message.conversation
+        return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key))).message.conversation
 
     async def main() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]

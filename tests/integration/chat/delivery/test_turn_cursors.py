@@ -7,14 +7,13 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
-from connections.chat import reader as reader_module
-from connections.chat import turns
-from connections.chat.events import COMPLETED, DELTA, STARTED, Events
-from connections.chat.hub import Hub
-from connections.chat.reader import Reader
-from connections.chat.relay import Relay
-from tests.integration.chat.test_hub import told, write
-from tests.integration.chat.test_runner import Socket
+from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.turn_events import COMPLETED, DELTA, STARTED, Events
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.relay import Relay
+from tests.support.chat_turns import Socket, told, write
 from tests.support.rows import make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -184,7 +183,7 @@ def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest
     user, hub = make_user("ada"), Hub()
     socket = Socket(user)
     stored = write(user, 1)[0]
-    claimed = turns.claim(user.pk, None)
+    claimed = turn_rows.claim(user.pk, None)
     assert claimed is not None
     shows = Turn()
     shows.run, shows.conversation = claimed.run, stored.conversation
@@ -193,7 +192,7 @@ def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest
         Relay(hub, {})
         hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         hub.events(user.pk, shows.next(STARTED))
-        ended = await asyncio.to_thread(turns.finish, claimed.run, claimed.attempt, "the answer")
+        ended = await asyncio.to_thread(turn_rows.finish, claimed.run, claimed.attempt, "the answer")
         assert ended is not None
         hub.message(user.pk, ended.message)
         async with asyncio.timeout(5):

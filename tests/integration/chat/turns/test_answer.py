@@ -11,15 +11,16 @@ from uuid import UUID
 import pytest
 from django.db import DataError
 
-from connections import actions
-from connections.chat import limits, turns
+from connections.chat import limits
 from connections.chat.agents import tools
 from connections.chat.agents.protocol import Delta, Thought, ToolCall
 from connections.chat.agents.tools import Asker, Tool, use
+from connections.chat.executors import in_database, in_tool_thread
 from connections.chat.models import AgentTurn
-from connections.chat.threads import in_database, in_tool_thread
-from connections.lifecycle import Actor
-from tests.integration.chat.test_runner import Answer, ask, run_turn
+from connections.chat.turns import rows as turn_rows
+from connections.records.lifecycle import Actor
+from connections.recovery import actions
+from tests.support.chat_turns import Answer, ask, run_turn
 from tests.support.rows import make_node, make_record, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -47,10 +48,10 @@ async def hangs() -> Answer:
 @pytest.mark.parametrize(
     ("script", "apology", "error"),
     [
-        (raises, turns.APOLOGY, "RuntimeError('a bug')"),
-        (says_nothing, turns.APOLOGY, "the agent said nothing"),
-        (says_too_much, turns.APOLOGY, "ValueError"),
-        (hangs, turns.APOLOGY_LATE, "took more than"),
+        (raises, turn_rows.APOLOGY, "RuntimeError('a bug')"),
+        (says_nothing, turn_rows.APOLOGY, "the agent said nothing"),
+        (says_too_much, turn_rows.APOLOGY, "ValueError"),
+        (hangs, turn_rows.APOLOGY_LATE, "took more than"),
     ],
 )
 def test_a_turn_that_fails_ends_with_an_apology(
@@ -138,9 +139,9 @@ def test_what_no_database_can_hold_is_replaced_and_characters_cut_in_two_are_joi
 
 
 def test_an_answer_that_can_not_be_stored_ends_in_an_apology(monkeypatch: pytest.MonkeyPatch) -> None:
-    finish = turns.finish
+    finish = turn_rows.finish
 
-    def refuses(run: UUID, attempt: int, text: str, **options: Any) -> turns.Ended | None:
+    def refuses(run: UUID, attempt: int, text: str, **options: Any) -> turn_rows.Ended | None:
         if text == "unstorable":
             raise DataError("no such text")
         return finish(run, attempt, text, **options)
@@ -148,9 +149,9 @@ def test_an_answer_that_can_not_be_stored_ends_in_an_apology(monkeypatch: pytest
     async def script() -> Answer:
         yield Delta("unstorable")
 
-    monkeypatch.setattr(turns, "finish", refuses)
+    monkeypatch.setattr(turn_rows, "finish", refuses)
     socket, turn = run_turn(make_user("ada"), script)
-    assert socket.of("agent_completed")[0]["text"] == turns.APOLOGY
+    assert socket.of("agent_completed")[0]["text"] == turn_rows.APOLOGY
     assert (turn.state, "no such text" in turn.error) == ("failed", True)
 
 
@@ -170,7 +171,7 @@ def test_a_tool_cut_off_in_the_middle_is_told_to_be_done(monkeypatch: pytest.Mon
         late, turn = run_turn(make_user("grace"), script)
     finally:
         release.set()
-    for socket, apology in ((cut, turns.APOLOGY_LATE), (late, "This took too long. It may still be done.")):
+    for socket, apology in ((cut, turn_rows.APOLOGY_LATE), (late, "This took too long. It may still be done.")):
         kinds = [frame["type"] for frame in socket.frames if "tool" in frame]
         assert kinds == ["tool_executing", "tool_completed"]
         assert socket.of("tool_completed")[0]["success"] is False
@@ -198,14 +199,14 @@ def test_nobody_is_signed_out_for_a_turn_that_is_no_longer_asked_for(lost: str) 
     user, node = make_user("ada"), make_node()
     asks, other = make_record(user, node), make_record(user, node)
     stored = ask(user, "Sign out the others")
-    claimed = turns.claim(user.pk, node.pk)
+    claimed = turn_rows.claim(user.pk, node.pk)
     assert claimed is not None
     asker = Asker(user.pk, stored.message.conversation, asks.pk, turn=(claimed.run, claimed.attempt))
     match lost:
         case "the turn":
             AgentTurn.objects.update(attempt=2)
         case "the wish":
-            turns.cancel(user.pk, claimed.run)
+            turn_rows.cancel(user.pk, claimed.run)
         case "the socket":
             asker = replace(asker, manager=None)
         case "the session":

@@ -10,11 +10,12 @@ from django.contrib.auth.models import User
 from django.db.models import Min
 from django.utils import timezone
 
-from connections.chat import store, turns
+from connections.chat import messages
+from connections.chat.frames import UserMessage
 from connections.chat.limits import STRAY_SECONDS, TURN_GRACE_SECONDS, TURN_SECONDS, TURNS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Message
 from connections.chat.states import TurnState
-from connections.chat.wire import UserMessage
+from connections.chat.turns import rows as turn_rows
 from tests.support.rows import lost_node, make_node, make_user
 from tests.support.together import together
 
@@ -26,9 +27,9 @@ def user() -> User:
     return make_user("ada")
 
 
-def ask(user: User, text: str = "hello", conversation: Any = None) -> store.Stored:
+def ask(user: User, text: str = "hello", conversation: Any = None) -> messages.Stored:
     key = uuid4()
-    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
+    return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
 
 
 def test_a_conversation_has_one_turn_at_a_time_and_answers_in_order(user: User) -> None:
@@ -36,14 +37,14 @@ def test_a_conversation_has_one_turn_at_a_time_and_answers_in_order(user: User) 
     first = ask(user, "first")
     conversation = first.message.conversation
     second = ask(user, "second", conversation)
-    claimed = turns.claim(user.pk, node.pk)
+    claimed = turn_rows.claim(user.pk, node.pk)
     assert claimed is not None
     assert (claimed.run, claimed.attempt, claimed.text) == (first.run, 1, "first")
-    assert turns.claim(user.pk, node.pk) is None
-    answer = turns.finish(claimed.run, claimed.attempt, "answer")
+    assert turn_rows.claim(user.pk, node.pk) is None
+    answer = turn_rows.finish(claimed.run, claimed.attempt, "answer")
     assert answer is not None
     assert (answer.message.seq, answer.message.role, answer.success) == (3, "assistant", True)
-    following = turns.claim(user.pk, node.pk)
+    following = turn_rows.claim(user.pk, node.pk)
     assert following is not None
     assert following.run == second.run
 
@@ -53,16 +54,16 @@ def test_a_user_has_a_few_turns_at_once(user: User) -> None:
     for _ in range(TURNS_PER_USER + 1):
         ask(user)
     ask(other)
-    claimed = [turns.claim(user.pk, node.pk) for _ in range(TURNS_PER_USER + 1)]
+    claimed = [turn_rows.claim(user.pk, node.pk) for _ in range(TURNS_PER_USER + 1)]
     assert [turn is not None for turn in claimed] == [True] * TURNS_PER_USER + [False]
-    assert turns.claim(other.pk, node.pk) is not None
+    assert turn_rows.claim(other.pk, node.pk) is not None
 
 
 @pytest.mark.django_db(transaction=True)
 def test_nodes_that_claim_at_once_get_different_turns(user: User) -> None:
     nodes = [make_node(f"web-{number}") for number in range(4)]
     runs = {ask(user, conversation=None).run for _ in range(3)}
-    claimed = together(*(lambda node=node: turns.claim(user.pk, node.pk) for node in nodes))
+    claimed = together(*(lambda node=node: turn_rows.claim(user.pk, node.pk) for node in nodes))
     assert {turn.run for turn in claimed if turn is not None} == runs
     assert sum(turn is None for turn in claimed) == 1
 
@@ -80,28 +81,28 @@ def test_a_question_too_many_joins_the_last_that_waits(user: User) -> None:
 def test_a_turn_of_a_lost_node_is_begun_again_once_and_the_first_attempt_adds_nothing(user: User) -> None:
     lost, node = lost_node(), make_node()
     ask(user)
-    first = turns.claim(user.pk, lost.pk)
+    first = turn_rows.claim(user.pk, lost.pk)
     assert first is not None
-    assert turns.rescue(timezone.now()) == ([], {user.pk})
-    again = turns.claim(user.pk, node.pk)
+    assert turn_rows.rescue(timezone.now()) == ([], {user.pk})
+    again = turn_rows.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (first.run, 2)
-    assert turns.unwanted({first.run: first.attempt}) == [first.run]
-    assert turns.unwanted({again.run: again.attempt}) == []
-    assert turns.finish(first.run, first.attempt, "too late") is None
-    assert turns.finish(again.run, again.attempt, "answer") is not None
+    assert turn_rows.unwanted({first.run: first.attempt}) == [first.run]
+    assert turn_rows.unwanted({again.run: again.attempt}) == []
+    assert turn_rows.finish(first.run, first.attempt, "too late") is None
+    assert turn_rows.finish(again.run, again.attempt, "answer") is not None
     assert list(Message.objects.filter(role="assistant").values_list("text", flat=True)) == ["answer"]
 
 
 def test_a_turn_that_lost_two_nodes_ends_with_an_apology(user: User) -> None:
     lost = lost_node()
     ask(user)
-    assert turns.claim(user.pk, lost.pk) is not None
-    assert turns.rescue(timezone.now())[0] == []
-    assert turns.claim(user.pk, lost.pk) is not None
-    ended, _ = turns.rescue(timezone.now())
-    assert [turn.message.text for turn in ended] == [turns.APOLOGY_LOST]
-    assert turns.claim(user.pk, lost.pk) is None
+    assert turn_rows.claim(user.pk, lost.pk) is not None
+    assert turn_rows.rescue(timezone.now())[0] == []
+    assert turn_rows.claim(user.pk, lost.pk) is not None
+    ended, _ = turn_rows.rescue(timezone.now())
+    assert [turn.message.text for turn in ended] == [turn_rows.APOLOGY_LOST]
+    assert turn_rows.claim(user.pk, lost.pk) is None
     assert AgentTurn.objects.get().state == TurnState.FAILED
 
 
@@ -109,41 +110,41 @@ def test_a_hand_over_of_a_drained_node_is_no_retry(user: User) -> None:
     retired = make_node(retired_at=timezone.now())
     ask(user)
     for attempt in (1, 2, 3):
-        claimed = turns.claim(user.pk, retired.pk)
+        claimed = turn_rows.claim(user.pk, retired.pk)
         assert claimed is not None
         assert claimed.attempt == attempt
-        assert turns.rescue(timezone.now())[0] == []
+        assert turn_rows.rescue(timezone.now())[0] == []
     assert AgentTurn.objects.get().retries == 0
 
 
 def test_no_turn_hangs_for_ever(user: User) -> None:
     ask(user)
-    claimed = turns.claim(user.pk, make_node().pk)
+    claimed = turn_rows.claim(user.pk, make_node().pk)
     assert claimed is not None
     just_over = timezone.now() + timedelta(seconds=TURN_SECONDS + 1)
-    assert turns.rescue(just_over) == ([], set())
-    ended, users = turns.rescue(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
-    assert [turn.message.text for turn in ended] == [turns.APOLOGY_LATE]
+    assert turn_rows.rescue(just_over) == ([], set())
+    ended, users = turn_rows.rescue(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
+    assert [turn.message.text for turn in ended] == [turn_rows.APOLOGY_LATE]
     assert users == {user.pk}
 
 
 def test_who_does_not_know_whether_a_turn_was_ended_asks_again(user: User) -> None:
     ask(user)
-    claimed = turns.claim(user.pk, make_node().pk)
+    claimed = turn_rows.claim(user.pk, make_node().pk)
     assert claimed is not None
-    first = turns.finish(claimed.run, claimed.attempt, "the answer", steps=[{"thought": "Hm."}])
+    first = turn_rows.finish(claimed.run, claimed.attempt, "the answer", steps=[{"thought": "Hm."}])
     assert first is not None
-    assert turns.finish(claimed.run, claimed.attempt, turns.APOLOGY, failure="what became of it?") == first
+    assert turn_rows.finish(claimed.run, claimed.attempt, turn_rows.APOLOGY, failure="what became of it?") == first
     assert first.message.steps == [{"thought": "Hm."}]
     assert Message.objects.filter(role="assistant").count() == 1
 
 
 def test_who_is_queued_again_is_not_ended_by_its_first_attempt(user: User) -> None:
     ask(user)
-    claimed = turns.claim(user.pk, lost_node().pk)
+    claimed = turn_rows.claim(user.pk, lost_node().pk)
     assert claimed is not None
-    turns.rescue(timezone.now())
-    assert turns.finish(claimed.run, claimed.attempt, "too late") is None
+    turn_rows.rescue(timezone.now())
+    assert turn_rows.finish(claimed.run, claimed.attempt, "too late") is None
     assert AgentTurn.objects.get().state == TurnState.QUEUED
 
 
@@ -151,13 +152,13 @@ def test_a_claim_that_nobody_learned_of_is_queued_again(user: User) -> None:
     """Its commit came back to nobody: the node lives, and does not know that the turn is its own."""
     ask(user)
     node, other = make_node(), make_node("web-2")
-    claimed = turns.claim(user.pk, node.pk)
+    claimed = turn_rows.claim(user.pk, node.pk)
     assert claimed is not None
     later = timezone.now() + timedelta(seconds=STRAY_SECONDS + 1)
     for now, here, under_way in ((timezone.now(), node, []), (later, other, []), (later, node, [claimed.run])):
-        assert turns.rescue(now, here=here.pk, under_way=under_way) == ([], set())
-    assert turns.rescue(later, here=node.pk) == ([], {user.pk})
-    again = turns.claim(user.pk, node.pk)
+        assert turn_rows.rescue(now, here=here.pk, under_way=under_way) == ([], set())
+    assert turn_rows.rescue(later, here=node.pk) == ([], {user.pk})
+    again = turn_rows.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (claimed.run, 2)
     assert AgentTurn.objects.get().retries == 0
@@ -171,53 +172,53 @@ def test_one_who_asks_much_keeps_nobody_else_waiting(user: User) -> None:
         ask(user)
     patient = make_user("grace")
     ask(patient)
-    assert turns.rescue(timezone.now(), limit=2) == ([], {user.pk, patient.pk})
+    assert turn_rows.rescue(timezone.now(), limit=2) == ([], {user.pk, patient.pk})
     for _ in range(TURNS_PER_USER):
-        assert turns.claim(user.pk, make_node().pk)
-    assert turns.rescue(timezone.now(), limit=2) == ([], {patient.pk})
+        assert turn_rows.claim(user.pk, make_node().pk)
+    assert turn_rows.rescue(timezone.now(), limit=2) == ([], {patient.pk})
 
 
 def test_the_turns_of_a_user_who_was_deleted_are_nobodys(user: User) -> None:
     ask(user)
-    claimed = turns.claim(user.pk, lost_node().pk)
+    claimed = turn_rows.claim(user.pk, lost_node().pk)
     assert claimed is not None
     stale = AgentTurn.objects.select_related("node").get()
     user.delete()
-    assert turns.finish(claimed.run, claimed.attempt, "for nobody") is None
+    assert turn_rows.finish(claimed.run, claimed.attempt, "for nobody") is None
     stale.retries = 1
-    assert turns._rescue(stale, timezone.now()) is None
-    assert turns.rescue(timezone.now()) == ([], set())
+    assert turn_rows._rescue(stale, timezone.now()) is None
+    assert turn_rows.rescue(timezone.now()) == ([], set())
 
 
 def test_a_living_nodes_turns_are_left_alone(user: User) -> None:
     ask(user)
-    assert turns.claim(user.pk, make_node().pk) is not None
-    assert turns.rescue(timezone.now()) == ([], set())
+    assert turn_rows.claim(user.pk, make_node().pk) is not None
+    assert turn_rows.rescue(timezone.now()) == ([], set())
 
 
 def test_a_turn_that_waits_ends_at_once_when_it_is_cancelled(user: User) -> None:
     node, first = make_node(), ask(user, "first")
     waiting = ask(user, "second", first.message.conversation)
     assert waiting.run is not None
-    assert turns.claim(user.pk, node.pk) is not None
-    told = turns.cancel(user.pk, waiting.run)
+    assert turn_rows.claim(user.pk, node.pk) is not None
+    told = turn_rows.cancel(user.pk, waiting.run)
     assert told is not None
-    assert (told.message.seq, told.message.role, told.message.text) == (3, "assistant", turns.STOPPED)
+    assert (told.message.seq, told.message.role, told.message.text) == (3, "assistant", turn_rows.STOPPED)
     turn = AgentTurn.objects.get(id=waiting.run)
     assert (turn.state, turn.answer_id is not None) == (TurnState.CANCELLED, True)
-    assert turns.cancel(user.pk, waiting.run) is None
+    assert turn_rows.cancel(user.pk, waiting.run) is None
     assert Message.objects.count() == 3
 
 
 def test_a_turn_that_runs_is_marked_and_its_node_ends_it(user: User) -> None:
     run, node = ask(user).run, make_node()
-    claimed = turns.claim(user.pk, node.pk)
+    claimed = turn_rows.claim(user.pk, node.pk)
     assert run is not None
     assert claimed is not None
-    assert turns.unwanted({run: claimed.attempt}) == []
-    assert turns.cancel(user.pk, run) is None
-    assert turns.unwanted({run: claimed.attempt}) == [run]
-    assert turns.finish(run, claimed.attempt, "so far", failure=turns.CANCELLED) is not None
+    assert turn_rows.unwanted({run: claimed.attempt}) == []
+    assert turn_rows.cancel(user.pk, run) is None
+    assert turn_rows.unwanted({run: claimed.attempt}) == [run]
+    assert turn_rows.finish(run, claimed.attempt, "so far", failure=turn_rows.CANCELLED) is not None
     assert AgentTurn.objects.get().state == TurnState.CANCELLED
 
 
@@ -225,18 +226,18 @@ def test_nobody_cancels_what_is_anothers(user: User) -> None:
     run = ask(user).run
     assert run is not None
     for theirs, which in ((make_user("grace"), run), (user, uuid4())):
-        with pytest.raises(store.NotFound):
-            turns.cancel(theirs.pk, which)
+        with pytest.raises(messages.NotFound):
+            turn_rows.cancel(theirs.pk, which)
     assert AgentTurn.objects.get().state == TurnState.QUEUED
 
 
 def test_what_a_lost_node_was_at_is_not_begun_again_once_it_is_cancelled(user: User) -> None:
     run, lost = ask(user).run, lost_node()
     assert run is not None
-    assert turns.claim(user.pk, lost.pk) is not None
-    turns.cancel(user.pk, run)
-    ended, _ = turns.rescue(timezone.now())
-    assert [(end.run, end.message.text) for end in ended] == [(run, turns.STOPPED)]
+    assert turn_rows.claim(user.pk, lost.pk) is not None
+    turn_rows.cancel(user.pk, run)
+    ended, _ = turn_rows.rescue(timezone.now())
+    assert [(end.run, end.message.text) for end in ended] == [(run, turn_rows.STOPPED)]
     assert AgentTurn.objects.get().state == TurnState.CANCELLED
 
 
@@ -246,11 +247,11 @@ def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
     for _ in range(5):
         run = ask(user).run
         assert run is not None
-        claimed, told = together(partial(turns.claim, user.pk, node.pk), partial(turns.cancel, user.pk, run))
+        claimed, told = together(partial(turn_rows.claim, user.pk, node.pk), partial(turn_rows.cancel, user.pk, run))
         assert (claimed is None) == (told is not None)
         if claimed is not None:
-            assert turns.unwanted({run: claimed.attempt}) == [run]
-            turns.finish(run, claimed.attempt, "", failure=turns.CANCELLED)
+            assert turn_rows.unwanted({run: claimed.attempt}) == [run]
+            turn_rows.finish(run, claimed.attempt, "", failure=turn_rows.CANCELLED)
 
 
 def test_what_is_asked_all_the_time_is_answered_by_an_index() -> None:

@@ -1,105 +1,23 @@
 """Whatever an agent does, its turn ends, tells the user so, and tools are reported from beginning to end."""
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError
 
-from connections.chat import limits, store, turns
-from connections.chat import runner as runner_module
-from connections.chat.agents.protocol import Agent, Delta, Question, Step, Thought, ToolCall, ToolResult
-from connections.chat.hub import Hub
+from connections.chat import limits, messages
+from connections.chat.agents.protocol import Delta, Thought, ToolCall
+from connections.chat.delivery.hub import Hub
 from connections.chat.models import AgentTurn, Message
-from connections.chat.runner import TurnRunner
-from connections.chat.wire import UserMessage
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns import runner as runner_module
+from connections.chat.turns.runner import TurnRunner
+from tests.support.chat_turns import Answer, Scripted, Socket, ask, run_turn
 from tests.support.rows import make_node, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
-Answer = AsyncGenerator[Step, ToolResult | None]
-
-
-class Socket:
-    """What hub and runner use of a manager."""
-
-    def __init__(self, user: User) -> None:
-        self.id = uuid4()
-        self.user_id = user.pk
-        self.closing = False
-        self.full = False
-        self.turns = self.most_turns = 0
-        self.frames: list[dict[str, Any]] = []
-
-    def deliver(self, text: str) -> bool:
-        if self.full:
-            return False
-        self.frames.append(json.loads(text))
-        return True
-
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        self.turns += 1
-        self.most_turns = max(self.turns, self.most_turns)
-        try:
-            yield
-        finally:
-            self.turns -= 1
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [frame for frame in self.frames if frame["type"] == kind]
-
-
-class Scripted:
-    """An agent that does what the test says."""
-
-    remembers = 0
-    introduction = "A script of this test."
-
-    def __init__(self, script: Callable[[], Answer]) -> None:
-        self.script = script
-
-    def answer(self, question: Question) -> Answer:
-        return self.script()
-
-
-def ask(user: User, text: str = "hello", conversation: UUID | None = None) -> store.Stored:
-    key = uuid4()
-    return store.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
-
-
-def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
-    return answered(ask(user), user, Scripted(script), cancel=cancel)
-
-
-def answered(stored: store.Stored, user: User, agent: Agent, *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
-    """Have one question answered by an agent, and cancel it once it has begun; returns the asking socket, when all is
-    over, and the turn's row.
-    """
-    socket, hub = Socket(user), Hub()
-
-    async def main() -> None:
-        runner = TurnRunner(hub, agent)
-        hub.attach(socket, None)  # type: ignore[arg-type]
-        assert stored.run is not None
-        runner.asked(stored.run, socket)  # type: ignore[arg-type]
-        async with asyncio.timeout(10):
-            while cancel and not socket.of("agent_delta"):
-                await asyncio.sleep(0.01)
-            if cancel:
-                await asyncio.to_thread(turns.cancel, user.pk, stored.run)
-                runner.cancelled()
-            while not socket.of("agent_completed"):
-                await asyncio.sleep(0.01)
-        await runner.stop()
-
-    asyncio.run(main())
-    return socket, AgentTurn.objects.get(question__seq=stored.message.seq, conversation_id=stored.message.conversation)
 
 
 def test_the_events_come_in_order_while_the_socket_has_a_turn() -> None:
@@ -134,18 +52,18 @@ def test_a_cancelled_turn_keeps_what_it_has_said_and_says_that_it_was_stopped() 
 
     socket, turn = run_turn(make_user("ada"), script, cancel=True)
     done = socket.frames[-1]
-    said = f"half an answer\n\n{turns.STOPPED}"
+    said = f"half an answer\n\n{turn_rows.STOPPED}"
     assert (done["type"], done["text"], done["success"]) == ("agent_completed", said, False)
     assert [message["text"] for message in socket.of("message")] == [said]
-    assert (turn.state, turn.error) == ("cancelled", turns.CANCELLED)
+    assert (turn.state, turn.error) == ("cancelled", turn_rows.CANCELLED)
 
 
 def test_an_answer_is_stored_when_the_database_is_back_also_if_it_was_stored_already(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    finish, failures = turns.finish, [OperationalError("gone after the commit"), TimeoutError()]
+    finish, failures = turn_rows.finish, [OperationalError("gone after the commit"), TimeoutError()]
 
-    def fails(*arguments: Any, **options: Any) -> turns.Ended | None:
+    def fails(*arguments: Any, **options: Any) -> turn_rows.Ended | None:
         ended = finish(*arguments, **options) if len(failures) < 2 else None
         if failures:
             raise failures.pop()
@@ -154,7 +72,7 @@ def test_an_answer_is_stored_when_the_database_is_back_also_if_it_was_stored_alr
     async def script() -> Answer:
         yield Delta("here it is")
 
-    monkeypatch.setattr(turns, "finish", fails)
+    monkeypatch.setattr(turn_rows, "finish", fails)
     monkeypatch.setattr(runner_module, "FINISH_DELAYS", (0.01,) * 5)
     socket, turn = run_turn(make_user("ada"), script)
     assert failures == []
@@ -237,7 +155,7 @@ def test_the_next_question_is_answered_when_the_first_has_its_answer() -> None:
         await runner.stop()
 
     asyncio.run(main())
-    said = store.messages_after(user.pk, first.message.conversation, 0, 10)
+    said = messages.messages_after(user.pk, first.message.conversation, 0, 10)
     assert [message.role for message in said] == ["user", "user", "assistant", "assistant"]
 
 
@@ -258,7 +176,7 @@ def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.M
         async with asyncio.timeout(10):
             while not socket.of("agent_delta"):
                 await asyncio.sleep(0.01)
-            await asyncio.to_thread(turns.cancel, user.pk, run)
+            await asyncio.to_thread(turn_rows.cancel, user.pk, run)
             while not socket.of("agent_completed"):
                 await asyncio.sleep(0.01)
         await runner.stop()
@@ -283,5 +201,5 @@ def test_what_nobody_runs_any_more_is_taken_up_at_the_start() -> None:
         await runner.stop()
 
     asyncio.run(main())
-    found = store.messages_after(user.pk, stored.message.conversation, 1, 10)
+    found = messages.messages_after(user.pk, stored.message.conversation, 1, 10)
     assert [message.text for message in found] == ["late, but here"]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from connections.chat.agents.builtin import BuiltinAgent, pieces
 from connections.chat.agents.intents import Intent, Understood, understand
+from connections.chat.agents.phrases import ENDINGS
 from connections.chat.agents.protocol import Delta, Question, Thought, ToolCall, ToolResult
-from connections.chat.agents.wording import ENDINGS
-from connections.states import CloseReason
+from connections.policy.states import CloseReason
 
 
 @pytest.mark.parametrize(

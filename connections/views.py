@@ -1,18 +1,32 @@
-"""/metrics: what this process counts (`metrics`), and what it is at this moment, in Prometheus' text format."""
+"""Health and metrics of this process, over HTTP."""
 
 import time
 from collections import Counter
 from collections.abc import Iterator
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from connections.bus import bus
 from connections.conf import tunables
-from connections.manager import Manager
-from connections.process import current_node
+from connections.node.current import current_node
+from connections.websocket.manager import Manager
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    node = current_node()
+    works = node is None or node.works
+    return JsonResponse({"works": works}, status=200 if works else 503)
+
+
+def readyz(request: HttpRequest) -> JsonResponse:
+    """200: it holds its lease and admits. 503, with `why`: it does not."""
+    node = current_node()
+    why = "this process has had no WebSocket yet" if node is None else node.unready
+    name = None if node is None else node.name
+    return JsonResponse({"ready": not why, "node": name, "why": why}, status=503 if why else 200)
 
 
 def _state_of(manager: Manager) -> str:

@@ -1,0 +1,16 @@
+"""A slow, frozen, locked or moved database. Code here may touch connections and threads, no models."""
+
+from connections.database.connection import (
+    AWAY,
+    Busy,
+    idle,
+    is_busy,
+    is_sqlite,
+    now,
+    own_connection,
+    round_of,
+    throw_away,
+    use_wal,
+)
+
+__all__ = ["AWAY", "Busy", "idle", "is_busy", "is_sqlite", "now", "own_connection", "round_of", "throw_away", "use_wal"]

@@ -1,0 +1,133 @@
+"""Chat turns and their delivery in the test's own process: a socket, a scripted agent, a hub."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from connections.chat import messages
+from connections.chat.agents.protocol import Agent, Question, Step, ToolResult
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+from connections.chat.frames import UserMessage
+from connections.chat.messages import StoredMessage
+from connections.chat.models import AgentTurn
+from connections.chat.turns import rows as turn_rows
+from connections.chat.turns.runner import TurnRunner
+
+Answer = AsyncGenerator[Step, ToolResult | None]
+
+
+class Socket:
+    """What hub and runner use of a manager."""
+
+    def __init__(self, user: User) -> None:
+        self.id = uuid4()
+        self.user_id = user.pk
+        self.closing = False
+        self.full = False
+        self.turns = self.most_turns = 0
+        self.frames: list[dict[str, Any]] = []
+
+    def deliver(self, text: str) -> bool:
+        if self.full:
+            return False
+        self.frames.append(json.loads(text))
+        return True
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        self.turns += 1
+        self.most_turns = max(self.turns, self.most_turns)
+        try:
+            yield
+        finally:
+            self.turns -= 1
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if frame["type"] == kind]
+
+
+class Scripted:
+    """An agent that does what the test says."""
+
+    remembers = 0
+    introduction = "A script of this test."
+
+    def __init__(self, script: Callable[[], Answer]) -> None:
+        self.script = script
+
+    def answer(self, question: Question) -> Answer:
+        return self.script()
+
+
+def ask(user: User, text: str = "hello", conversation: UUID | None = None) -> messages.Stored:
+    key = uuid4()
+    return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key)))
+
+
+def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
+    return answered(ask(user), user, Scripted(script), cancel=cancel)
+
+
+def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
+    """Have one question answered by an agent, and cancel it once it has begun; returns the asking socket, when all is
+    over, and the turn's row.
+    """
+    socket, hub = Socket(user), Hub()
+
+    async def main() -> None:
+        runner = TurnRunner(hub, agent)
+        hub.attach(socket, None)  # type: ignore[arg-type]
+        assert stored.run is not None
+        runner.asked(stored.run, socket)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while cancel and not socket.of("agent_delta"):
+                await asyncio.sleep(0.01)
+            if cancel:
+                await asyncio.to_thread(turn_rows.cancel, user.pk, stored.run)
+                runner.cancelled()
+            while not socket.of("agent_completed"):
+                await asyncio.sleep(0.01)
+        await runner.stop()
+
+    asyncio.run(main())
+    return socket, AgentTurn.objects.get(question__seq=stored.message.seq, conversation_id=stored.message.conversation)
+
+
+def write(user: User, count: int) -> list[StoredMessage]:
+    """So many messages in one new conversation."""
+    written: list[StoredMessage] = []
+    for number in range(count):
+        key, conversation = uuid4(), written[0].conversation if written else None
+        sent = UserMessage(key, conversation, f"message {number}", str(key))
+        written.append(messages.add_user_message(user.pk, sent).message)
+    return written
+
+
+SINCE = timezone.now() + timedelta(days=1)  # a socket that is younger than everything: it is told what is new
+Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
+
+
+def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = None) -> Socket:
+    """A socket that has been told everything. `show`: how a hub shows a turn."""
+    socket, hub = Socket(user), Hub()
+    if show is not None:
+        hub.show_turn = show
+
+    async def run() -> None:
+        reader = hub.attach(socket, SINCE)  # type: ignore[arg-type]
+        await main(hub, reader, socket)
+        async with asyncio.timeout(10):
+            while reader._tasks or hub._tasks:
+                await asyncio.sleep(0.01)
+        hub.detach(reader)
+
+    asyncio.run(run())
+    return socket
