@@ -5,10 +5,12 @@ import logging
 from typing import Any
 from uuid import uuid4
 
+from django.contrib.auth import HASH_SESSION_KEY
+
 from connections.conf import tunables
 from connections.node.current import ensure_node
+from connections.policy.admission import Handshake
 from connections.policy.states import Refused
-from connections.records.batch import Handshake
 from connections.websocket import closing, handshake
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
@@ -59,7 +61,7 @@ class SoftLimitMiddleware:
             return
         node = await ensure_node()
         device, attempt = handshake.device_and_attempt(scope)
-        session_key, session_hash = handshake.session_of(scope)
+        session_key, session_hash = _session_of(scope)
         manager = Manager(
             node,
             scope,
@@ -202,3 +204,14 @@ def _is_disabled(user_id: str) -> bool:
 
     user = get_user_model()._default_manager.filter(pk=user_id).first()
     return user is not None and not user.is_active
+
+
+def _session_of(scope: Any) -> tuple[str, str]:
+    """(session key, session auth hash), each empty where the project has no sessions."""
+    session = scope.get("session")
+    if session is None:
+        return "", ""
+    key = getattr(session, "session_key", None) or ""
+    # Only what authentication has loaded already: to load it here would be a query on the event loop.
+    loaded = getattr(session, "_session_cache", None) or {}
+    return str(key), str(loaded.get(HASH_SESSION_KEY, "") or "")

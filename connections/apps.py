@@ -21,7 +21,7 @@ class ConnectionsConfig(AppConfig):
 
 def _logged_out(user: Any, **_: Any) -> None:
     """Whoever logs out is out at once, on every node that hears of it."""
-    from connections.bells import logged_out
+    from connections.bus import logged_out
 
     if user is not None:
         logged_out(user.pk)

@@ -8,10 +8,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
-from channels.layers import get_channel_layer
+from asgiref.sync import async_to_sync
+from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from connections import metrics
 
@@ -143,6 +144,42 @@ async def ring_once(node_ids: set[UUID] | None, topic: str = WORK, data: dict[st
             await send_bell(node_id, topic, data or {})
     except Exception as error:  # noqa: BLE001 - whatever the layer's library raises, it is only a bell
         logger.warning("bus_away", extra={"call": "ring", "error": repr(error)})
+
+
+class Ringer(Protocol):
+    """A node, as this module uses it."""
+
+    def ring(self, node_ids: set[UUID] | None = None) -> None: ...
+    def logged_out(self, user_id: Any) -> None: ...
+
+
+_ringer: Ringer | None = None
+
+
+def use(ringer: Ringer) -> None:
+    """This process has become a node, and rings through it."""
+    global _ringer  # noqa: PLW0603 - a process is one node
+    _ringer = ringer
+
+
+def ring(node_ids: set[UUID] | None = None) -> None:
+    """Ring these nodes, or all. Best effort: the next beat of each comes anyway."""
+    if _ringer is not None:
+        _ringer.ring(node_ids)
+    elif _others_may_hear():
+        async_to_sync(ring_once)(node_ids)
+
+
+def logged_out(user_id: Any) -> None:
+    """Have all nodes look at the user's sessions now. Best effort: a reconcile comes anyway."""
+    if _ringer is not None:
+        _ringer.logged_out(user_id)
+    elif _others_may_hear():
+        async_to_sync(ring_once)(None, SESSIONS, {"user": str(user_id)})
+
+
+def _others_may_hear() -> bool:
+    return not isinstance(get_channel_layer(), InMemoryChannelLayer | None)
 
 
 bus = Bus()

@@ -24,9 +24,9 @@ from django_htmx.middleware import HtmxDetails
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node, RecoveryRun
+from connections.policy.actor import Actor
 from connections.policy.addresses import client_address
 from connections.records.audit import Attempt
-from connections.records.lifecycle import Actor
 from console.errors import in_words
 
 Account = Any  # a row of the project's user model, whichever it is

@@ -18,8 +18,8 @@ from connections import database
 from connections.admin.lists import InspectionAdmin
 from connections.conf import tunables
 from connections.models import ManagerRecord
+from connections.policy.actor import Actor
 from connections.records.audit import Attempt
-from connections.records.lifecycle import Actor
 from connections.recovery import actions
 from connections.recovery.bulk import recover_each
 from connections.websocket.handshake import client_ip

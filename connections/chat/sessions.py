@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, UserGate
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 from connections.recovery import actions
 
 POOL = "chat"  # as routed in asgi.py

@@ -18,9 +18,9 @@ from django.db import transaction
 from connections import database, metrics
 from connections.models import ManagerRecord, Refusal
 from connections.node.reconcile import end_sessions, reconcile
+from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, ProbeMode, RecordState, Verdict
 from connections.records import lifecycle
-from connections.records.lifecycle import Actor
 from connections.websocket.manager import Manager
 
 if TYPE_CHECKING:

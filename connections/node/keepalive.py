@@ -8,8 +8,8 @@ from connections.conf import Tunables
 from connections.policy.liveness import Patience, Pulse, judge, roll_call
 from connections.policy.states import DEAD, CloseReason, ProbeMode
 from connections.websocket.clock import NodeClock
-from connections.websocket.host import Probe
 from connections.websocket.manager import Manager
+from connections.websocket.probe import Probe
 from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,9 @@ import time
 from typing import Any
 
 from connections.conf import Tunables
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import Refused
 from connections.policy.token_bucket import TokenBucket
-from connections.records.batch import Handshake
 from connections.websocket import closing
 from connections.websocket.registry import Registry
 

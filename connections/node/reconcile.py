@@ -12,9 +12,9 @@ from django.utils.module_loading import import_string
 
 from connections import database, metrics
 from connections.models import ManagerRecord
+from connections.policy.actor import Actor
 from connections.policy.states import FAREWELLS, CloseReason
 from connections.records import lifecycle
-from connections.records.lifecycle import Actor
 from connections.websocket.manager import Manager
 
 if TYPE_CHECKING:

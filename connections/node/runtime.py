@@ -11,7 +11,8 @@ from uuid import UUID
 
 from django.db import DatabaseError
 
-from connections import bells, database, metrics
+from connections import bus as bells
+from connections import database, metrics
 from connections.bus import SESSIONS, WORK, bus
 from connections.conf import Tunables
 from connections.database.worker import Rounds
@@ -20,14 +21,14 @@ from connections.node.beat import Beat
 from connections.node.keepalive import Heartbeat
 from connections.node.limiter import Door
 from connections.node.reconcile import reasons_told
+from connections.node.sweeper import Sweeper
+from connections.policy.actor import Actor
 from connections.policy.admission import Admission
 from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
 from connections.records.batch import Batch
 from connections.records.lease import NodeGone
-from connections.records.lifecycle import Actor
 from connections.records.writer import Writer
-from connections.recovery.sweep import Sweeper
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
 from connections.websocket.registry import registry

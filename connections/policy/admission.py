@@ -6,6 +6,7 @@ Times are datetimes on the database's clock.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 
@@ -29,6 +30,22 @@ def rank(holdings: Iterable[Holding]) -> list[Holding]:
     The id breaks ties, so that two nodes that look at the same rows choose the same victim.
     """
     return sorted(holdings, key=lambda h: (not h.on_late_node, not h.overdue, h.turn, h.last_active_at, h.id))
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a manager tells the writer to be admitted."""
+
+    id: UUID
+    user_id: Any
+    pool: str
+    soft_limit: int | None = None  # the route's, if it has its own
+    burst: int | None = None
+    device: UUID | None = None
+    attempt: int = 0
+    session_key: str = ""
+    ip: str | None = None
+    user_agent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

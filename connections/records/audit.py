@@ -10,7 +10,7 @@ from django.db import Error
 
 from connections import database
 from connections.models import AuditEntry, RecoveryRun
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ locked in (user, pool) order; then its caller locks every record that it is to c
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,35 +15,18 @@ from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import FieldDoesNotExist
-from django.db import transaction
 
 from connections import database
 from connections.conf import Tunables
-from connections.models import ManagerRecord, RecoveryRun, UserGate
-from connections.policy.admission import Admission, Holding, Newcomer, admit
-from connections.policy.states import ActorKind, CloseReason, Refused, RunKind
+from connections.models import ManagerRecord, UserGate
+from connections.policy.actor import Actor
+from connections.policy.admission import Admission, Handshake, Holding, Newcomer, admit
+from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
-from connections.records.lifecycle import Actor
+from connections.records.counting import counted_holdings
+from connections.records.system_runs import open_system_runs
 
 logger = logging.getLogger(__name__)
-
-SYSTEM_REASON = "over the soft limit"
-
-
-@dataclass(frozen=True, slots=True)
-class Handshake:
-    """What a manager tells the writer to be admitted."""
-
-    id: UUID
-    user_id: Any
-    pool: str
-    soft_limit: int | None = None  # the route's, if it has its own
-    burst: int | None = None
-    device: UUID | None = None
-    attempt: int = 0
-    session_key: str = ""
-    ip: str | None = None
-    user_agent: str = ""
 
 
 @dataclass(slots=True)
@@ -131,68 +113,6 @@ def write(plan: Plan) -> Batch:
         )
     plan.batch.runs_opened = open_system_runs(plan.over, plan.now)
     return plan.batch
-
-
-def open_system_runs(user_ids: set[Any], now: datetime) -> int:
-    """A cleanup run of the system for each, unless one is open. At once: the constraint lets one win."""
-    if not user_ids:
-        return 0
-    taken = set(
-        RecoveryRun.objects.open()
-        .filter(user_id__in=user_ids, kind=RunKind.CLEANUP, dry_run=False)
-        .values_list("user_id", flat=True)
-    )
-    wanted = [user_id for user_id in user_ids if user_id not in taken]
-    labels = {u.pk: u.get_username() for u in get_user_model()._default_manager.filter(pk__in=wanted)}
-    runs = [
-        RecoveryRun(
-            user_id=user_id,
-            user_label=labels.get(user_id, "")[:200],
-            kind=RunKind.CLEANUP,
-            actor_kind=ActorKind.SYSTEM,
-            reason=SYSTEM_REASON,
-            opened_at=now,
-            due_at=now,
-        )
-        for user_id in wanted
-    ]
-    RecoveryRun.objects.bulk_create(runs, ignore_conflicts=True)
-    for run in runs:  # of two that opened one at the same moment both say so, and one of the runs is there
-        facts = {"run": str(run.pk), "user": str(run.user_id), "kind": run.kind, "actor": "", "reason": run.reason}
-        transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
-    return len(wanted)
-
-
-def counted_holdings(
-    user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
-) -> dict[tuple[Any, str], list[Holding]]:
-    """The counted records of these users as policy's facts, by (user, pool); all `but` these."""
-    late = now - timedelta(seconds=tunables.late_seconds)
-    found: dict[tuple[Any, str], list[Holding]] = defaultdict(list)
-    rows = (
-        ManagerRecord.objects.counted()
-        .filter(user_id__in=user_ids)
-        .values_list(
-            "user_id", "pool", "pk", "opened_at", "last_active_at", "node__renewed_at", "overdue_since",
-            "turn_since", "device", "attempt",
-        )
-    )  # fmt: skip
-    for user_id, pool, pk, opened, active, renewed, overdue, turn, device, attempt in rows:
-        if pk in but:
-            continue
-        found[user_id, pool].append(
-            Holding(
-                pk,
-                opened,
-                active,
-                on_late_node=renewed < late,
-                overdue=overdue is not None,
-                turn=turn is not None,
-                device=device,
-                attempt=attempt,
-            )
-        )
-    return found
 
 
 def fingerprint(session_key: str) -> str:

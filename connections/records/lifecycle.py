@@ -9,9 +9,8 @@ their ids: two who do so never wait for each other. Gates are locked before reco
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import DatabaseError, connection, transaction
@@ -20,38 +19,13 @@ from django.db.models.functions import Concat, Left
 
 from connections import database, metrics
 from connections.models import ManagerRecord, RecoveryRun
-from connections.policy.states import ActorKind, CloseReason, RecordState
+from connections.policy.actor import Actor
+from connections.policy.states import CloseReason, RecordState
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 LOCKED = "somebody else has locked it, or deleted it"
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who did something. `label` is a username, or the name of a node."""
-
-    kind: ActorKind
-    label: str = ""
-    user_id: Any = None
-    ip: str | None = None
-
-    @classmethod
-    def system(cls, label: str = "") -> Self:
-        return cls(ActorKind.SYSTEM, label)
-
-    @classmethod
-    def command(cls, label: str = "command line") -> Self:
-        return cls(ActorKind.COMMAND, label)
-
-    @classmethod
-    def staff(cls, user: Any, ip: str | None = None) -> Self:
-        return cls(ActorKind.STAFF, user.get_username(), user.pk, ip)
-
-    @classmethod
-    def user(cls, user: Any, ip: str | None = None) -> Self:
-        return cls(ActorKind.USER, user.get_username(), user.pk, ip)
 
 
 def lock(ids: Iterable[UUID]) -> set[UUID]:

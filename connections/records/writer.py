@@ -21,13 +21,13 @@ from django.db import transaction
 
 from connections import database, metrics
 from connections.conf import Tunables
-from connections.policy.admission import Admission
+from connections.policy.actor import Actor
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import ActorKind, CloseReason, Refused
 from connections.records import batch as gates
 from connections.records import lifecycle
-from connections.records.batch import Batch, Handshake, Plan
+from connections.records.batch import Batch, Plan
 from connections.records.lease import NodeGone
-from connections.records.lifecycle import Actor
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from uuid import UUID
 from django.db import transaction
 
 from connections import database
-from connections.bells import ring
+from connections.bus import ring
 from connections.models import ManagerRecord, Node, UserGate
+from connections.policy.actor import Actor
 from connections.policy.states import CloseReason
 from connections.records import lifecycle
 from connections.records.audit import attempt
-from connections.records.lifecycle import Actor
 
 
 class Obsolete(Exception):

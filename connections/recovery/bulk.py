@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connections import database
+from connections.policy.actor import Actor
 from connections.policy.states import RunKind
-from connections.records.lifecycle import Actor
 from connections.recovery import runs
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from connections.conf import Tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
 from connections.policy.admission import excess
 from connections.policy.states import DEAD, Action, CloseReason, Outcome, RecordState, RunKind, Verdict
-from connections.records import batch, lease
+from connections.records import counting, lease
 
 _PROVEN_BY_REASON = {
     CloseReason.NODE_LOST: Verdict.NODE_LOST,
@@ -140,7 +140,7 @@ def _mark_would_evict(
 ) -> None:
     user_id: Any = run.user_id
     limits = {g.pool: g.limit_at(now, values.soft_limit) for g in UserGate.objects.filter(user_id=user_id)}
-    counted = batch.counted_holdings({user_id}, now, values)
+    counted = counting.counted_holdings({user_id}, now, values)
     victims: set[str] = set()
     for (_, pool), holdings in counted.items():
         alive = [holding for holding in holdings if str(holding.id) in living.get(pool, ())]

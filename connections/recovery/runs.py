@@ -13,12 +13,12 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from connections import database, metrics
-from connections.bells import ring
+from connections.bus import ring
 from connections.conf import Tunables, tunables
 from connections.models import RecoveryRun, RunStep
+from connections.policy.actor import Actor
 from connections.policy.states import STEPS, Outcome, RunKind, Step
 from connections.records.audit import attempt
-from connections.records.lifecycle import Actor
 from connections.recovery.steps import STEP_OF, Taken, follow_up
 
 logger = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from uuid import UUID
 
 from connections.conf import Tunables
 from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.policy.actor import Actor
 from connections.policy.admission import Holding, excess
 from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
-from connections.records import batch, lease, lifecycle
-from connections.records.lifecycle import Actor
+from connections.records import counting, lease, lifecycle, system_runs
 from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 
 
@@ -155,7 +155,7 @@ def _evict_over(taken: Taken) -> int:
         return 0
     gates_of_user = UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
     limits = {gate.pool: gate.limit_at(taken.now, taken.values.soft_limit) for gate in gates_of_user}
-    counted = batch.counted_holdings({taken.user_id}, taken.now, taken.values)
+    counted = counting.counted_holdings({taken.user_id}, taken.now, taken.values)
     dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
     living = {pool: [h for h in counted[taken.user_id, pool] if h.id not in dying] for pool in limits}
     crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
@@ -221,12 +221,12 @@ def follow_up(taken: Taken) -> None:
         gate.pool: gate.limit_at(taken.now, values.soft_limit)
         for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
     }
-    counted = batch.counted_holdings({taken.user_id}, taken.now, values)
+    counted = counting.counted_holdings({taken.user_id}, taken.now, values)
     for (_, pool), holdings in counted.items():
         # Somebody new, or else runs that can't do their work would follow each other without end.
         newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
         if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
-            batch.open_system_runs({taken.user_id}, taken.now)
+            system_runs.open_system_runs({taken.user_id}, taken.now)
 
 
 def _verify(taken: Taken) -> bool:

@@ -3,13 +3,10 @@ and go on with the runs that are open. No leader is needed; locked rows are skip
 """
 
 import logging
-import random
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +16,9 @@ from django.db.models import Count, Q
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.policy.actor import Actor
 from connections.policy.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
-from connections.records import batch as gates
-from connections.records import lease, lifecycle
-from connections.records.lifecycle import Actor
-from connections.records.pruning import prune_in_batches
-from connections.recovery import runs as recovery
+from connections.records import lease, lifecycle, system_runs
 from connections.recovery.findings import evidence_of
 
 logger = logging.getLogger(__name__)
@@ -33,9 +27,6 @@ BATCH = 100  # rows a transaction: small, so that nobody waits long for a row of
 SET_ASIDE_SECONDS = 60.0  # a bad row needs a person: often enough to notice that it was mended
 ASIDE = 10 * BATCH  # bad rows remembered in memory; with more than that something else is wrong
 RUN_AGAIN_SECONDS = 60.0  # a run that failed has the same trouble in the next sweep, and its history would only grow
-PRUNE_SECONDS = 3600.0
-PRUNE_BATCHES = 5  # a round: about 0.1 s, which is how long fencing and freeing may wait for history
-PRUNE_PAUSE_SECONDS = 1.0  # until the next ones: a first prune of a million rows ends within the hour
 
 
 @dataclass(slots=True)
@@ -108,7 +99,7 @@ def open_runs(tunables: Tunables) -> int:
     }
     limit_of = {key: limits.get(key, tunables.soft_limit) for key in crowded}
     over = {key: counted - limit_of[key] for key, counted in crowded.items() if counted > limit_of[key]}
-    return gates.open_system_runs({user_id for user_id, _ in over} - _in_vain(over, now), now)
+    return system_runs.open_system_runs({user_id for user_id, _ in over} - _in_vain(over, now), now)
 
 
 def _in_vain(over: dict[tuple[Any, str], int], now: datetime) -> set[Any]:
@@ -221,39 +212,3 @@ def _free(ids: Sequence[UUID], label: str, now: datetime) -> Counter[str]:
         lifecycle.end([row.pk for row in group], reason, evidence_of(node), actor=Actor.system(label), now=now)
         freed.update(_reason(row.state, row.close_reason, node.retired_at is not None) for row in group)
     return freed
-
-
-class Sweeper:
-    """The sweep and the open runs as rounds of one thread."""
-
-    def __init__(self, tunables: Tunables, label: str) -> None:
-        self._tunables = tunables
-        self._label = label
-        self._aside = Aside()
-        self._sweep_at = time.monotonic() + random.uniform(0.2, 0.8) * tunables.sweep_seconds
-        self._prune_at = time.monotonic() + random.uniform(0.01, 1.0) * PRUNE_SECONDS
-        self._run_due: float | None = None
-
-    def round(self) -> None:
-        now = time.monotonic()
-        if self._tunables.sweep_seconds and now >= self._sweep_at:
-            # At most 1.2 sweeps apart, which the bounds of the design count on.
-            self._sweep_at = now + random.uniform(0.8, 1.15) * self._tunables.sweep_seconds
-            sweep(self._tunables, self._label, self._aside)
-        due = recovery.advance_due(self._tunables)
-        self._run_due = None if due is None else time.monotonic() + due
-        if now >= self._prune_at:
-            self._prune_at = now + PRUNE_SECONDS
-            batches = prune_in_batches(timedelta(days=self._tunables.history_days), audit=False)
-            if len(list(islice(batches, PRUNE_BATCHES))) == PRUNE_BATCHES:
-                self._prune_at = now + PRUNE_PAUSE_SECONDS
-
-    def next_round(self) -> float:
-        """Seconds until something is due; at most a beat, since another process may have opened a run."""
-        now = time.monotonic()
-        moments = [now + self._tunables.beat_seconds, self._prune_at]
-        if self._tunables.sweep_seconds:
-            moments.append(self._sweep_at)
-        if self._run_due is not None:
-            moments.append(self._run_due)
-        return max(0.0, min(moments) - now)

@@ -6,8 +6,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
-from django.contrib.auth import HASH_SESSION_KEY
-
 MAX_ATTEMPT = 2**63 - 1  # what the column holds
 
 
@@ -61,14 +59,3 @@ def _address(text: str) -> str | None:
         return str(ip_address(text.split("%", 1)[0]))
     except ValueError:
         return None
-
-
-def session_of(scope: Any) -> tuple[str, str]:
-    """(session key, session auth hash), each empty where the project has no sessions."""
-    session = scope.get("session")
-    if session is None:
-        return "", ""
-    key = getattr(session, "session_key", None) or ""
-    # Only what authentication has loaded already: to load it here would be a query on the event loop.
-    loaded = getattr(session, "_session_cache", None) or {}
-    return str(key), str(loaded.get(HASH_SESSION_KEY, "") or "")

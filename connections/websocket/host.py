@@ -1,11 +1,10 @@
 """What a manager needs of its node, and the roll call that a node holds of it."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from connections.conf import Tunables
 from connections.policy.admission import Admission
-from connections.policy.states import CloseReason, ProbeMode, Refused, Verdict
+from connections.policy.states import CloseReason, Refused
 from connections.websocket.clock import NodeClock
 
 if TYPE_CHECKING:
@@ -25,19 +24,3 @@ class Host(Protocol):
     def retry_after(self, manager: "Manager", refused: Refused) -> float: ...
     def abandoned(self, manager: "Manager") -> None: ...
     def probe_answered(self) -> None: ...
-
-
-class Probe:
-    """One roll call of one manager, timed from this node's own sending."""
-
-    __slots__ = ("evidence", "mode", "sent", "verdict", "wanted_at")
-
-    def __init__(self, wanted_at: datetime, mode: ProbeMode, sent: float) -> None:
-        self.wanted_at = wanted_at
-        self.mode = mode
-        self.sent = sent
-        self.verdict: Verdict | None = None
-        self.evidence = ""
-
-    def answer(self, verdict: Verdict, evidence: str) -> None:
-        self.verdict, self.evidence = verdict, evidence

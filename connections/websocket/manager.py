@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.liveness import Pulse
 from connections.policy.states import CloseReason, Refused, Verdict
-from connections.records.batch import Handshake
 from connections.websocket import closing as farewell
 from connections.websocket import frames
 from connections.websocket.app_task import Handler
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.closing import GOODBYE_SECONDS
-from connections.websocket.host import Host, Probe
+from connections.websocket.host import Host
 from connections.websocket.inbound import Inbox
 from connections.websocket.outbound import Outlet
+from connections.websocket.probe import Probe
 from connections.websocket.wakeup import Waiter
 
 logger = logging.getLogger(__name__)

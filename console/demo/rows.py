@@ -20,7 +20,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, UserGate
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 from connections.recovery import actions
 from console.demo.people import DOMAIN, PASSWORD, PEOPLE
 

@@ -14,10 +14,9 @@ from unittest import mock
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import DEAD, CloseReason, ProbeMode, Refused, Verdict
 from connections.records import lease
-from connections.records.batch import Handshake
 from connections.records.lease import NodeGone
 from connections.records.writer import Writer
 

@@ -8,10 +8,10 @@ from django.contrib.auth.models import User
 from hypothesis import strategies as st
 
 from connections.models import ManagerRecord
+from connections.policy.actor import Actor
+from connections.policy.admission import Handshake
 from connections.policy.states import CloseReason, RunKind
 from connections.records import lease
-from connections.records.batch import Handshake
-from connections.records.lifecycle import Actor
 from connections.recovery import actions
 from connections.recovery import runs as recovery
 from connections.recovery import sweep as sweeper

@@ -12,8 +12,8 @@ from connections.policy.liveness import Pulse
 from connections.policy.states import CloseReason, Verdict
 from connections.policy.token_bucket import TokenBucket
 from connections.websocket.clock import NodeClock
-from connections.websocket.host import Probe
 from connections.websocket.manager import Manager
+from connections.websocket.probe import Probe
 from connections.websocket.registry import Registry
 
 VALUES = Tunables(

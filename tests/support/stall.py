@@ -14,8 +14,8 @@ from django.contrib.auth import get_user_model  # noqa: E402 - after setup
 
 from connections import database  # noqa: E402
 from connections.conf import tunables  # noqa: E402
+from connections.policy.actor import Actor  # noqa: E402
 from connections.policy.states import RunKind, Step  # noqa: E402
-from connections.records.lifecycle import Actor  # noqa: E402
 from connections.recovery import runs, steps  # noqa: E402
 
 

@@ -4,8 +4,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from connections.conf import tunables
 from connections.management.base import Command as Base
+from connections.policy.actor import Actor
 from connections.policy.states import RunKind
-from connections.records.lifecycle import Actor
 from connections.recovery import runs
 from connections.recovery.inspection import diagnose_user, diagnosis_of_run
 

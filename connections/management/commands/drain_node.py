@@ -3,7 +3,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from connections.management.base import Command as Base
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 from connections.recovery import actions
 
 

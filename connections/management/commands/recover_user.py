@@ -5,8 +5,8 @@ from django.core.management.base import CommandParser
 from connections.conf import tunables
 from connections.management.base import Command as Base
 from connections.management.base import table
+from connections.policy.actor import Actor
 from connections.policy.states import Outcome, RunKind
-from connections.records.lifecycle import Actor
 from connections.recovery import runs
 from connections.recovery.findings import report
 from connections.recovery.witness import vote

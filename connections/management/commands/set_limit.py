@@ -5,7 +5,7 @@ from django.core.management.base import CommandError, CommandParser
 from connections import database
 from connections.management.base import Command as Base
 from connections.management.base import duration, positive
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 from connections.recovery import actions
 from connections.recovery.inspection import DEFAULT_POOL
 

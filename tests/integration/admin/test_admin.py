@@ -17,9 +17,9 @@ from pytest_django import Settings
 from connections.admin.acting import MAX_SELECTED
 from connections.admin.lists import MAX_LISTED, CappedPaginator
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal, RunStep, UserGate
+from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, RecordState, Refused, RunKind, Step
 from connections.records.audit import Attempt
-from connections.records.lifecycle import Actor
 from tests.support import rows
 from tests.support.bad_rows import no_run_for, refused, unwritable
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from connections import database
 from connections.models import Refusal
+from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, Outcome, RecordState, Refused
-from connections.records.lifecycle import Actor
 from connections.recovery import actions
 from tests.integration.console.conftest import HTMX
 from tests.support import rows

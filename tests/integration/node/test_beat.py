@@ -15,7 +15,7 @@ from connections.models import ManagerRecord
 from connections.node.beat import Beat
 from connections.policy.states import ProbeMode, Verdict
 from connections.websocket.clock import NodeClock
-from connections.websocket.host import Probe
+from connections.websocket.probe import Probe
 from tests.support.databases import Database
 from tests.support.rows import make_node, make_record, make_user
 from tests.support.switch import default_database

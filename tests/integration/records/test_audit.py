@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, UserGate
+from connections.policy.actor import Actor
 from connections.policy.states import RecordState, RunKind
-from connections.records.lifecycle import Actor
 from connections.recovery import actions, runs
 from tests.support.bad_rows import no_entry_of_success, no_run_for, refused, unwritable
 from tests.support.rows import make_gate, make_node, make_record, make_run, make_user

@@ -7,9 +7,9 @@ from django.db import IntegrityError, transaction
 
 from connections import database
 from connections.models import AuditEntry, ManagerRecord, UserGate
+from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, RecordState
 from connections.records import lifecycle
-from connections.records.lifecycle import Actor
 from connections.recovery import actions
 from tests.support.rows import make_node, make_record, make_user
 from tests.support.together import together

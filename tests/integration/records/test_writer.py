@@ -13,9 +13,8 @@ from django.db import connection
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, Node, RecoveryRun
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Refused
-from connections.records.batch import Handshake
 from connections.records.writer import GATHER_SECONDS, Writer
 from tests.support.rows import closed_record, make_node, make_record, make_user
 

@@ -9,11 +9,10 @@ import pytest
 from connections import database
 from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, RecoveryRun
-from connections.policy.admission import Admission
+from connections.policy.actor import Actor
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Outcome, RecordState, Refused, RunKind
 from connections.records import lifecycle
-from connections.records.batch import Handshake
-from connections.records.lifecycle import Actor
 from connections.records.writer import Writer
 from connections.recovery import runs
 from connections.recovery.findings import report

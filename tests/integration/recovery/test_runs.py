@@ -9,9 +9,9 @@ from django.db import DatabaseError
 from connections import database
 from connections.conf import tunables
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal
+from connections.policy.actor import Actor
 from connections.policy.states import Action, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step, Verdict
 from connections.records import lifecycle
-from connections.records.lifecycle import Actor
 from connections.recovery import runs as recovery
 from connections.recovery import steps
 from connections.recovery.findings import report

@@ -7,11 +7,11 @@ import pytest
 from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord
+from connections.node.sweeper import PRUNE_PAUSE_SECONDS, PRUNE_SECONDS, Sweeper
 from connections.policy.states import CloseReason, RecordState
 from connections.records import pruning
 from connections.records.pruning import prune
 from connections.recovery import sweep
-from connections.recovery.sweep import PRUNE_PAUSE_SECONDS, PRUNE_SECONDS, Sweeper
 from tests.support.rows import closed_record, make_node, make_record, make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)

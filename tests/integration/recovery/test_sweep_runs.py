@@ -11,10 +11,10 @@ from django.db import transaction
 from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord, RecoveryRun
+from connections.policy.actor import Actor
+from connections.policy.admission import Handshake
 from connections.policy.states import ActorKind, Outcome, RunKind
 from connections.records import batch
-from connections.records.batch import Handshake
-from connections.records.lifecycle import Actor
 from connections.recovery import runs
 from connections.recovery.sweep import RUN_AGAIN_SECONDS, open_runs
 from tests.support.bad_rows import unwritable

@@ -9,9 +9,10 @@ import pytest
 from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord
+from connections.node.sweeper import Sweeper
 from connections.records import lifecycle
 from connections.recovery import sweep as sweeper
-from connections.recovery.sweep import ASIDE, SET_ASIDE_SECONDS, Aside, Sweeper, sweep
+from connections.recovery.sweep import ASIDE, SET_ASIDE_SECONDS, Aside, sweep
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_node, make_records, make_user
 

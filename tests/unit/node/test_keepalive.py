@@ -11,9 +11,8 @@ from django.utils import timezone
 
 from connections.conf import Tunables
 from connections.node.keepalive import Heartbeat
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import ProbeMode, Verdict
-from connections.records.batch import Handshake
 from connections.websocket import clock
 from connections.websocket.asgi_types import Message
 from connections.websocket.host import Host

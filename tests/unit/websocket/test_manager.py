@@ -5,9 +5,8 @@ import json
 import uuid
 
 from connections.conf import Tunables
-from connections.policy.admission import Admission
+from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Refused
-from connections.records.batch import Handshake
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager

@@ -18,7 +18,7 @@ from connections.chat.agents.tools import Asker, Tool, use
 from connections.chat.executors import in_database, in_tool_thread
 from connections.chat.models import AgentTurn
 from connections.chat.turns import rows as turn_rows
-from connections.records.lifecycle import Actor
+from connections.policy.actor import Actor
 from connections.recovery import actions
 from tests.support.chat_turns import Answer, ask, run_turn
 from tests.support.rows import make_node, make_record, make_user

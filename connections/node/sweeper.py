@@ -1,0 +1,51 @@
+"""The rounds of a node's recovery thread: sweep, advance the open runs, prune history."""
+
+import random
+import time
+from datetime import timedelta
+from itertools import islice
+
+from connections.conf import Tunables
+from connections.records.pruning import prune_in_batches
+from connections.recovery import runs
+from connections.recovery.sweep import Aside, sweep
+
+PRUNE_SECONDS = 3600.0
+PRUNE_BATCHES = 5  # a round: about 0.1 s, which is how long fencing and freeing may wait for history
+PRUNE_PAUSE_SECONDS = 1.0  # until the next ones: a first prune of a million rows ends within the hour
+
+
+class Sweeper:
+    """The sweep and the open runs as rounds of one thread."""
+
+    def __init__(self, tunables: Tunables, label: str) -> None:
+        self._tunables = tunables
+        self._label = label
+        self._aside = Aside()
+        self._sweep_at = time.monotonic() + random.uniform(0.2, 0.8) * tunables.sweep_seconds
+        self._prune_at = time.monotonic() + random.uniform(0.01, 1.0) * PRUNE_SECONDS
+        self._run_due: float | None = None
+
+    def round(self) -> None:
+        now = time.monotonic()
+        if self._tunables.sweep_seconds and now >= self._sweep_at:
+            # At most 1.2 sweeps apart, which the bounds of the design count on.
+            self._sweep_at = now + random.uniform(0.8, 1.15) * self._tunables.sweep_seconds
+            sweep(self._tunables, self._label, self._aside)
+        due = runs.advance_due(self._tunables)
+        self._run_due = None if due is None else time.monotonic() + due
+        if now >= self._prune_at:
+            self._prune_at = now + PRUNE_SECONDS
+            batches = prune_in_batches(timedelta(days=self._tunables.history_days), audit=False)
+            if len(list(islice(batches, PRUNE_BATCHES))) == PRUNE_BATCHES:
+                self._prune_at = now + PRUNE_PAUSE_SECONDS
+
+    def next_round(self) -> float:
+        """Seconds until something is due; at most a beat, since another process may have opened a run."""
+        now = time.monotonic()
+        moments = [now + self._tunables.beat_seconds, self._prune_at]
+        if self._tunables.sweep_seconds:
+            moments.append(self._sweep_at)
+        if self._run_due is not None:
+            moments.append(self._run_due)
+        return max(0.0, min(moments) - now)
