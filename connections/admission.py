@@ -63,7 +63,7 @@ class SoftLimitMiddleware:
         device, attempt = handshake.device_and_attempt(scope)
         session_key, session_hash = _session_of(scope)
         manager = Manager(
-            node,
+            node.host,
             scope,
             receive,
             send,

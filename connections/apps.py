@@ -1,3 +1,5 @@
+"""The Django app: its checks, its gauges, and what it does at a log-out."""
+
 from typing import Any
 
 from django.apps import AppConfig
@@ -13,14 +15,16 @@ class ConnectionsConfig(AppConfig):
         from django.contrib.auth.signals import user_logged_out
 
         from connections.checks import check_project, check_tunables
+        from connections.views import register_gauges
 
         register(check_project)
         register(check_tunables)
+        register_gauges()
         user_logged_out.connect(_logged_out, dispatch_uid="connections.logged_out")
 
 
 def _logged_out(user: Any, **_: Any) -> None:
-    """Whoever logs out is out at once, on every node that hears of it."""
+    """Have every node close the sockets of the session that just ended."""
     from connections.bus import logged_out
 
     if user is not None:

@@ -9,7 +9,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from connections.bus import bus
 from connections.conf import tunables
 from connections.node.current import current_node
 from connections.websocket.manager import Manager
@@ -36,7 +35,7 @@ def _state_of(manager: Manager) -> str:
 
 
 class _NodeCollector(Collector):
-    """This process as a node. One that is none yet shows nothing. No query is made."""
+    """Gauges of this process as a node, read without a query. A process that is no node has none."""
 
     def collect(self) -> Iterator[Metric]:
         node = current_node()
@@ -53,7 +52,7 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily(
             "connections_lease_age_seconds",
             "Since this node last renewed its lease.",
-            time.monotonic() - node.renewed_at,
+            time.monotonic() - node.lease.renewed_at,
         )
         yield GaugeMetricFamily("connections_lease_seconds", "How long a lease holds.", node.tunables.lease_seconds)
         yield GaugeMetricFamily("connections_node_ready", "Whether it holds its lease and admits.", not node.unready)
@@ -61,11 +60,18 @@ class _NodeCollector(Collector):
             "connections_writer_backlog", "Admissions and releases that wait to be written.", node.writer.backlog()
         )
         yield GaugeMetricFamily(
-            "connections_bus_connected", "Whether the bus could be reached last time.", bus.connected
+            "connections_bus_connected", "Whether the bus could be reached last time.", node.bus.connected
         )
 
 
-REGISTRY.register(_NodeCollector())
+def register_gauges() -> None:
+    """Add this process's gauges to Prometheus' registry. For AppConfig.ready; a second call does nothing."""
+    if not _registered:
+        REGISTRY.register(_NodeCollector())
+        _registered.append(True)
+
+
+_registered: list[bool] = []
 
 
 def metrics(request: HttpRequest) -> HttpResponse:

@@ -1,5 +1,10 @@
+from typing import TYPE_CHECKING
+
 from django.apps import AppConfig
 from django.core import checks
+
+if TYPE_CHECKING:
+    from connections.node.runtime import NodeRuntime
 
 
 class ChatConfig(AppConfig):
@@ -10,13 +15,13 @@ class ChatConfig(AppConfig):
 
     def ready(self) -> None:
         from connections.chat.checks import check_model
-        from connections.node.current import begin_with
+        from connections.node.current import on_node_start
 
         checks.register(check_model)
-        begin_with(_begin)
+        on_node_start(_begin)
 
 
-def _begin() -> None:
+def _begin(node: "NodeRuntime") -> None:
     """With the node, and not with its first user: what another node left behind is waited for."""
     from connections.chat.delivery.hub import hub
     from connections.chat.turns.runner import runner

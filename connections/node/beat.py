@@ -1,109 +1,121 @@
-"""What a node does each beat, or on a bell: read its flagged records and act, write what changed of its managers.
+"""The beat: each beat, or when a bell rings, the node reads its flagged records and acts on them, answers probes, and
+writes what changed of its managers. In the beat thread.
 
-In the database this costs the same for a hundred idle sockets as for five thousand.
+In the database a beat costs the same for a hundred idle sockets as for five thousand.
 """
 
-import asyncio
-import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from connections import database, metrics
 from connections.models import ManagerRecord, Refusal
-from connections.node.reconcile import end_sessions, reconcile
+from connections.node.parts import NodeParts
+from connections.node.reconcile import close_ended_sessions, reconcile
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, ProbeMode, RecordState, Verdict
 from connections.records import lifecycle
 from connections.websocket.manager import Manager
 
-if TYPE_CHECKING:
-    from connections.node.runtime import NodeRuntime
-
-logger = logging.getLogger(__name__)
-
 ROWS = 200  # of one UPDATE: its CASE grows with them
+EVERY_BEAT = 0.9  # of a beat: a round that comes this early counts as the next beat's, not as a bell's
 
 
 class Beat:
-    """One round of a node's pass over its records. Runs in a thread of its own."""
+    """`ring_recovery` wakes the recovery thread, whose runs wait for the answers to probes."""
 
-    def __init__(self, node: "NodeRuntime") -> None:
-        self._node = node
+    def __init__(self, parts: NodeParts, *, ring_recovery: Callable[[], None]) -> None:
+        self._parts = parts
+        self._ring_recovery = ring_recovery
         self._wrote_at = 0.0
         self._reconciled_at = time.monotonic()
-        self._logged_out: SimpleQueue[str] = SimpleQueue()
+        self._users_to_check: SimpleQueue[str] = SimpleQueue()
 
-    def look_at_sessions(self, user_id: str) -> None:
-        """Have the next round end the sockets of this user whose session has ended. From any thread."""
-        self._logged_out.put(user_id)
+    def check_sessions(self, user_id: str) -> None:
+        """Have the next round close the user's sockets whose session has ended. From any thread."""
+        self._users_to_check.put(user_id)
 
     def __call__(self) -> None:
-        node_id = self._node.id
+        """Do one round. Does nothing while the node has no lease."""
+        node_id, values = self._parts.identity.id, self._parts.tunables
         if node_id is None:
             return
         now = time.monotonic()
         self.answer_probes()
         self.act_on_flags(node_id)
-        if now - self._wrote_at >= self._node.tunables.beat_seconds * 0.9:
+        if now - self._wrote_at >= values.beat_seconds * EVERY_BEAT:
             self._wrote_at = now
             self.write_changes(node_id)
             self.write_refusals(node_id)
-        if now - self._reconciled_at >= self._node.tunables.reconcile_seconds:
+        if now - self._reconciled_at >= values.reconcile_seconds:
             self._reconciled_at = now
-            reconcile(self._node, node_id)
-        self.end_sessions()
+            reconcile(self._parts, node_id)
+        self._check_sessions_now()
 
-    def end_sessions(self) -> None:
+    def _check_sessions_now(self) -> None:
         users: set[str] = set()
-        while not self._logged_out.empty():
-            users.add(self._logged_out.get_nowait())
+        while not self._users_to_check.empty():
+            users.add(self._users_to_check.get_nowait())
         if users:
-            end_sessions(self._node, [m for m in self._node.registry.all() if str(m.user_id) in users])
+            close_ended_sessions(self._parts, [m for m in self._parts.registry.all() if str(m.user_id) in users])
+
+    # Flagged records
 
     def act_on_flags(self, node_id: UUID) -> None:
-        """Close what shall be closed, probe what is to be probed, free what this node does not have."""
+        """Close managers whose records are `closing`, and probe managers whose probe is wanted."""
         now = database.now()
+        self._act_on_closing(node_id, now)
+        self._act_on_probes(node_id, now)
+
+    def _act_on_closing(self, node_id: UUID, now: datetime) -> None:
         orphans: list[UUID] = []
-        closing = (
-            ManagerRecord.objects.closing().on(node_id).values_list("pk", "close_reason", "evidence", "closing_at")
-        )
-        for pk, reason, evidence, closing_at in closing:
-            manager = self._node.registry.get(pk)
+        fields = ("pk", "close_reason", "evidence", "closing_at")
+        for pk, reason, evidence, closing_at in ManagerRecord.objects.closing().on(node_id).values_list(*fields):
+            manager = self._parts.registry.get(pk)
             if manager is not None:
                 if not manager.closing and closing_at is not None:
                     metrics.kick_seconds.observe((now - closing_at).total_seconds())
-                self._call(manager.order, CloseReason(reason), evidence)
-            elif not self._node.writer.is_writing(pk):
+                self._parts.order(manager, CloseReason(reason), evidence)
+            elif not self._parts.writer.is_writing(pk):
                 orphans.append(pk)
         if orphans:
             self._free_orphans(orphans, now)
-        wanted = (
-            ManagerRecord.objects.probe_wanted()
-            .on(node_id)
-            .values_list("pk", "state", "opened_at", "probe_wanted_at", "probe_mode")
-        )
+
+    def _act_on_probes(self, node_id: UUID, now: datetime) -> None:
+        parts = self._parts
+        fields = ("pk", "state", "opened_at", "probe_wanted_at", "probe_mode")
+        wanted = ManagerRecord.objects.probe_wanted().on(node_id).values_list(*fields)
         for pk, state, opened_at, wanted_at, mode in wanted:
-            manager = self._node.registry.get(pk)
+            manager = parts.registry.get(pk)
             if manager is not None:
                 if manager.probe is None or manager.probe.verdict is None:
-                    self._call(self._node.heartbeat.begin_probe, manager, wanted_at, ProbeMode(mode))
+                    parts.call(parts.keepalive.begin_probe, manager, wanted_at, ProbeMode(mode))
             elif state == RecordState.CLOSED:
                 self._answer([(pk, wanted_at)], Verdict.ORPHANED, "closed meanwhile", now)
-            elif not self._node.writer.is_writing(pk) and self._settled(opened_at, now):
+            elif not parts.writer.is_writing(pk) and self._outlived_handshake(opened_at, now):
                 self._answer([(pk, wanted_at)], Verdict.ORPHANED, "its node does not know it", now)
                 if mode == ProbeMode.CLOSE:
                     self._free_orphans([pk], now)
 
+    def _outlived_handshake(self, opened_at: datetime, now: datetime) -> bool:
+        return now - opened_at >= timedelta(seconds=self._parts.tunables.handshake_seconds)
+
+    def _free_orphans(self, ids: list[UUID], now: datetime) -> None:
+        actor = Actor.system(self._parts.identity.name)
+        lifecycle.end_each(ids, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+
+    # Probes
+
     def answer_probes(self) -> None:
+        """Write the verdicts of the probes that have ended. A locked row keeps its probe for a later round."""
         answered: dict[tuple[Verdict, str], list[tuple[Manager, Any]]] = defaultdict(list)
-        for manager in self._node.registry.all():
+        for manager in self._parts.registry.all():
             probe = manager.probe
             if probe is not None and probe.verdict is not None:
                 answered[probe.verdict, probe.evidence].append((manager, probe))
@@ -113,76 +125,15 @@ class Beat:
                 if manager.probe is probe and manager.id not in locked:
                     manager.probe = None
         if answered:
-            self._node.ring_recovery()
-
-    def write_changes(self, node_id: UUID) -> None:
-        """Active, overdue, busy and turn of each manager that changed, on the database's clock."""
-        clock, beat = self._node.clock.now(), self._node.tunables.beat_seconds
-        changed: dict[UUID, tuple[Manager, tuple[Any, ...]]] = {}
-        for manager in self._node.registry.all():
-            if manager.admission is None or manager.ended is not None:
-                continue
-            facts = (
-                manager.active,
-                _if_older(manager.pinged, clock - beat),
-                _if_older(manager.inbox.taken, clock - beat),
-                manager.turn_began,
-            )
-            if facts != manager.written:
-                changed[manager.id] = (manager, facts)
-        ids = sorted(changed)
-        for start in range(0, len(ids), ROWS):
-            with transaction.atomic():
-                # Side by side: before, the transaction may have waited for somebody.
-                now, clock = database.now(), self._node.clock.now()
-                rows = list(
-                    ManagerRecord.objects.filter(pk__in=ids[start : start + ROWS], node_id=node_id)
-                    .order_by("pk")
-                    .select_for_update(skip_locked=True, no_key=True)
-                    .only("pk")
-                )
-                for row in rows:
-                    facts = changed[row.pk][1]
-                    row.last_active_at = _on_database_clock(facts[0], clock, now) or now
-                    row.overdue_since = _on_database_clock(facts[1], clock, now)
-                    row.busy_since = _on_database_clock(facts[2], clock, now)
-                    row.turn_since = _on_database_clock(facts[3], clock, now)
-                ManagerRecord.objects.bulk_update(rows, ["last_active_at", "overdue_since", "busy_since", "turn_since"])
-            for row in rows:
-                manager, facts = changed[row.pk]
-                manager.written = facts
-
-    def write_refusals(self, node_id: UUID) -> None:
-        counts = self._node.door.refusals.take()
-        if not counts:
-            return
-        clock = time.monotonic()
-        try:
-            now = database.now()
-            Refusal.objects.bulk_create(
-                [
-                    Refusal(
-                        user_id=user_id,
-                        node_id=node_id,
-                        cause=cause,
-                        count=count,
-                        at=now,
-                        until=now + timedelta(seconds=until - clock),
-                    )
-                    for (user_id, cause), (count, until) in counts.items()
-                ]
-            )
-        except database.AWAY:
-            self._node.door.refusals.give_back(counts)
-            raise
+            self._ring_recovery()
 
     def _answer(self, found: list[tuple[UUID, datetime]], verdict: Verdict, evidence: str, now: datetime) -> set[UUID]:
-        """Returns those whose rows somebody has locked, which are left to a later round."""
-        by_wish: dict[datetime, list[UUID]] = defaultdict(list)
+        """Write one verdict to these records. Returns the ids of records that somebody else has locked."""
+        ids_by_wish: dict[datetime, list[UUID]] = defaultdict(list)
         for pk, wanted_at in found:
-            by_wish[wanted_at].append(pk)
+            ids_by_wish[wanted_at].append(pk)
         locked: set[UUID] = set()
-        for wanted_at, ids in by_wish.items():
+        for wanted_at, ids in ids_by_wish.items():
             rows = ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None)
             with transaction.atomic():
                 free = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
@@ -190,23 +141,81 @@ class Beat:
                     probe_answered_at=now, probe_verdict=verdict, probe_evidence=evidence[:300]
                 )
             locked.update(rows.values_list("pk", flat=True))
-        self._node.ring_recovery()
+        self._ring_recovery()
         return locked
 
-    def _free_orphans(self, ids: list[UUID], now: datetime) -> None:
-        actor = Actor.system(self._node.name)
-        lifecycle.end_each(ids, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+    # What changed
 
-    def _settled(self, opened_at: datetime, now: datetime) -> bool:
-        return now - opened_at >= timedelta(seconds=self._node.tunables.handshake_seconds)
+    def write_changes(self, node_id: UUID) -> None:
+        """Write active, overdue, busy and turn of each manager that changed, on the database's clock."""
+        changed = self._changed_managers()
+        ids = sorted(changed)
+        for start in range(0, len(ids), ROWS):
+            self._write_changes_of(ids[start : start + ROWS], changed, node_id)
 
-    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
-        _on_loop(self._node.loop, function, *arguments)
+    def _changed_managers(self) -> dict[UUID, tuple[Manager, tuple[Any, ...]]]:
+        beat_ago = self._parts.clock.now() - self._parts.tunables.beat_seconds
+        changed: dict[UUID, tuple[Manager, tuple[Any, ...]]] = {}
+        for manager in self._parts.registry.all():
+            if manager.admission is None or manager.ended is not None:
+                continue
+            facts = (
+                manager.active,
+                _if_older(manager.pinged, beat_ago),
+                _if_older(manager.inbox.taken, beat_ago),
+                manager.turn_began,
+            )
+            if facts != manager.written:
+                changed[manager.id] = (manager, facts)
+        return changed
 
+    def _write_changes_of(
+        self, ids: list[UUID], changed: dict[UUID, tuple[Manager, tuple[Any, ...]]], node_id: UUID
+    ) -> None:
+        with transaction.atomic():
+            # Both clocks are read here, side by side: the transaction may have waited for a lock before.
+            now, clock = database.now(), self._parts.clock.now()
+            rows = list(
+                ManagerRecord.objects.filter(pk__in=ids, node_id=node_id)
+                .order_by("pk")
+                .select_for_update(skip_locked=True, no_key=True)
+                .only("pk")
+            )
+            for row in rows:
+                active, overdue, busy, turn = changed[row.pk][1]
+                row.last_active_at = _on_database_clock(active, clock, now) or now
+                row.overdue_since = _on_database_clock(overdue, clock, now)
+                row.busy_since = _on_database_clock(busy, clock, now)
+                row.turn_since = _on_database_clock(turn, clock, now)
+            ManagerRecord.objects.bulk_update(rows, ["last_active_at", "overdue_since", "busy_since", "turn_since"])
+        for row in rows:
+            manager, facts = changed[row.pk]
+            manager.written = facts
 
-def _on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(function, *arguments)
+    def write_refusals(self, node_id: UUID) -> None:
+        """Write the refused handshakes since the last beat. If the database does not answer, they stay for the next."""
+        refusals = self._parts.limiter.refusals
+        counts = refusals.take()
+        if not counts:
+            return
+        clock = time.monotonic()
+        try:
+            now = database.now()
+            rows = [
+                Refusal(
+                    user_id=user_id,
+                    node_id=node_id,
+                    cause=cause,
+                    count=count,
+                    at=now,
+                    until=now + timedelta(seconds=until - clock),
+                )
+                for (user_id, cause), (count, until) in counts.items()
+            ]
+            Refusal.objects.bulk_create(rows)
+        except database.AWAY:
+            refusals.give_back(counts)
+            raise
 
 
 def _if_older(at: float | None, than: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Which node this process is: one from its first WebSocket on, whoever started it, and under `serve` from the start."""
+"""Which node this process is. A process becomes a node at its first WebSocket; `serve` makes it one at its start."""
 
 import os
 import socket
@@ -8,27 +8,27 @@ from connections.conf import tunables
 from connections.node.runtime import NodeRuntime
 
 _node: NodeRuntime | None = None
-_begun_with: list[Callable[[], None]] = []
+_on_start: list[Callable[[NodeRuntime], None]] = []
 
 
-def begin_with(callback: Callable[[], None]) -> None:
-    """Have this called, on the event loop, whenever this process becomes a node."""
-    _begun_with.append(callback)
+def on_node_start(callback: Callable[[NodeRuntime], None]) -> None:
+    """Have `callback(node)` called, on the event loop, whenever this process becomes a node. For AppConfig.ready."""
+    _on_start.append(callback)
 
 
 def current_node() -> NodeRuntime | None:
-    """The node that this process is, if it is one."""
+    """The node that this process is, or None."""
     return _node
 
 
 async def ensure_node(name: str = "") -> NodeRuntime:
-    """This process as a node, made one now if need be."""
+    """This process's node, made and started now if there is none on this event loop."""
     global _node  # noqa: PLW0603 - a process is one node
     if _node is None or _node.loop.is_closed():
         values = tunables()
         default = f"{socket.gethostname()}-{os.getpid()}"
         _node = NodeRuntime(values, values.node_name or name or default)
         await _node.start()
-        for callback in _begun_with:
-            callback()
+        for callback in _on_start:
+            callback(_node)
     return _node

@@ -1,4 +1,4 @@
-"""The one timer of a node: it pings the silent, judges whoever had its time, and ends roll calls."""
+"""The one timer of a node: ping silent clients, close those that did not answer in time, and end roll calls."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from connections.websocket.registry import Registry
 logger = logging.getLogger(__name__)
 
 
-class Heartbeat:
+class Keepalive:
     def __init__(self, registry: Registry, clock: NodeClock, tunables: Tunables) -> None:
         self._registry = registry
         self._clock = clock
@@ -28,7 +28,7 @@ class Heartbeat:
             handshake=tunables.handshake_seconds,
             send=tunables.send_seconds,
         )
-        self.answers = 0  # probes that ended since the node last looked
+        self.answers = 0  # probes that ended since the node last read this
 
     async def run(self) -> None:
         while True:
@@ -36,9 +36,7 @@ class Heartbeat:
             self.tick()
 
     def tick(self) -> None:
-        """One tick of the timer. A late one judges nobody, since this process has not listened, but asks whoever is due
-        to be asked.
-        """
+        """Look at every manager once. A late tick pings but judges nobody: this process has not listened meanwhile."""
         on_time = self._clock.tick(self._tunables.tick_seconds)
         now = self._clock.now()
         for manager in self._registry.all():
@@ -46,8 +44,8 @@ class Heartbeat:
                 continue
             try:
                 self._look(manager, now, judging=on_time)
-            except Exception:  # one manager must not stop the timer of all
-                logger.exception("not_judged", extra={"manager": str(manager.id)})
+            except Exception:  # an error of one manager must not stop the timer of all
+                logger.exception("manager_not_judged", extra={"manager": str(manager.id)})
 
     def _look(self, manager: Manager, now: float, *, judging: bool) -> None:
         pulse = manager.pulse(now)
@@ -59,7 +57,7 @@ class Heartbeat:
             self._end(manager, judged.end, judged.evidence)
 
     def begin_probe(self, manager: Manager, wanted_at: datetime, mode: ProbeMode) -> None:
-        """Start the roll call of one manager, or learn that the one under way is to close. On the event loop."""
+        """Begin the roll call of one manager, or change the mode of the one under way. On the event loop."""
         probe = manager.probe
         if probe is not None and probe.wanted_at == wanted_at:
             probe.mode = mode
@@ -69,11 +67,11 @@ class Heartbeat:
         pulse = manager.pulse(now)
         if pulse.accepted and pulse.probeable:
             manager.ask()
-        # Judged by the tick alone, which knows whether this process has slept.
+        # Only the tick judges: it knows whether this process has slept.
         self._roll_call(manager, pulse, now, judging=False)
 
     def _roll_call(self, manager: Manager, pulse: Pulse, now: float, *, judging: bool) -> None:
-        """End the roll call of a manager of which the verdict is known; without `judging`, only if it is good."""
+        """End the roll call of a manager whose verdict is known; without `judging`, only a verdict that spares it."""
         probe = manager.probe
         if probe is None or probe.verdict is not None:
             return

@@ -1,4 +1,4 @@
-"""What is decided of a handshake before the database is asked, in memory, and how long the refused are told to wait."""
+"""Refuse handshakes before the database is asked: the node is full, or the user connects too often."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-BUCKETS = 10_000  # users whose connect rate is remembered before the idle ones are forgotten
+BUCKETS = 10_000  # users whose connect rate is remembered; above this, idle ones are forgotten
 
 
-class Door:
-    """On the event loop. All of it goes by time.monotonic(), since clients wait by real time: the node's own clock
-    stands still when it slept.
+class ConnectLimiter:
+    """On the event loop. Times are time.monotonic(): clients wait by real time, and the node's own clock stands still
+    while the process sleeps.
     """
 
     def __init__(self, values: Tunables, registry: Registry) -> None:
@@ -28,15 +28,15 @@ class Door:
         self._registry = registry
         self._buckets: dict[Any, TokenBucket] = {}
 
-    def refused(self, handshake: Handshake) -> Refused | None:
-        """Why this one may not go on to the database. None: it may, has taken its token, and is to be settled."""
-        refused = self._refused(handshake)
+    def refuse(self, handshake: Handshake) -> Refused | None:
+        """Reason to refuse, or None. On None a token has been taken: call `settle` with the outcome."""
+        refused = self._reason_to_refuse(handshake)
         if refused is not None and self._tunables.observe:
             logger.warning("would_refuse", extra={"user": str(handshake.user_id), "cause": refused})
             return None
         return refused
 
-    def _refused(self, handshake: Handshake) -> Refused | None:
+    def _reason_to_refuse(self, handshake: Handshake) -> Refused | None:
         if len(self._registry) >= self._tunables.node_capacity:
             return Refused.NODE_FULL
         if not self._bucket(handshake.user_id).take(time.monotonic(), handshake.device):
@@ -44,12 +44,12 @@ class Door:
         return None
 
     def settle(self, handshake: Handshake, decision: Admission | Refused) -> None:
-        """What was decided of one that the door had let in."""
+        """Note the outcome of a handshake that was not refused here. One that costs two tokens pays the second."""
         costs_two = isinstance(decision, Admission) and decision.costs_two
         self._bucket(handshake.user_id).settle(time.monotonic(), costs_two=costs_two)
 
     def retry_after(self, handshake: Handshake, refused: Refused) -> float:
-        """Seconds that a refused client is told to wait; noted, so that the diagnosis can say it."""
+        """Draw the seconds that a refused client waits, and note the refusal for the diagnosis."""
         if refused is Refused.RATE_LIMITED:
             wait = self._bucket(handshake.user_id).retry_after(time.monotonic(), handshake.device)
         else:

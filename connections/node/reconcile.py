@@ -1,9 +1,9 @@
-"""The full comparison of a node's records with its registry, both ways, and of its managers with their sessions."""
+"""Compare all of a node's records with its registry, both ways, and its managers with their sessions."""
 
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -12,66 +12,70 @@ from django.utils.module_loading import import_string
 
 from connections import database, metrics
 from connections.models import ManagerRecord
+from connections.node.parts import NodeParts
 from connections.policy.actor import Actor
 from connections.policy.states import FAREWELLS, CloseReason
 from connections.records import lifecycle
 from connections.websocket.manager import Manager
 
-if TYPE_CHECKING:
-    from connections.node.runtime import NodeRuntime
-
 logger = logging.getLogger(__name__)
 
 
-def reconcile(node: "NodeRuntime", node_id: UUID) -> int:
-    """Free records without a manager, close managers without a record or a session. Returns how many differed.
+def reconcile(parts: NodeParts, node_id: UUID) -> int:
+    """Free records that have no manager; close managers that have no record or no session. Returns how many differed.
 
-    What is younger than a handshake, or still being written, is passed over.
+    Records younger than a handshake, and managers that the writer still writes, are passed over.
     """
-    managers = {m.id: m for m in node.registry.all() if m.admission is not None and not m.closing}
+    managers = {m.id: m for m in parts.registry.all() if m.admission is not None and not m.closing}
     now = database.now()
     held = dict(ManagerRecord.objects.held().on(node_id).values_list("pk", "opened_at"))
-    young = now - timedelta(seconds=node.tunables.handshake_seconds)
+    orphans = _free_orphans(parts, held, now)
+    lost = _close_lost(parts, managers, held)
+    ended = close_ended_sessions(parts, [m for pk, m in managers.items() if pk in held])
+    for kind, count in (("orphaned", orphans), ("lost", lost), ("session", ended)):
+        metrics.drift.labels(kind).inc(count)
+    if orphans or lost or ended:
+        logger.info("reconciled", extra={"orphaned": orphans, "lost": lost, "sessions": ended})
+    return orphans + lost + ended
+
+
+def _free_orphans(parts: NodeParts, held: dict[UUID, datetime], now: datetime) -> int:
+    """Free records without a manager. Returns how many."""
+    handshake_ago = now - timedelta(seconds=parts.tunables.handshake_seconds)
     orphans = [
         pk
         for pk, opened_at in held.items()
-        if node.registry.get(pk) is None and opened_at < young and not node.writer.is_writing(pk)
+        if parts.registry.get(pk) is None and opened_at < handshake_ago and not parts.writer.is_writing(pk)
     ]
     if orphans:
-        lifecycle.end_each(
-            orphans,
-            CloseReason.ORPHANED,
-            "its node does not know it",
-            actor=Actor.system(node.name),
-            now=now,
-        )
-    lost = [pk for pk in managers.keys() - held.keys() if not node.writer.is_writing(pk)]
-    # Still held: admitted since. Closed: by somebody else. Missing: deleted by somebody's hand.
-    there = {pk: (at, why) for pk, at, why in _rows(lost)}
-    reasons = {pk: why for pk, (at, why) in there.items() if at is not None}
-    reasons |= dict.fromkeys((pk for pk in lost if pk not in there), CloseReason.ORPHANED.value)
+        actor = Actor.system(parts.identity.name)
+        lifecycle.end_each(orphans, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+    return len(orphans)
+
+
+def _close_lost(parts: NodeParts, managers: dict[UUID, Manager], held: dict[UUID, datetime]) -> int:
+    """Close managers whose record is closed or deleted. Returns how many."""
+    lost = [pk for pk in managers.keys() - held.keys() if not parts.writer.is_writing(pk)]
+    rows = {pk: (closed_at, reason) for pk, closed_at, reason in _rows(lost)}
+    # A row without `closed_at` was admitted since `held` was read; a missing row was deleted by hand.
+    reasons = {pk: reason for pk, (closed_at, reason) in rows.items() if closed_at is not None}
+    reasons |= dict.fromkeys((pk for pk in lost if pk not in rows), CloseReason.ORPHANED.value)
     for pk, reason in reasons.items():
-        told = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
-        node.order(managers[pk], told, "its record was closed")
-    over = end_sessions(node, [m for pk, m in managers.items() if pk in held])
-    drift = len(orphans) + len(reasons)
-    for kind, count in (("orphaned", len(orphans)), ("lost", len(reasons)), ("session", over)):
-        metrics.drift.labels(kind).inc(count)
-    if drift or over:
-        logger.info("reconciled", extra={"orphaned": len(orphans), "lost": len(reasons), "sessions": over})
-    return drift + over
+        sent = CloseReason(reason) if reason in FAREWELLS else CloseReason.ORPHANED
+        parts.order(managers[pk], sent, "its record was closed")
+    return len(reasons)
 
 
-def end_sessions(node: "NodeRuntime", managers: list[Manager]) -> int:
-    """Close those of these whose account or session is no longer good. Returns how many."""
-    over = _sessions_over(managers)
-    for manager, reason, evidence in over:
-        node.order(manager, reason, evidence)
-    return len(over)
+def close_ended_sessions(parts: NodeParts, managers: list[Manager]) -> int:
+    """Close those of these managers whose account or session has ended. Returns how many."""
+    ended = _ended_sessions(managers)
+    for manager, reason, evidence in ended:
+        parts.order(manager, reason, evidence)
+    return len(ended)
 
 
-def reasons_told(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:
-    """Of those whose records somebody closes, or has closed, for a reason that is told to clients: which."""
+def close_reasons_of(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:
+    """The close reasons of these records, closing or closed, as far as clients may be sent them."""
     rows = ManagerRecord.objects.filter(pk__in=list(ids)).values_list("pk", "close_reason")
     return {pk: CloseReason(reason) for pk, reason in rows if reason in FAREWELLS}
 
@@ -80,21 +84,21 @@ def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:
     return list(ManagerRecord.objects.filter(pk__in=ids).values_list("pk", "closed_at", "close_reason"))
 
 
-def _sessions_over(managers: list[Manager]) -> list[tuple[Manager, CloseReason, str]]:
+def _ended_sessions(managers: list[Manager]) -> list[tuple[Manager, CloseReason, str]]:
     users = _users({m.user_id for m in managers})
-    alive = _sessions({m.handshake.session_key for m in managers if m.handshake.session_key})
-    over: list[tuple[Manager, CloseReason, str]] = []
+    existing = _existing_sessions({m.handshake.session_key for m in managers if m.handshake.session_key})
+    ended: list[tuple[Manager, CloseReason, str]] = []
     for manager in managers:
         user = users.get(manager.user_id)
         if user is None:
-            over.append((manager, CloseReason.SESSION_ENDED, "the account was deleted"))
+            ended.append((manager, CloseReason.SESSION_ENDED, "the account was deleted"))
         elif not user.is_active:
-            over.append((manager, CloseReason.ACCOUNT_DISABLED, "the account was deactivated"))
+            ended.append((manager, CloseReason.ACCOUNT_DISABLED, "the account was deactivated"))
         elif manager.session_hash and not _hash_holds(user, manager.session_hash):
-            over.append((manager, CloseReason.SESSION_ENDED, "the password was changed"))
-        elif manager.handshake.session_key and manager.handshake.session_key not in alive:
-            over.append((manager, CloseReason.SESSION_ENDED, "the session was ended"))
-    return over
+            ended.append((manager, CloseReason.SESSION_ENDED, "the password was changed"))
+        elif manager.handshake.session_key and manager.handshake.session_key not in existing:
+            ended.append((manager, CloseReason.SESSION_ENDED, "the session was ended"))
+    return ended
 
 
 def _users(ids: set[Any]) -> dict[Any, Any]:
@@ -106,11 +110,11 @@ def _hash_holds(user: Any, session_hash: str) -> bool:
     return session_hash in hashes
 
 
-def _sessions(keys: set[str]) -> set[str]:
-    """Which of these sessions still exist, whichever engine keeps them.
+def _existing_sessions(keys: set[str]) -> set[str]:
+    """The keys of sessions that still exist, whichever engine keeps them.
 
-    Cookies that are signed are kept by their browsers: nobody can tell, so all of them do. The silence of a cache is
-    no evidence either.
+    A signed cookie is kept by its browser, so every one counts as existing. A cache that does not answer is no evidence
+    that a session has ended.
     """
     if settings.SESSION_ENGINE.endswith("signed_cookies"):
         return keys
@@ -124,5 +128,5 @@ def _sessions(keys: set[str]) -> set[str]:
     except database.AWAY:
         raise
     except Exception:
-        logger.exception("sessions_not_known", extra={"engine": settings.SESSION_ENGINE})
+        logger.exception("session_engine_failed", extra={"engine": settings.SESSION_ENGINE})
         return keys

@@ -11,12 +11,12 @@ from connections.recovery import runs
 from connections.recovery.sweep import Aside, sweep
 
 PRUNE_SECONDS = 3600.0
-PRUNE_BATCHES = 5  # a round: about 0.1 s, which is how long fencing and freeing may wait for history
-PRUNE_PAUSE_SECONDS = 1.0  # until the next ones: a first prune of a million rows ends within the hour
+PRUNE_BATCHES = 5  # in one round: about 0.1 s, for which fencing and freeing may have to wait
+PRUNE_PAUSE_SECONDS = 1.0  # until the next batches: a first prune of a million rows ends within the hour
 
 
 class Sweeper:
-    """The sweep and the open runs as rounds of one thread."""
+    """The body of the recovery thread."""
 
     def __init__(self, tunables: Tunables, label: str) -> None:
         self._tunables = tunables
@@ -27,9 +27,10 @@ class Sweeper:
         self._run_due: float | None = None
 
     def round(self) -> None:
+        """Do what is due: sweep, advance the open runs, prune a few batches of history."""
         now = time.monotonic()
         if self._tunables.sweep_seconds and now >= self._sweep_at:
-            # At most 1.2 sweeps apart, which the bounds of the design count on.
+            # Sweeps are at most 1.2 periods apart: the bounds of the design count on it.
             self._sweep_at = now + random.uniform(0.8, 1.15) * self._tunables.sweep_seconds
             sweep(self._tunables, self._label, self._aside)
         due = runs.advance_due(self._tunables)
@@ -41,7 +42,7 @@ class Sweeper:
                 self._prune_at = now + PRUNE_PAUSE_SECONDS
 
     def next_round(self) -> float:
-        """Seconds until something is due; at most a beat, since another process may have opened a run."""
+        """Seconds until something is due; at most a beat, since another process may open a run."""
         now = time.monotonic()
         moments = [now + self._tunables.beat_seconds, self._prune_at]
         if self._tunables.sweep_seconds:

@@ -16,7 +16,9 @@ class Host(Protocol):
 
     clock: NodeClock
     tunables: Tunables
-    leaving: bool
+
+    @property
+    def leaving(self) -> bool: ...
 
     async def admit(self, manager: "Manager") -> Admission | Refused: ...
     def accepted(self, manager: "Manager") -> None: ...

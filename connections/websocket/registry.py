@@ -27,6 +27,3 @@ class Registry:
 
     def all(self) -> "list[Manager]":
         return list(self._by_id.values())
-
-
-registry = Registry()

@@ -6,7 +6,7 @@ from typing import Literal, cast
 
 from connections.conf import Rate, Tunables
 from connections.models import ManagerRecord, Node
-from connections.node.keepalive import Heartbeat
+from connections.node.keepalive import Keepalive
 from connections.policy.admission import Admission
 from connections.policy.liveness import Pulse
 from connections.policy.states import CloseReason, Verdict
@@ -136,7 +136,7 @@ class ModelNode:
     def __post_init__(self) -> None:
         self.clock = NodeClock()
         self.registry = Registry()
-        self.heartbeat = Heartbeat(self.registry, self.clock, VALUES)
+        self.heartbeat = Keepalive(self.registry, self.clock, VALUES)
         self.buckets: dict[int, TokenBucket] = {}
 
     @property

@@ -20,9 +20,9 @@ from channels.security.websocket import AllowedHostsOriginValidator
 from django.urls import path, re_path
 
 from connections.admission import Guard, SoftLimitMiddleware
+from connections.node.current import current_node
 from connections.websocket.app_task import Handler
 from connections.websocket.manager import Manager
-from connections.websocket.registry import registry
 from console.asgi import application as project
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -107,6 +107,8 @@ async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """For each frame: what this process still holds of all its sockets, when all that is garbage has been collected."""
     await _ready(scope, receive, send)
     while (await receive())["type"] == "websocket.receive":
+        node = current_node()
+        assert node is not None
         gc.unfreeze()
         gc.collect()
         kinds = [type(thing) for thing in gc.get_objects()]
@@ -115,7 +117,7 @@ async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             type="census",
             managers=kinds.count(Manager),
             handlers=kinds.count(Handler),
-            registered=len(registry),
+            registered=len(node.registry),
             tasks=len(asyncio.all_tasks()),
         )
 

@@ -29,7 +29,7 @@ def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(
         records = [make_record(ada, node, probe_wanted_at=wanted_at, probe_mode=ProbeMode.CLOSE) for _ in range(2)]
         locked, free = (asked(record, wanted_at) for record in records)
         registry = SimpleNamespace(all=lambda: [locked, free])
-        beat = Beat(cast("Any", SimpleNamespace(registry=registry, ring_recovery=lambda: None)))
+        beat = Beat(cast("Any", SimpleNamespace(registry=registry)), ring_recovery=lambda: None)
         with psycopg.connect(postgres_database.url) as stranger:
             stranger.execute("SELECT 1 FROM connections_managerrecord WHERE id = %s FOR UPDATE", [locked.id])
             beat.answer_probes()
@@ -56,7 +56,7 @@ def test_a_pass_that_had_to_wait_makes_nobody_more_active_than_they_were(monkeyp
     host = SimpleNamespace(registry=SimpleNamespace(all=lambda: [silent]), clock=clock, tunables=Tunables())
     monkeypatch.setattr("connections.database.now", late)
     since = now()
-    Beat(cast("Any", host)).write_changes(node.pk)
+    Beat(cast("Any", host), ring_recovery=lambda: None).write_changes(node.pk)
     record.refresh_from_db()
     assert abs((since - record.last_active_at).total_seconds() - 5) < waited / 2
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import REGISTRY
@@ -64,7 +65,8 @@ class ANode:
     def __init__(self) -> None:
         self.registry: set[object] = set()
         self.tunables = Tunables()
-        self.renewed_at = NodeClock().now()
+        self.lease = SimpleNamespace(renewed_at=NodeClock().now())
+        self.bus = SimpleNamespace(connected=True)
         self.unready = ""
         self.writer = self
 

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from connections.conf import Tunables
-from connections.node.keepalive import Heartbeat
+from connections.node.keepalive import Keepalive
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import ProbeMode, Verdict
 from connections.websocket import clock
@@ -30,7 +30,7 @@ class Setting:
         monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: self._real))
         self.clock = clock.NodeClock()
         self.registry = Registry()
-        self.heartbeat = Heartbeat(self.registry, self.clock, VALUES)
+        self.heartbeat = Keepalive(self.registry, self.clock, VALUES)
         self.sent: list[str] = []
         self.heartbeat.tick()
 

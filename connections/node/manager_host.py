@@ -1,0 +1,95 @@
+"""What a node does for each of its managers, on the event loop."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from connections import metrics
+from connections.conf import Tunables
+from connections.node.parts import NodeParts
+from connections.policy.admission import Admission
+from connections.policy.states import CloseReason, Refused
+from connections.websocket.clock import NodeClock
+from connections.websocket.manager import Manager
+
+logger = logging.getLogger(__name__)
+
+
+class ManagerHost:
+    """The `Host` of this node's managers."""
+
+    def __init__(self, parts: NodeParts, *, on_probe_answered: Callable[[], None]) -> None:
+        self.clock: NodeClock = parts.clock
+        self.tunables: Tunables = parts.tunables
+        self._parts = parts
+        self._on_probe_answered = on_probe_answered
+
+    @property
+    def leaving(self) -> bool:
+        return self._parts.identity.leaving
+
+    async def admit(self, manager: Manager) -> Admission | Refused:
+        """Decide one handshake, then count and log the decision."""
+        began = time.monotonic()
+        decision = await self._decide(manager)
+        seconds = time.monotonic() - began
+        metrics.admission_seconds.observe(seconds)
+        facts = self._facts_of(manager) | {"seconds": round(seconds, 4)}
+        if isinstance(decision, Refused):
+            metrics.admissions.labels(decision.value).inc()
+            logger.info("manager_refused", extra=facts | {"cause": decision.value})
+        else:
+            metrics.admissions.labels("admitted").inc()
+            logger.info("manager_admitted", extra=facts | {"live": decision.live})
+        return decision
+
+    async def _decide(self, manager: Manager) -> Admission | Refused:
+        parts = self._parts
+        if self.leaving:
+            return Refused.NODE_DRAINING
+        refused = parts.limiter.refuse(manager.handshake)
+        if refused is not None:
+            return refused
+        parts.registry.add(manager)
+        decision: Admission | Refused = Refused.TRY_AGAIN
+        future = parts.writer.admit(manager.handshake)
+        try:
+            async with asyncio.timeout(self.tunables.admission_seconds):
+                decision = await asyncio.wrap_future(future)
+        except TimeoutError:
+            # Nobody knows whether the admission was written, so free whatever it left.
+            parts.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
+        finally:
+            parts.limiter.settle(manager.handshake, decision)
+        return decision
+
+    def retry_after(self, manager: Manager, refused: Refused) -> float:
+        return self._parts.limiter.retry_after(manager.handshake, refused)
+
+    def accepted(self, manager: Manager) -> None:
+        self._parts.writer.accepted(manager.id)
+
+    def released(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        if self._parts.registry.get(manager.id) is None:
+            return  # a manager that never asked for a slot has none to release
+        self._parts.writer.release(manager.id, reason, evidence)
+        if manager.admission is not None:
+            why = {"reason": reason, "evidence": evidence, "seconds": round(self.clock.now() - manager.opened, 3)}
+            logger.info("manager_closed", extra=self._facts_of(manager) | why)
+
+    def abandoned(self, manager: Manager) -> None:
+        metrics.abandoned.inc()
+        logger.error("handler_abandoned", extra=self._facts_of(manager))
+
+    def probe_answered(self) -> None:
+        self._on_probe_answered()
+
+    def _facts_of(self, manager: Manager) -> dict[str, Any]:
+        return {
+            "user": str(manager.user_id),
+            "pool": manager.pool,
+            "manager": str(manager.id),
+            "node": self._parts.identity.name,
+        }

@@ -1,0 +1,48 @@
+"""What the parts of one node share."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from connections.conf import Tunables
+from connections.node.keepalive import Keepalive
+from connections.node.limiter import ConnectLimiter
+from connections.policy.states import CloseReason
+from connections.records.writer import Writer
+from connections.websocket.clock import NodeClock
+from connections.websocket.manager import Manager
+from connections.websocket.registry import Registry
+
+
+@dataclass(slots=True)
+class Identity:
+    """Who this process is to other nodes."""
+
+    name: str
+    id: UUID | None = None  # of its row; None until it has a lease, and between a fence and the next registration
+    leaving: bool = False  # it drains: it admits nobody and takes no new identity
+
+
+@dataclass(slots=True)
+class NodeParts:
+    """The objects of which a node has one each. `order` and `call` may be used from any thread."""
+
+    identity: Identity
+    tunables: Tunables
+    loop: asyncio.AbstractEventLoop
+    clock: NodeClock
+    registry: Registry
+    limiter: ConnectLimiter
+    keepalive: Keepalive
+    writer: Writer
+
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Have the event loop call `function`. Does nothing once the loop is closed."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *arguments)
+
+    def order(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+        """Close a manager from another thread."""
+        self.call(manager.order, reason, evidence)
