@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.test_demo import QUICK, alive, all_gone, family, held, listens, log_in
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database
+from tests.support.demo import QUICK, alive, all_gone, family, held, listens, log_in
 from tests.support.processes import ROOT, manage, manage_json
 from tests.support.servers import Server, free_port
 

@@ -1,30 +1,22 @@
 """`manage.py demo`: a user who is really stuck, freed by a command, and nothing left running."""
 
 import asyncio
-import http.cookiejar
 import os
-import re
 import shutil
 import signal
-import socket
-import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support.clients import connect, eventually, run
-from tests.support.databases import Database, TestUser
+from tests.support.databases import Database
+from tests.support.demo import QUICK, alive, all_gone, family, held, listens, log_in
 from tests.support.processes import manage, manage_each, manage_json
 from tests.support.servers import Server, free_port
 
 READY_SECONDS = 60  # it takes 13 on the defaults; on two cores that run other tests too, longer
-PASSWORD = "demo"
-QUICK: dict[str, Any] = {"beat_seconds": 0.5, "lease_seconds": 3, "probe_seconds": 1}
 QUICK_LIVE = QUICK | {"heartbeat_seconds": 3, "pong_seconds": 2, "sweep_seconds": 1}
 
 Demo = Callable[..., Server]
@@ -66,55 +58,6 @@ def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
     for pid in set().union(*started):
         if alive(pid):
             os.kill(pid, signal.SIGKILL)
-
-
-def family(pid: int) -> set[int]:
-    """The process and all that descend from it."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(line.split()[0]): int(line.split()[1]) for line in listed.splitlines()}
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return bool(state) and not state.startswith("Z")
-
-
-def all_gone(pids: set[int]) -> bool:
-    return not any(alive(pid) for pid in pids)
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def log_in(server: Server, name: str) -> TestUser:
-    """Logs in over HTTP, as a person does."""
-    jar = http.cookiejar.CookieJar()
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
-    address = f"{server.url}/accounts/login/?next=/healthz"
-    page = opener.open(address, timeout=10).read().decode()
-    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
-    assert token is not None
-    form = {"csrfmiddlewaretoken": token[1], "username": name, "password": PASSWORD, "next": "/healthz"}
-    answer = opener.open(address, urllib.parse.urlencode(form).encode(), timeout=10)
-    assert answer.url.endswith("/healthz"), answer.read().decode()
-    cookies = {cookie.name: cookie.value for cookie in jar}
-    return TestUser(id=0, name=name, session=str(cookies["sessionid"]))
-
-
-def held(database: Database, name: str) -> int:
-    statement = (
-        "SELECT count(*) FROM connections_managerrecord r JOIN auth_user u ON u.id = r.user_id"
-        " WHERE u.username = ? AND r.state != 'closed'"
-    )
-    count: int = database.query(statement, [name])[0][0]
-    return count
 
 
 def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo, empty: Database) -> None:
