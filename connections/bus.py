@@ -1,6 +1,6 @@
-"""The channel layer, used only as a doorbell. One subscription a node; no call without a timeout.
+"""The channel layer, used only as a doorbell between nodes. One subscription a node; every call has a time-out.
 
-A bell that is lost, or a layer that is away, costs latency and nothing else: whatever it would have hurried is in a
+A lost bell, or a channel layer that does not answer, costs latency and nothing else: what the bell announces is in a
 row, and the next beat reads it.
 """
 
@@ -18,20 +18,20 @@ from connections import metrics
 
 logger = logging.getLogger(__name__)
 
-CALL_SECONDS = 2.0  # a doorbell that takes longer is no use: the beat comes first
-EVERYBODY = "connections.bells"
-WORK = "work"  # the topic for everything that stands in a row
-SESSIONS = "sessions"  # a user has logged out somewhere: {user}
-JOIN_SECONDS = 5.0  # a member that was forgotten misses the bells to all for that long
+CALL_SECONDS = 2.0  # for one call of the layer: a beat, after which the row is read anyway
+EVERYBODY = "connections.bells"  # the group of all nodes
+WORK = "work"  # the topic of whatever stands in a row
+SESSIONS = "sessions"  # the topic of a log-out: {user}
+JOIN_SECONDS = 5.0  # between two joins: so long a node that the layer forgot misses the bells to all
 LISTEN_SECONDS = 30.0
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 5.0  # seconds
-RINGING = 1000  # bells under way to a layer that takes its time; more are dropped
+RINGING = 1000  # bells on their way to a slow layer; more are dropped
 
 Ring = Callable[[dict[str, Any]], None]
 
 
 class Bus:
-    """The bells of one node. `subscribe` and `run` on the event loop; `ring` there too."""
+    """The bells of one node. Use it on the event loop."""
 
     def __init__(self) -> None:
         self._listeners: dict[str, list[Ring]] = {}
@@ -55,7 +55,7 @@ class Bus:
             self._task = None
 
     async def restart(self, node_id: UUID) -> None:
-        """For a node that has a new identity."""
+        """Listen under the node's new identity."""
         await self.stop()
         self.start(node_id)
 
@@ -70,26 +70,26 @@ class Bus:
     async def _ring(self, node_id: UUID | None, topic: str, data: dict[str, Any]) -> None:
         try:
             await send_bell(node_id, topic, data)
-        except Exception as error:  # noqa: BLE001 - whatever the layer's library raises, it is only a bell
-            self._trouble("ring", error)
+        except Exception as error:  # noqa: BLE001 - a layer raises whatever its library does, and a bell may be lost
+            self._note_failure("ring", error)
 
     async def _run(self) -> None:
-        await asyncio.gather(self._forever("join", self._join), self._forever("listen", self._listen))
+        await asyncio.gather(self._repeat("join", self._join), self._repeat("listen", self._listen))
 
-    async def _forever(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, name: str, call: Callable[[], Awaitable[None]]) -> None:
         backoff = MIN_BACKOFF
         while True:
             try:
                 await call()
                 backoff = MIN_BACKOFF
-            except Exception as error:  # noqa: BLE001 - whatever the layer's library raises: again
+            except Exception as error:  # noqa: BLE001 - a layer raises whatever its library does; try again
                 self.connected = False
-                self._trouble(what, error)
+                self._note_failure(name, error)
                 await asyncio.sleep(backoff)
                 backoff = min(MAX_BACKOFF, backoff * 2)
 
     async def _join(self) -> None:
-        """Membership expires, and a server that was restarted has forgotten it: joined again and again."""
+        """Join the group of all nodes, again and again: membership expires, and a restarted server has none."""
         layer = get_channel_layer()
         if layer is not None:
             async with asyncio.timeout(CALL_SECONDS):
@@ -102,22 +102,22 @@ class Bus:
         if layer is None:
             await asyncio.sleep(JOIN_SECONDS)
             return
-        with contextlib.suppress(TimeoutError):  # an idle layer, or one that has died without a word
+        with contextlib.suppress(TimeoutError):  # an idle layer, or one whose server died silently
             async with asyncio.timeout(LISTEN_SECONDS):
-                self._heard(await layer.receive(self._name))
+                self._dispatch(await layer.receive(self._name))
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: dict[str, Any]) -> None:
         for callback in self._listeners.get(str(message.get("topic", "")), ()):
             try:
                 callback(message.get("data") or {})
             except Exception:
                 logger.exception("bell_failed", extra={"topic": message.get("topic")})
 
-    def _trouble(self, what: str, error: Exception) -> None:
+    def _note_failure(self, call: str, error: Exception) -> None:
         self.failures += 1
-        metrics.bus_trouble.labels(what).inc()
+        metrics.bus_trouble.labels(call).inc()
         if self.failures == 1 or self.failures % 100 == 0:
-            logger.warning("bus_away", extra={"call": what, "error": repr(error), "failures": self.failures})
+            logger.warning("bus_failed", extra={"call": call, "error": repr(error), "failures": self.failures})
 
 
 def _channel(node_id: UUID) -> str:
@@ -125,7 +125,7 @@ def _channel(node_id: UUID) -> str:
 
 
 async def send_bell(node_id: UUID | None, topic: str, data: dict[str, Any]) -> None:
-    """One bell to one node, or to all. Raises what the layer raises, and TimeoutError."""
+    """Send one bell to one node, or with None to all. Raises what the layer raises, and TimeoutError."""
     layer = get_channel_layer()
     if layer is None:
         return
@@ -137,17 +137,11 @@ async def send_bell(node_id: UUID | None, topic: str, data: dict[str, Any]) -> N
             await layer.send(_channel(node_id), message)
 
 
-async def ring_once(node_ids: set[UUID] | None, topic: str = WORK, data: dict[str, Any] | None = None) -> None:
-    """Ring from a process that is no node: a command, or a server of pages only."""
-    try:
-        for node_id in [None] if node_ids is None else list(node_ids):
-            await send_bell(node_id, topic, data or {})
-    except Exception as error:  # noqa: BLE001 - whatever the layer's library raises, it is only a bell
-        logger.warning("bus_away", extra={"call": "ring", "error": repr(error)})
+# Ringing from any thread of any process
 
 
 class Ringer(Protocol):
-    """A node, as this module uses it."""
+    """The doorbell of this process's node."""
 
     def ring(self, node_ids: set[UUID] | None = None) -> None: ...
     def logged_out(self, user_id: Any) -> None: ...
@@ -156,29 +150,38 @@ class Ringer(Protocol):
 _ringer: Ringer | None = None
 
 
-def use(ringer: Ringer) -> None:
-    """This process has become a node, and rings through it."""
+def ring_through(ringer: Ringer) -> None:
+    """From now on, ring through the node that this process has become."""
     global _ringer  # noqa: PLW0603 - a process is one node
     _ringer = ringer
 
 
 def ring(node_ids: set[UUID] | None = None) -> None:
-    """Ring these nodes, or all. Best effort: the next beat of each comes anyway."""
+    """Tell these nodes, or all, that there is something in their rows. Best effort: each reads them on its beat."""
     if _ringer is not None:
         _ringer.ring(node_ids)
-    elif _others_may_hear():
-        async_to_sync(ring_once)(node_ids)
+    elif _layer_reaches_other_processes():
+        async_to_sync(_ring_once)(node_ids, WORK, {})
 
 
 def logged_out(user_id: Any) -> None:
-    """Have all nodes look at the user's sessions now. Best effort: a reconcile comes anyway."""
+    """Have all nodes check the user's sessions now. Best effort: each checks all sessions when it reconciles."""
     if _ringer is not None:
         _ringer.logged_out(user_id)
-    elif _others_may_hear():
-        async_to_sync(ring_once)(None, SESSIONS, {"user": str(user_id)})
+    elif _layer_reaches_other_processes():
+        async_to_sync(_ring_once)(None, SESSIONS, {"user": str(user_id)})
 
 
-def _others_may_hear() -> bool:
+async def _ring_once(node_ids: set[UUID] | None, topic: str, data: dict[str, Any]) -> None:
+    """Ring from a process that is no node: a command, or a server of pages only."""
+    try:
+        for node_id in [None] if node_ids is None else list(node_ids):
+            await send_bell(node_id, topic, data)
+    except Exception as error:  # noqa: BLE001 - a layer raises whatever its library does, and a bell may be lost
+        logger.warning("bus_failed", extra={"call": "ring", "error": repr(error)})
+
+
+def _layer_reaches_other_processes() -> bool:
     return not isinstance(get_channel_layer(), InMemoryChannelLayer | None)
 
 

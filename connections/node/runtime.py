@@ -108,7 +108,7 @@ class NodeRuntime:
         self.writer.start()
         for thread in (self._lease_thread, self._beat_thread, self._recovery_thread):
             thread.start()
-        bells.use(self._doorbell)
+        bells.ring_through(self._doorbell)
         self._tasks = [
             self.loop.create_task(self.parts.keepalive.run(), name="connections-keepalive"),
             self.loop.create_task(self._watch(), name="connections-watch"),
