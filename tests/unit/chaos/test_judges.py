@@ -5,30 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos import bounds
-from tests.chaos.history import (
-    LAG,
-    Ack,
-    Click,
-    Counted,
-    History,
-    Sample,
-    Stored,
-    Told,
-    Window,
-)
+from tests.chaos.history import LAG, Ack, Click, Counted, History, Sample, Stored, Told, Window
 from tests.chaos.judges import JUDGES, judge
-from tests.support.chaos_history import (
-    CALM,
-    FROZEN,
-    HEALED,
-    KILLED,
-    add,
-    change,
-    change_line,
-    closed,
-    good,
-    line,
-)
+from tests.support.chaos_history import CALM, FROZEN, HEALED, KILLED, add, change, change_line, closed, good, line
 
 Doctor = Callable[[History], None]
 
@@ -292,16 +271,6 @@ def test_a_wrong_history_is_caught(name: str, doctor: Doctor) -> None:
     history = good()
     doctor(history)
     assert not JUDGES[name](history).holds
-
-
-def test_a_bound_waits_for_a_time_in_which_nobody_hurts_the_node() -> None:
-    history = good()
-    assert bounds.due(history, "node-1", CALM, 1.0) == CALM + 1.0 + bounds.MARGIN
-    thawed = FROZEN + 6 + bounds.AFTER
-    assert bounds.due(history, "node-3", FROZEN + 1, 1.0) == thawed + 1.0 + bounds.MARGIN
-    assert bounds.lost_due(history, KILLED) == KILLED + bounds.LOST + bounds.MARGIN
-    history.windows.append(Window("database_restart", "database", KILLED - 1, KILLED + 20))
-    assert bounds.lost_due(history, KILLED) == KILLED + 20 + bounds.AFTER + bounds.LOST + bounds.MARGIN
 
 
 def test_a_client_that_could_not_answer_in_time_is_no_living_one() -> None:
