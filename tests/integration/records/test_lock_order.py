@@ -1,0 +1,156 @@
+"""Two who change the same records at the same moment never wait for each other; on a real PostgreSQL.
+
+A stranger holds the row that the one locks first if it goes by the rows as they lie, and the other, which goes by
+their ids, last. When the stranger lets go, each would have what the other waits for.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from psycopg import sql
+from pytest_django import DjangoDbBlocker
+
+from connections import database
+from connections.conf import Tunables, tunables
+from connections.models import ManagerRecord, Node, RecoveryRun
+from connections.policy.actor import Actor
+from connections.policy.admission import Admission, Handshake
+from connections.policy.states import CloseReason, RecordState, RunKind, Step
+from connections.records import lifecycle
+from connections.records.writer import Writer
+from connections.recovery import actions, runs
+from tests.support.databases import Database
+from tests.support.rows import lost_node, make_gate, make_node, make_record, make_user
+from tests.support.switch import default_database
+
+STAFF = Actor.command("support")
+HIGH, LOW = uuid.UUID(int=2), uuid.UUID(int=1)  # made in this order, so that the rows lie the other way round
+Change = Callable[[], object]
+
+
+@pytest.fixture
+def server(postgres_database: Database, django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
+    with psycopg.connect(postgres_database.url, autocommit=True) as stranger:
+        name = sql.Identifier(stranger.info.dbname)
+        stranger.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '50ms'").format(name))
+    with django_db_blocker.unblock(), default_database(postgres_database.url):
+        yield postgres_database
+
+
+def ending(ada: User) -> Change:
+    node = make_node()
+    for pk in (HIGH, LOW):
+        make_record(ada, node, id=pk)
+    now = database.now()
+    return lambda: lifecycle.end_each([HIGH, LOW], CloseReason.ORPHANED, "lost", actor=STAFF, now=now)
+
+
+def a_batch_that_ends_one_and_evicts_the_other(ada: User) -> Change:
+    node = make_node()
+    make_record(ada, node, id=HIGH, age=1)
+    make_record(ada, node, id=LOW)
+    return partial(_written, Handshake(uuid.uuid4(), ada.pk, "chat", soft_limit=1, burst=0), node)
+
+
+def _written(handshake: Handshake, node: Node) -> None:
+    writer = Writer(Tunables(), lambda batch: None)
+    writer.node_id = node.pk
+    writer.release(HIGH, CloseReason.CLIENT_CLOSED, "closed with 1000")
+    admission = writer.admit(handshake)
+    writer.start()
+    assert isinstance(admission.result(10), Admission)
+    assert writer.stop(10)
+
+
+def the_step(step: Step, ada: User) -> Change:
+    long_ago = database.now() - timedelta(minutes=1)
+    run, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="stuck")
+    stock = [str(pk) for pk in ManagerRecord.objects.filter(user=ada).order_by("-pk").values_list("pk", flat=True)]
+    RecoveryRun.objects.filter(pk=run.pk).update(step=step, roll_call_at=long_ago, stock=stock)
+    return partial(runs.advance, run.pk, tunables())
+
+
+def a_roll_call(ada: User) -> Change:
+    ending(ada)
+    return the_step(Step.ROLL_CALL, ada)
+
+
+def freeing_of_two_lost_nodes(ada: User) -> Change:
+    for pk, age in ((HIGH, 60), (LOW, 50)):
+        make_record(ada, lost_node(f"web-{pk.int}"), id=pk, age=age)
+    return the_step(Step.FREE, ada)
+
+
+def evicting_in_two_pools(ada: User) -> Change:
+    node = make_node()
+    for pk, pool in ((HIGH, "chat"), (LOW, "orders")):
+        make_gate(ada, pool=pool, soft_limit=1)
+        make_record(ada, node, id=pk, pool=pool)
+        make_record(ada, node, id=uuid.UUID(int=pk.int + 2), pool=pool, age=1)
+    return the_step(Step.EVICT, ada)
+
+
+def freeing_and_evicting(ada: User) -> Change:
+    make_gate(ada, soft_limit=1)
+    make_record(ada, lost_node(), id=HIGH)
+    node = make_node()
+    make_record(ada, node, id=LOW)
+    make_record(ada, node, id=uuid.UUID(int=3), age=1)
+    return the_step(Step.CONFIRM, ada)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        ending,
+        a_batch_that_ends_one_and_evicts_the_other,
+        a_roll_call,
+        freeing_of_two_lost_nodes,
+        evicting_in_two_pools,
+        freeing_and_evicting,
+    ],
+)
+def test_who_changes_several_and_their_user_who_signs_out(
+    made: Callable[[User], Change], server: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ada = make_user("ada")
+    change = made(ada)
+    with psycopg.connect(server.url) as stranger, ThreadPoolExecutor(2) as threads:
+        stranger.execute("SELECT 1 FROM connections_managerrecord WHERE id = %s FOR UPDATE", [HIGH])
+        one = started(threads, change)
+        waiting(server, 1)
+        other = started(threads, lambda: actions.close_own(ada, None, actor=STAFF))
+        waiting(server, 2)
+        stranger.rollback()
+        one.result(20)
+        other.result(20)
+    troubles = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not troubles, [(r.getMessage(), getattr(r, "error", "")) for r in troubles]
+    assert not ManagerRecord.objects.filter(pk__in=[HIGH, LOW], state=RecordState.LIVE).exists()
+
+
+def started(threads: ThreadPoolExecutor, change: Change) -> "Future[None]":
+    def play() -> None:
+        with database.own_connection(2.0):
+            change()
+
+    return threads.submit(play)
+
+
+def waiting(server: Database, number: int) -> None:
+    """Until so many wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    deadline = time.monotonic() + 10
+    with closing(psycopg.connect(server.url, autocommit=True)) as connection:
+        while connection.execute(query).fetchone() != (number,):
+            assert time.monotonic() < deadline, f"{number} were to wait"
+            time.sleep(0.002)
