@@ -22,11 +22,9 @@ from django.utils.cache import add_never_cache_headers
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from connections.conf import tunables
 from connections.models import ManagerRecord, Node, RecoveryRun
-from connections.policy.actor import Actor
-from connections.policy.addresses import client_address
 from connections.records.audit import Attempt
+from connections.records.staff import actor_of
 from console.errors import in_words
 
 Account = Any  # a row of the project's user model, whichever it is
@@ -102,15 +100,6 @@ def _to_login(request: StaffRequest) -> HttpResponseBase:
     query = urlencode({"next": page}) if page and (request.htmx or request.method == "GET") else ""
     address = resolve_url(settings.LOGIN_URL) + (f"?{query}" if query else "")
     return HttpResponseClientRedirect(address) if request.htmx else HttpResponseRedirect(address)
-
-
-def actor_of(request: StaffRequest) -> Actor:
-    address = client_address(
-        request.META.get("REMOTE_ADDR", ""),
-        request.headers.get("X-Forwarded-For", ""),
-        tunables().trusted_proxies,
-    )
-    return Actor.staff(request.user, address)
 
 
 def require(request: StaffRequest, right: Right, *, user: Account | None = None, target: str = "") -> None:

@@ -16,13 +16,12 @@ from django.template.response import TemplateResponse
 
 from connections import database
 from connections.admin.lists import InspectionAdmin
-from connections.conf import tunables
 from connections.models import ManagerRecord
 from connections.policy.actor import Actor
 from connections.records.audit import Attempt
+from connections.records.staff import actor_of
 from connections.recovery import actions
 from connections.recovery.bulk import recover_each
-from connections.websocket.handshake import client_ip
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +35,6 @@ class ReasonForm(forms.Form):
         error_messages={"required": "Say why: the reason goes into the audit trail."},
         widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True, "size": 60}),
     )
-
-
-def actor_of(request: HttpRequest) -> Actor:
-    forwarded = request.headers.get("X-Forwarded-For", "")
-    scope = {
-        "client": (request.META.get("REMOTE_ADDR", ""), 0),
-        "headers": [(b"x-forwarded-for", forwarded.encode("latin-1", "replace"))] if forwarded else [],
-    }
-    return Actor.staff(request.user, client_ip(scope, tunables().trusted_proxies))
 
 
 def may_recover(request: HttpRequest) -> bool:

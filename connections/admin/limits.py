@@ -9,10 +9,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from connections import database
-from connections.admin.acting import ActingAdmin, actor_of
+from connections.admin.acting import ActingAdmin
 from connections.admin.lists import ModelAdmin, goes_with_its_user
 from connections.models import UserGate
 from connections.records.audit import attempt
+from connections.records.staff import actor_of
 from connections.recovery import actions
 
 if TYPE_CHECKING:

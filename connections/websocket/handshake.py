@@ -1,10 +1,11 @@
 """What a handshake says of itself: device, attempt, session, address. Nothing in it is trusted beyond its format."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
+
+from connections.policy.addresses import Network, client_address
 
 MAX_ATTEMPT = 2**63 - 1  # what the column holds
 
@@ -40,22 +41,8 @@ def origin_makes_sense(scope: Any) -> bool:
     return True
 
 
-def client_ip(scope: Any, trusted: Sequence[IPv4Network | IPv6Network]) -> str | None:
-    """The client's address; X-Forwarded-For is believed as far as trusted proxies wrote it."""
-    client = scope.get("client")
-    address = _address(client[0]) if client else None
-    for hop in reversed(header(scope, b"x-forwarded-for").split(",")):
-        if address is None or not any(ip_address(address) in network for network in trusted):
-            break
-        forwarded = _address(hop.strip())
-        if forwarded is None:
-            break
-        address = forwarded
-    return address
-
-
-def _address(text: str) -> str | None:
-    try:
-        return str(ip_address(text.split("%", 1)[0]))
-    except ValueError:
-        return None
+def client_ip(scope: Any, trusted: Sequence[Network]) -> str | None:
+    """Return the client's address. X-Forwarded-For is believed as far as trusted proxies wrote it."""
+    peer = scope.get("client")
+    lines = [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == b"x-forwarded-for"]
+    return client_address(peer[0] if peer else "", lines, trusted)

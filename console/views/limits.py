@@ -6,8 +6,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from connections import database
+from connections.records.staff import actor_of
 from connections.recovery import actions
-from console.access import StaffRequest, actor_of, staff_only, user_to_limit
+from console.access import StaffRequest, staff_only, user_to_limit
 from console.forms import LimitForm
 from console.views.shared import SeeOther, facts_changed, form_again, page
 from console.views.user import limit_context, user_page

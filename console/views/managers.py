@@ -8,8 +8,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from connections import database
+from connections.records.staff import actor_of
 from connections.recovery import actions
-from console.access import StaffRequest, actor_of, manager_to_close, staff_only
+from console.access import StaffRequest, manager_to_close, staff_only
 from console.forms import CloseForm
 from console.reports.managers import manager_row
 from console.views.shared import UNPROCESSABLE, SeeOther, facts_changed, page

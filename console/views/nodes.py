@@ -8,8 +8,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from connections import database
+from connections.records.staff import actor_of
 from connections.recovery import actions
-from console.access import StaffRequest, actor_of, node_to_drain, staff_only
+from console.access import StaffRequest, node_to_drain, staff_only
 from console.forms import DrainForm
 from console.reports.nodes import gone_nodes, holding_nodes, node_row
 from console.views.shared import UNPROCESSABLE, Context, SeeOther, page

@@ -6,13 +6,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from connections.policy.states import RunKind
+from connections.records.staff import actor_of
 from connections.recovery import runs
 from connections.recovery.bulk import recover_each
 from console.access import (
     Account,
     Right,
     StaffRequest,
-    actor_of,
     require,
     staff_only,
     user_to_recover,

@@ -18,7 +18,20 @@ def test_it_is_believed_of_trusted_proxies_only(
     database: Database, serve: Callable[..., Server], kind: str, trusted: str, recorded: str
 ) -> None:
     server = serve(database, kind=kind, ready="/readyz", trusted_proxies=trusted)
-    headers = {"Cookie": database.user("u1").cookie, "X-Forwarded-For": CLAIMED}
+    assert recorded_address(server, database, [CLAIMED]) == recorded
+
+
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+def test_the_proxys_own_line_counts_and_not_the_clients(
+    database: Database, serve: Callable[..., Server], kind: str
+) -> None:
+    server = serve(database, kind=kind, ready="/readyz", trusted_proxies="127.0.0.0/8")
+    assert recorded_address(server, database, ["198.51.100.66", CLAIMED]) == CLAIMED
+
+
+def recorded_address(server: Server, database: Database, lines: list[str]) -> object:
+    """Open a socket with these lines of X-Forwarded-For, and return the address of its record."""
+    headers = [("Cookie", database.user("u1").cookie), *(("X-Forwarded-For", line) for line in lines)]
     with connect(
         f"{server.ws_url}/ws/chat/",
         origin=Origin(server.url),
@@ -26,4 +39,5 @@ def test_it_is_believed_of_trusted_proxies_only(
         proxy=None,
     ) as socket:
         socket.recv()
-        assert database.query("SELECT ip FROM connections_managerrecord") == [(recorded,)]
+        ((address,),) = database.query("SELECT ip FROM connections_managerrecord")
+    return address

@@ -1,4 +1,4 @@
-"""Whose address a request has, behind proxies."""
+"""connections/policy/addresses.py"""
 
 from ipaddress import ip_network
 
@@ -26,4 +26,17 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     ],
 )
 def test_the_last_hop_before_the_trusted_ones(peer: str, forwarded: str, client: str | None) -> None:
-    assert client_address(peer, forwarded, TRUSTED) == client
+    assert client_address(peer, [forwarded], TRUSTED) == client
+
+
+@pytest.mark.parametrize(
+    ("lines", "client"),
+    [
+        ([], "10.0.0.1"),
+        (["198.51.100.66", "203.0.113.9"], "203.0.113.9"),  # the client's own line, then the proxy's
+        (["198.51.100.66", "203.0.113.9, 10.0.0.7"], "203.0.113.9"),
+        (["203.0.113.9", "10.0.0.7"], "203.0.113.9"),
+    ],
+)
+def test_the_lines_of_the_header_are_one_list(lines: list[str], client: str) -> None:
+    assert client_address("10.0.0.1", lines, TRUSTED) == client
