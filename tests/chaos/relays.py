@@ -26,6 +26,7 @@ class _Side(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.other: _Side | None = None
         self.full = False  # its peer does not take what it is sent
+        self.early = bytearray()  # read before the other side was connected
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -33,8 +34,18 @@ class _Side(asyncio.Protocol):
         self.pair.made(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
+        if self.other is None or self.other.transport is None:
+            # Up to Python 3.11.2 a transport that is paused in `connection_made` reads once all the same.
+            self.early += data
+            self.pair.flow()
+        else:
             self.other.transport.write(data)
+
+    def send_early(self) -> None:
+        """Pass on what was read before the other side was connected."""
+        if self.early and self.other is not None and self.other.transport is not None:
+            self.other.transport.write(bytes(self.early))
+            self.early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.pair.lost(self)
@@ -64,6 +75,7 @@ class _Pair:
     def made(self, side: _Side) -> None:
         if side is self.far:
             self.near.other, self.far.other = self.far, self.near
+            self.near.send_early()
             self.flow()
             return
         self.relay.pairs.add(self)
