@@ -18,7 +18,7 @@ START_SECONDS = 10.0
 def ceiling(stage: Stage) -> Table:
     table = Table("The load client's own ceiling", ["what", "a second", "client busy"])
     port = free_port()
-    trivial = subprocess.Popen([sys.executable, "-m", "benchmarks.trivial", str(port)], **environment({}))
+    trivial = subprocess.Popen([sys.executable, "-m", "benchmarks.null_server", str(port)], **environment({}))
     try:
         asyncio.run(_rounds(table, stage, f"ws://127.0.0.1:{port}/"))
     finally:

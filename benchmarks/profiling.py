@@ -27,7 +27,7 @@ SHOWN = 25
 CARRIERS = {*sys.stdlib_module_names, "asgiref"}
 
 # What all of a server runs in.
-AROUND = ("connections/management/", "connections/serving.py")
+AROUND = ("connections/management/", "connections/server/serve.py")
 
 
 def profile(stage: Stage, what: str, kind: Kind, vendor: Vendor) -> list[Table]:
@@ -71,14 +71,14 @@ async def _sampled(stage: Stage, server: Server, database: Database, what: str, 
 
 
 def _read(stacks: Path) -> Iterator[tuple[list[str], int]]:
-    """Frames from the outermost in, as `connections/writer.py:commit`, and how many samples had them."""
+    """Frames from the outermost in, as `connections/records/writer.py:commit`, and how many samples had them."""
     for line in stacks.read_text().splitlines():
         names, _, count = line.rpartition(" ")
         yield [_frame(name) for name in names.split(";")], int(count)
 
 
 def _frame(name: str) -> str:
-    """`commit (connections/writer.py)` the other way round."""
+    """`commit (connections/records/writer.py)` the other way round."""
     function, _, file = name.rpartition(" (")
     return f"{file.rstrip(')')}:{function}"
 

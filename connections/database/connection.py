@@ -2,7 +2,7 @@
 on error.
 
 Embedded, "the database is away" means that another process holds SQLite's write lock for long; PostgreSQL is away
-when it does not answer within a beat. `connections.deadline` ends a connection whose server has frozen.
+when it does not answer within a beat. `connections.database.deadline` ends a connection whose server has frozen.
 """
 
 import copy

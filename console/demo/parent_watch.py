@@ -1,4 +1,4 @@
-"""A management command that ends when whoever started it does: `python -m console.demo.leash serve …`.
+"""A management command that ends when whoever started it does: `python -m console.demo.parent_watch serve …`.
 
 Its standard input is a pipe from the starter. The system closes it with the starter's last breath, SIGKILL too.
 """

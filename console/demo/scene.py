@@ -24,7 +24,7 @@ from console.demo.processes import HOST, Child, DiedError, child, wait_until_rea
 HEARTBEAT_SECONDS = 3600  # longer than anybody watches: the silent stay until somebody asks them
 
 _SITE_NAMES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # a site's own; the demo is on loopback only
-_LEASH = ["-m", "console.demo.leash"]
+_PARENT_WATCH = ["-m", "console.demo.parent_watch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _let_go(nodes: dict[Place, Child]) -> None:
 
 
 def _serve(place: Place, folder: Path, *, live: bool) -> AbstractContextManager[Child]:
-    command = [*_LEASH, "serve", "--host", HOST, "--port", str(place.port), "--server", place.server]
+    command = [*_PARENT_WATCH, "serve", "--host", HOST, "--port", str(place.port), "--server", place.server]
     return child(f"The server {place.name}", command, _environment(place.name, live=live), folder / f"{place.name}.log")
 
 

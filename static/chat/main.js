@@ -5,10 +5,10 @@ import { Connection } from "./connection.js";
 import { Conversations, titleOf } from "./conversations.js";
 import { deviceId, uuid } from "./device.js";
 import { byId, hide } from "./dom.js";
-import { Log } from "./log.js";
+import { MessageList } from "./message-list.js";
 import { Outbox } from "./outbox.js";
 import { Sessions } from "./sessions.js";
-import { Side } from "./side.js";
+import { Sidebar } from "./sidebar.js";
 import { Status } from "./status.js";
 import { ofTab } from "./storage.js";
 
@@ -32,8 +32,8 @@ const status = new Status(data.login, {
   sessions: () => sessions.open(),
 });
 const composer = new Composer(data.user, data.longest, submit);
-const side = new Side(() => conversations.listOlder());
-const log = new Log({
+const side = new Sidebar(() => conversations.listOlder());
+const log = new MessageList({
   earlier: () => conversations.loadEarlier(place),
   isLoading: (id) => conversations.isLoading(id),
   shown: (conversation) => conversations.shown(conversation),

@@ -2,12 +2,12 @@
 
 import { byId } from "./dom.js";
 import { message, pending } from "./messages.js";
-import { LiveTurn } from "./turn.js";
+import { LiveTurn } from "./live-turn.js";
 
 const NEAR_END = 80; // pixels from the end that count as there
 const QUIET_MS = 500; // after a load: until a screen reader hears of what comes
 
-export class Log {
+export class MessageList {
   // `actions`: {retry, discard, earlier, isLoading, shown, stateOf}.
   constructor(actions) {
     this.actions = actions;

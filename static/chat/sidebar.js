@@ -3,7 +3,7 @@
 
 import { byId, el } from "./dom.js";
 
-export class Side {
+export class Sidebar {
   // `older` asks for conversations that are not listed yet.
   constructor(older) {
     this.list = byId("conversations");

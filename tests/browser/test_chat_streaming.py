@@ -112,7 +112,7 @@ def test_of_two_answers_under_way_the_one_of_the_conversation_is_shown(shared: S
     user = shared.user()
     first, second = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)
-    change_module(page, "turn.js", "DRAW_MS = 100", "DRAW_MS = 1000")
+    change_module(page, "live-turn.js", "DRAW_MS = 100", "DRAW_MS = 1000")
     wire = Wire(page)
     page.goto(f"/chat/#{first}")
     expect(messages(live(page))).to_have_count(2)
