@@ -25,7 +25,7 @@ from django_htmx.middleware import HtmxDetails
 from connections.models import ManagerRecord, Node, RecoveryRun
 from connections.records.audit import Attempt
 from connections.records.staff import actor_of
-from console.errors import in_words
+from console.errors import answer_errors
 
 Account = Any  # a row of the project's user model, whichever it is
 
@@ -81,7 +81,7 @@ def staff_only(view: View[P]) -> View[P]:
 
     @transaction.non_atomic_requests
     @wraps(view)
-    @in_words
+    @answer_errors
     def guarded(request: StaffRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _to_login(request)

@@ -20,10 +20,10 @@ Request = TypeVar("Request", bound=HttpRequest)
 View = Callable[Concatenate[Request, P], HttpResponseBase]
 
 AWAY = "The database does not answer. Wait a moment, then reload the page to see what was done, and try again."
-HAVE_ANSWERS = (Http404, PermissionDenied, SuspiciousOperation)  # of Django's own
+ANSWERED_BY_DJANGO = (Http404, PermissionDenied, SuspiciousOperation)  # of Django's own
 
 
-def in_words(view: View[Request, P]) -> View[Request, P]:
+def answer_errors(view: View[Request, P]) -> View[Request, P]:
     """503 where the database is away, 500 where an action failed; htmx gets a fragment. A page that can't be shown
     for any other cause is a bug, and Django's business.
     """
@@ -34,20 +34,20 @@ def in_words(view: View[Request, P]) -> View[Request, P]:
             return view(request, *args, **kwargs)
         except database.AWAY as error:
             logger.warning("database_away", extra={"path": request.path, "error": str(error)})
-            return _failed(request, AWAY, status=503)
-        except HAVE_ANSWERS:
+            return _error_response(request, AWAY, status=503)
+        except ANSWERED_BY_DJANGO:
             raise
         except Exception as error:
             if request.method != "POST":
                 raise
             logger.exception("action_failed", extra={"path": request.path})
             said = f"That failed: {in_a_line(error)}. It has been logged. Reload the page to see what was done."
-            return _failed(request, said, status=500)
+            return _error_response(request, said, status=500)
 
     return answered
 
 
-def _failed(request: HttpRequest, said: str, *, status: int) -> HttpResponse:
+def _error_response(request: HttpRequest, said: str, *, status: int) -> HttpResponse:
     template = "console/_failed.html" if request.headers.get("HX-Request") else "console/failed.html"
     response = HttpResponse(render_to_string(template, {"said": said, "away": status == 503}), status=status)
     add_never_cache_headers(response)

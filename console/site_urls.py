@@ -1,7 +1,7 @@
 """Every URL of the site. Sockets are routed in asgi.py."""
 
 from django.contrib import admin
-from django.contrib.auth import views as auth
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 
 from connections import views
@@ -9,7 +9,7 @@ from console.views.login import LogIn
 
 urlpatterns = [
     path("accounts/login/", LogIn.as_view(), name="login"),
-    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
+    path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
     path("", include("connections.chat.urls")),
     path("console/", include("console.urls")),

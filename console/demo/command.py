@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.25  # how often they look whether their processes are still the
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Show(Base):
+class DemoCommand(Base):
     """A command that shows the scene until a signal ends it, which leaves nothing running."""
 
     make = ""
@@ -43,7 +43,7 @@ class Show(Base):
                     f"make {self.make} PORT={last + 1}"
                 )
 
-    def play(self, show: Callable[[], None]) -> None:
+    def run_until_signal(self, show: Callable[[], None]) -> None:
         """Run it until it ends by itself, with what that says, or until a signal."""
         if settings.AUTH_USER_MODEL != "auth.User":
             raise CommandError(f"The demo brings people of its own, which {settings.AUTH_USER_MODEL} can't be.")

@@ -12,9 +12,9 @@ import time
 DRAIN_SECONDS = 10.0  # in which `serve` promises to be gone after SIGTERM
 
 
-def hold() -> None:
+def end_with_parent() -> None:
     """From now on the end of standard input is SIGTERM to this process, and after ten seconds its end."""
-    threading.Thread(target=_wait, name="leash", daemon=True).start()
+    threading.Thread(target=_wait, name="parent-watch", daemon=True).start()
 
 
 def _wait() -> None:
@@ -29,7 +29,7 @@ def _wait() -> None:
 def main() -> None:
     from django.core.management import execute_from_command_line
 
-    hold()
+    end_with_parent()
     execute_from_command_line(["manage.py", *sys.argv[1:]])
 
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: all are on a leash, and all end with it."""
+"""The processes of the demo: each watches its parent, and ends when the demo ends."""
 
 import http.client
 import os
@@ -60,7 +60,7 @@ class Child:
     def running(self) -> bool:
         return self.process.poll() is None
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Raises DiedError if it has ended."""
         assert self.process.stdin is not None
         try:
@@ -70,7 +70,7 @@ class Child:
             self.process.wait()
             raise self.died() from None
 
-    def hear(self) -> str:
+    def read_line(self) -> str:
         """The next line it says, waiting for it. Raises DiedError once it has ended."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
@@ -85,16 +85,16 @@ class Child:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def let_go(self) -> None:
-        """Let go of the leash: it ends, in its own way."""
+    def ask_to_end(self) -> None:
+        """Close its standard input, on which it ends by itself."""
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
 
     def end(self) -> None:
-        """Let go of the leash, and wait until it has ended."""
+        """Ask it to end, wait, and kill it if it takes longer than a drain may."""
         assert self.process.stdout is not None
-        self.let_go()
+        self.ask_to_end()
         try:
             self.process.wait(DRAIN_SECONDS + 2)
         except subprocess.TimeoutExpired:

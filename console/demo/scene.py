@@ -24,7 +24,7 @@ from console.demo.processes import HOST, Child, DiedError, child, wait_until_rea
 HEARTBEAT_SECONDS = 3600  # longer than anybody watches: the silent stay until somebody asks them
 
 _SITE_NAMES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # a site's own; the demo is on loopback only
-_PARENT_WATCH = ["-m", "console.demo.parent_watch"]
+_WATCHED = ["-m", "console.demo.parent_watch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def scene(places: list[Place], doomed: Place, folder: Path, *, live: bool) -> It
     rows.clear()
     with ExitStack() as stack:
         nodes = {place: stack.enter_context(_serve(place, folder, live=live)) for place in [*places, doomed]}
-        stack.callback(_let_go, nodes)  # of all at once, before each is waited for
+        stack.callback(_ask_all_to_end, nodes)  # of all at once, before each is waited for
         users = rows.make_people()  # meanwhile the servers start
         with (
             rows.sessions(users) as cookies,
@@ -66,8 +66,8 @@ def scene(places: list[Place], doomed: Place, folder: Path, *, live: bool) -> It
         ):
             for place, node in nodes.items():
                 wait_until_ready(node, place.port)
-            clients.tell(json.dumps([asdict(one) for one in _cast(cookies, places, doomed)]))
-            clients.hear()
+            clients.write_line(json.dumps([asdict(one) for one in _make_clients(cookies, places, doomed)]))
+            clients.read_line()
             held = ManagerRecord.objects.counted().filter(user=users[STUCK]).count()
             if held != SOFT_LIMIT:
                 raise DiedError(f"{STUCK} holds {held} managers, and not {SOFT_LIMIT}. The logs are in {folder}.")
@@ -77,13 +77,13 @@ def scene(places: list[Place], doomed: Place, folder: Path, *, live: bool) -> It
             yield Scene(nodes, clients)
 
 
-def _let_go(nodes: dict[Place, Child]) -> None:
+def _ask_all_to_end(nodes: dict[Place, Child]) -> None:
     for node in nodes.values():
-        node.let_go()
+        node.ask_to_end()
 
 
 def _serve(place: Place, folder: Path, *, live: bool) -> AbstractContextManager[Child]:
-    command = [*_PARENT_WATCH, "serve", "--host", HOST, "--port", str(place.port), "--server", place.server]
+    command = [*_WATCHED, "serve", "--host", HOST, "--port", str(place.port), "--server", place.server]
     return child(f"The server {place.name}", command, _environment(place.name, live=live), folder / f"{place.name}.log")
 
 
@@ -100,7 +100,7 @@ def _environment(node: str, *, live: bool) -> dict[str, str]:
     return env
 
 
-def _cast(cookies: dict[str, str], places: list[Place], doomed: Place) -> list[Client]:
+def _make_clients(cookies: dict[str, str], places: list[Place], doomed: Place) -> list[Client]:
     """The clients of everybody. Those of one person are of few browsers, as people are, and spread over the nodes."""
     dice = Random(6)
     clients: list[Client] = []

@@ -59,7 +59,7 @@ def running(folder: Path) -> Iterator[dict[str, Store]]:
             )
             for name in WHEELS
         }
-        yield {name: Store(**json.loads(keeper.hear())) for name, keeper in keepers.items()}
+        yield {name: Store(**json.loads(keeper.read_line())) for name, keeper in keepers.items()}
 
 
 def postgres_server(folder: Path) -> Any:

@@ -68,7 +68,7 @@ class ManagerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HeldManagers:
     rows: tuple[ManagerRow, ...]
     stored_at: datetime | None
     """When a node last wrote what it knows of these managers; None where nothing is held."""
@@ -84,14 +84,14 @@ def manager_row(record: ManagerRecord, now: datetime) -> ManagerRow:
     return ManagerRow(record, state, doubt, tuple(text for _, text in found))
 
 
-def facts_of(user: Any, now: datetime) -> Facts:
+def held_managers(user: Any, now: datetime) -> HeldManagers:
     """The held managers of one user, the most doubtful first, then the least recently active. One query."""
     held = ManagerRecord.objects.held().filter(user=user).select_related("node")
     rows = [manager_row(record, now) for record in held]
     levels = list(Doubt)
     rows.sort(key=lambda row: (-levels.index(row.doubt), row.record.last_active_at))
     answers = [row.record.probe_answered_at for row in rows if row.record.probe_answered_at is not None]
-    return Facts(
+    return HeldManagers(
         rows=tuple(rows),
         stored_at=max((row.record.node.renewed_at for row in rows), default=None),
         roll_call_at=max(answers, default=None),

@@ -36,7 +36,7 @@ def node_row(node: Node, now: datetime) -> NodeRow:
     return _rows([node], now)[0]
 
 
-def holding_nodes(now: datetime) -> list[NodeRow]:
+def current_nodes(now: datetime) -> list[NodeRow]:
     """Neither lost nor retired, by name; and those that went and still leave records behind."""
     left_behind = ManagerRecord.objects.held().values("node_id")
     nodes = Node.objects.filter(Q(fenced_at=None, retired_at=None) | Q(pk__in=left_behind))

@@ -9,7 +9,7 @@ from django.db.models import Count, Q, Sum
 from connections.models import ManagerRecord, RecoveryRun, Refusal
 from connections.policy.states import RecordState
 from console.reports.managers import NodeState
-from console.reports.nodes import NodeRow, holding_nodes
+from console.reports.nodes import NodeRow, current_nodes
 from console.reports.users import UserRow, users_at_limit
 
 AT_LIMIT_SHOWN = 10
@@ -62,7 +62,7 @@ class Overview:
         return max((bar.count for bar in self.bars), default=0)
 
 
-def overview(now: datetime) -> Overview:
+def read_overview(now: datetime) -> Overview:
     held = ManagerRecord.objects.held()
     doubtful = Q(node__fenced_at__isnull=False) | Q(node__lease_expires_at__lt=now) | Q(overdue_since__isnull=False)
     figures = held.aggregate(
@@ -76,7 +76,7 @@ def overview(now: datetime) -> Overview:
     )
     return Overview(
         **figures,
-        nodes=holding_nodes(now),
+        nodes=current_nodes(now),
         at_limit=users_at_limit(now, AT_LIMIT_SHOWN),
         open_runs=RecoveryRun.objects.open().count(),
         refused=Refusal.objects.filter(at__gt=now - BACK).aggregate(total=Sum("count"))["total"] or 0,

@@ -30,7 +30,7 @@ class Fill(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PoolHolding:
+class PoolUsage:
     pool: str
     held: int
     counted: int
@@ -57,10 +57,10 @@ class PoolHolding:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class UserUsage:
     """What one user holds: all pools, and the fullest of them. An idle user has one pool with nothing in it."""
 
-    pools: tuple[PoolHolding, ...]
+    pools: tuple[PoolUsage, ...]
 
     @property
     def held(self) -> int:
@@ -71,7 +71,7 @@ class Holding:
         return sum(pool.counted for pool in self.pools)
 
     @property
-    def fullest(self) -> PoolHolding:
+    def fullest(self) -> PoolUsage:
         return max(self.pools, key=lambda pool: (pool.counted / pool.soft_limit, pool.held))
 
     @property
@@ -79,7 +79,7 @@ class Holding:
         return self.fullest.fill
 
 
-def holdings_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, Holding]:
+def usage_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, UserUsage]:
     """What each of these users holds. Three queries, however many users."""
     wanted = list(user_ids)
     default = tunables().soft_limit
@@ -93,16 +93,16 @@ def holdings_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, Holding]:
         .values("user_id", "pool")
         .annotate(held=Count("pk"), counted=Count("pk", filter=Q(state=RecordState.LIVE)))
     )
-    pools: dict[Any, dict[str, PoolHolding]] = defaultdict(dict)
+    pools: dict[Any, dict[str, PoolUsage]] = defaultdict(dict)
     for row in rows:
         user_id, pool = row["user_id"], row["pool"]
         limit = limits[user_id].get(pool, default)
-        pools[user_id][pool] = PoolHolding(pool, row["held"], row["counted"], limit)
+        pools[user_id][pool] = PoolUsage(pool, row["held"], row["counted"], limit)
     found = {}
     for user_id in wanted:
         mine = pools[user_id]
         for pool, limit in limits[user_id].items():
-            mine.setdefault(pool, PoolHolding(pool, 0, 0, limit))
-        ordered = tuple(mine[pool] for pool in sorted(mine)) or (PoolHolding("chat", 0, 0, default),)
-        found[user_id] = Holding(ordered)
+            mine.setdefault(pool, PoolUsage(pool, 0, 0, limit))
+        ordered = tuple(mine[pool] for pool in sorted(mine)) or (PoolUsage("chat", 0, 0, default),)
+        found[user_id] = UserUsage(ordered)
     return found

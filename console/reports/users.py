@@ -18,7 +18,7 @@ from connections.conf import tunables
 from connections.models import ManagerRecord, UserGate
 from connections.policy.states import RecordState
 from console.reports import cursor
-from console.reports.usage import Holding, holdings_of
+from console.reports.usage import UserUsage, usage_of
 
 PAGE = 50
 
@@ -42,7 +42,7 @@ class Sort(StrEnum):
 @dataclass(frozen=True, slots=True)
 class UserRow:
     user: Any
-    holding: Holding
+    usage: UserUsage
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ def find_users(*, q: str, status: Status, sort: Sort, after: str, now: datetime,
         found, next_cursor = _by_number(users, sort, after, size, now)
     else:
         found, next_cursor = _by_name(users, sort, after, size)
-    holdings = holdings_of([user.pk for user in found], now)
-    return UserPage([UserRow(user, holdings[user.pk]) for user in found], next_cursor)
+    usages = usage_of([user.pk for user in found], now)
+    return UserPage([UserRow(user, usages[user.pk]) for user in found], next_cursor)
 
 
 def users_at_limit(now: datetime, size: int) -> list[UserRow]:
@@ -103,13 +103,13 @@ def _has_field(name: str) -> bool:
 
 def _filtered(users: QuerySet[Any], status: Status, now: datetime) -> QuerySet[Any]:
     if status is Status.LIMIT:
-        return _with_pressure(users.filter(_holding()), now).filter(number__gte=FULL)
+        return _with_pressure(users.filter(_holds_something()), now).filter(number__gte=FULL)
     if status is Status.OVER:
-        return _with_pressure(users.filter(_holding()), now).filter(number__gt=FULL)
+        return _with_pressure(users.filter(_holds_something()), now).filter(number__gt=FULL)
     if status is Status.HOLDING:
-        return users.filter(_holding())
+        return users.filter(_holds_something())
     if status is Status.IDLE:
-        return users.filter(~_holding())
+        return users.filter(~_holds_something())
     if status is Status.DISABLED:
         return users.filter(is_active=False) if _has_field("is_active") else users.none()
     return users
@@ -120,7 +120,7 @@ def _filtered(users: QuerySet[Any], status: Status, now: datetime) -> QuerySet[A
 FULL = 1000  # pressure is in thousandths of the limit, so that it orders and compares as an integer
 
 
-def _holding() -> Exists:
+def _holds_something() -> Exists:
     return Exists(ManagerRecord.objects.held().filter(user=OuterRef("pk")))
 
 
@@ -170,7 +170,7 @@ def _by_number(users: QuerySet[Any], sort: Sort, after: str, size: int, now: dat
         part, position = 0, None
     found: list[Any] = []
     if part == 0:
-        holders = users.filter(_holding())
+        holders = users.filter(_holds_something())
         holders = _with_held(holders) if sort is Sort.HELD else _with_pressure(holders, now)
         if position is not None:
             holders = holders.filter(Q(number__lt=number) | Q(number=number, pk__gt=key))
@@ -178,7 +178,7 @@ def _by_number(users: QuerySet[Any], sort: Sort, after: str, size: int, now: dat
         if len(found) > size:
             last = found[size - 1]
             return found[:size], cursor.encode(0, last.number, str(last.pk))
-    idle = users.filter(~_holding())
+    idle = users.filter(~_holds_something())
     if part == 1:
         idle = idle.filter(pk__gt=key)
     room = size - len(found)

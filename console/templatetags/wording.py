@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from connections.policy import wording as user_agents
+from connections.policy.wording import in_short
 from console import wording
 
 register = template.Library()
@@ -56,7 +56,7 @@ def spaced(code: Any) -> str:
 
 @register.filter
 def client(user_agent: str) -> str:
-    return user_agents.in_short(user_agent)
+    return in_short(user_agent)
 
 
 @register.filter

@@ -12,7 +12,7 @@ from connections.records.staff import actor_of
 from connections.recovery import actions
 from console.access import StaffRequest, node_to_drain, staff_only
 from console.forms import DrainForm
-from console.reports.nodes import gone_nodes, holding_nodes, node_row
+from console.reports.nodes import current_nodes, gone_nodes, node_row
 from console.views.shared import UNPROCESSABLE, Context, SeeOther, page
 
 
@@ -25,7 +25,7 @@ def nodes(request: StaffRequest) -> HttpResponse:
 
 def _context() -> Context:
     now = database.now()
-    return {"now": now, "holding": holding_nodes(now), "gone": gone_nodes(now), "drain_form": DrainForm()}
+    return {"now": now, "current": current_nodes(now), "gone": gone_nodes(now), "drain_form": DrainForm()}
 
 
 @staff_only

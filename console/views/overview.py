@@ -5,7 +5,7 @@ from django.views.decorators.http import require_safe
 
 from connections import database
 from console.access import StaffRequest, staff_only
-from console.reports.overview import overview as read_overview
+from console.reports.overview import read_overview
 from console.reports.runs import recent_runs
 from console.views.shared import page
 

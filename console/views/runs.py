@@ -5,7 +5,7 @@ from uuid import UUID
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
 
-from connections.recovery import runs as recovery
+from connections.recovery.runs import advance
 from console.access import StaffRequest, run_to_view, staff_only
 from console.reports.runs import recent_runs
 from console.views.shared import facts_changed, page, run_context
@@ -26,7 +26,7 @@ def run(request: StaffRequest, run_id: UUID) -> HttpResponse:
     if shown.finished_at is None:
         # Anyone may advance a run that was asked for. A page that waits for it does, so that it ends even where
         # no process has become a node yet.
-        recovery.advance(shown.pk)
+        advance(shown.pk)
         shown = run_to_view(request, run_id)
     context = run_context(request, shown)
     if request.htmx and request.GET.get("part") == "run":

@@ -10,9 +10,9 @@ from connections.models import RecoveryRun, UserGate
 from connections.recovery import inspection
 from console.access import Account, StaffRequest, staff_only, user_to_view
 from console.forms import CloseForm, LimitForm, RecoverForm, ResetForm
-from console.reports.managers import facts_of
+from console.reports.managers import held_managers
 from console.reports.timeline import timeline_of
-from console.reports.usage import holdings_of
+from console.reports.usage import usage_of
 from console.views.shared import UNPROCESSABLE, Context, page, run_context
 
 
@@ -54,18 +54,18 @@ def facts_context(account: Account) -> Context:
         "account": account,
         "now": now,
         "verdict": inspection.diagnose_user(account, now),
-        "holding": holdings_of([account.pk], now)[account.pk],
-        "facts": facts_of(account, now),
+        "usage": usage_of([account.pk], now)[account.pk],
+        "managers": held_managers(account, now),
         "close_form": CloseForm(),
     }
 
 
 def limit_context(account: Account) -> Context:
     now = database.now()
-    holding = holdings_of([account.pk], now)[account.pk]
+    usage = usage_of([account.pk], now)[account.pk]
     return {
         "account": account,
-        "holding": holding,
+        "usage": usage,
         "overrides": UserGate.objects.filter(user=account).overridden(now).order_by("pool"),
-        "limit_form": LimitForm(initial={"pool": holding.fullest.pool}),
+        "limit_form": LimitForm(initial={"pool": usage.fullest.pool}),
     }

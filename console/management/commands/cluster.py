@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from connections.management.base import table
 from console import settings
 from console.demo import stores
-from console.demo.command import Show
+from console.demo.command import DemoCommand
 from console.demo.processes import Child, free_port
 from console.demo.scene import Place, Scene, scene
 
@@ -24,7 +24,7 @@ NODES = 3
 SERVERS = ("daphne", "daphne", "uvicorn")
 
 
-class Command(Show):
+class Command(DemoCommand):
     help = "Serve the demo on PostgreSQL, Valkey and three nodes, on loopback, until Ctrl-C."
     make = "cluster"
 
@@ -36,7 +36,7 @@ class Command(Show):
         self.refuse_ports(first, NODES)
         folder = self.folder(f".cluster/{first}")
         with _alone(folder):
-            self.play(lambda: self.show(first, folder, options))
+            self.run_until_signal(lambda: self.show(first, folder, options))
 
     def show(self, first: int, folder: Path, options: dict[str, Any]) -> None:
         live = options["live"]
@@ -47,13 +47,15 @@ class Command(Show):
             with stores.running(folder) as started, _using(started):
                 call_command("migrate", interactive=False, verbosity=0)
                 with scene(places, doomed, folder, live=live) as stage:
-                    self.tell(stage, started, folder, options)
+                    self.present_cluster(stage, started, folder, options)
                     self.watch(stage, options)
             self.say("No node is left, and the cluster has ended.", options)
         except KeyboardInterrupt:
             self.say("\nThe cluster has ended, and all that it started.", options)
 
-    def tell(self, stage: Scene, started: dict[str, stores.Store], folder: Path, options: dict[str, Any]) -> None:
+    def present_cluster(
+        self, stage: Scene, started: dict[str, stores.Store], folder: Path, options: dict[str, Any]
+    ) -> None:
         nodes = [
             {"name": place.name, "address": place.url, "server": place.server, "pid": node.process.pid}
             for place, node in stage.nodes.items()

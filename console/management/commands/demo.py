@@ -4,18 +4,18 @@ from typing import Any
 
 from connections.management.commands.serve import Command as Serve
 from console.demo import rows
-from console.demo.command import Show
+from console.demo.command import DemoCommand
 from console.demo.processes import Child, free_port
 from console.demo.scene import Place, scene
 
 
-class Command(Show):
+class Command(DemoCommand):
     help = "Serve the demo on loopback until Ctrl-C, which leaves nothing running."
     make = "run"
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.refuse_ports(options["port"])
-        self.play(lambda: self.show(options))
+        self.run_until_signal(lambda: self.show(options))
 
     def show(self, options: dict[str, Any]) -> None:
         live = options["live"]

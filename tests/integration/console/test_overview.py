@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from connections import database
 from connections.models import Refusal
 from connections.policy.states import CloseReason, RecordState, Refused
-from console.reports.overview import overview
+from console.reports.overview import read_overview
 from tests.integration.console.conftest import HTMX
 from tests.support import rows
 
@@ -28,7 +28,7 @@ def test_the_figures(ada: User) -> None:
     rows.make_run(ada)
     Refusal.objects.create(user=ada, cause=Refused.NODE_FULL, count=5, at=now)
     Refusal.objects.create(user=ada, cause=Refused.NODE_FULL, count=9, at=now - timedelta(hours=2))
-    found = overview(database.now())
+    found = read_overview(database.now())
     assert (found.held, found.counted, found.closing, found.users) == (7, 6, 1, 2)
     assert found.doubtful == 3
     assert (found.nodes_serving, found.nodes_in_trouble) == (1, 1)
@@ -59,7 +59,7 @@ def test_htmx_reads_the_live_part(viewer: Client) -> None:
 
 def test_history_is_not_counted(ada: User) -> None:
     with CaptureQueriesContext(connection) as captured:
-        overview(database.now())
+        read_overview(database.now())
     if connection.vendor != "sqlite":
         return
     for query in captured:

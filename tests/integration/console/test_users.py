@@ -61,7 +61,7 @@ def test_closing_managers_are_held_but_take_no_slot(crowd: dict[str, User]) -> N
         state=RecordState.CLOSING, closing_at=database.now(), close_reason=CloseReason.RESET
     )
     row = find_users(q="bob", status=Status.ALL, sort=Sort.PRESSURE, after="", now=database.now()).rows[0]
-    assert (row.holding.held, row.holding.counted, row.holding.fill) == (3, 0, Fill.OK)
+    assert (row.usage.held, row.usage.counted, row.usage.fill) == (3, 0, Fill.OK)
     assert "bob" not in names(status=Status.LIMIT)
 
 
