@@ -1,4 +1,4 @@
-"""What staff may do with the rows they select: recover users, close managers. Each asks for a reason first."""
+"""Actions on selected rows: recover users, close managers. Each asks for a reason first."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from connections.recovery.bulk import recover_each
 
 logger = logging.getLogger(__name__)
 
-MAX_SELECTED = 100  # what one person can still look over
+MAX_SELECTED = 100  # rows that one person can still look over
 RECOVER = "connections.recover_user"
 
 
@@ -42,7 +42,7 @@ def may_recover(request: HttpRequest) -> bool:
 
 
 class ActingAdmin(InspectionAdmin):
-    """A list whose rows staff may act on. Attempts without the right are kept in the audit trail."""
+    """A list with actions. An attempt without the right leaves an audit entry."""
 
     actions_selection_counter = True
     guarded_actions: tuple[str, ...] = ()
@@ -50,7 +50,7 @@ class ActingAdmin(InspectionAdmin):
     def has_recover_permission(self, request: HttpRequest) -> bool:
         return may_recover(request)
 
-    @transaction.non_atomic_requests  # of ATOMIC_REQUESTS, which would take back the entry of who was denied
+    @transaction.non_atomic_requests  # ATOMIC_REQUESTS would roll back the audit entry of a denied attempt
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         wanted = request.POST.get("action", "") if request.method == "POST" else ""
         seen = self.has_view_permission(request)
@@ -73,8 +73,8 @@ class ActingAdmin(InspectionAdmin):
             title="Recover users",
             noun="user",
             consequence=(
-                "All their clients are asked for a sign of life. Managers that are proven dead are freed; the living "
-                "stay, unless a user is over the limit even then."
+                "Every client of these users is asked to answer. Managers that are proven dead are freed. Living ones "
+                "stay open, except that a user who is still over the limit loses the least active ones."
             ),
             perform=recover_all,
         )
@@ -88,8 +88,8 @@ class ActingAdmin(InspectionAdmin):
             title="Close managers",
             noun="manager",
             consequence=(
-                "They are closed whether their clients live or not, and the clients may connect again after a few "
-                "seconds. Those that are closed already stay as they are."
+                "Living managers are closed too. Their clients connect again after a few seconds. Managers that are "
+                "already closed stay unchanged."
             ),
             perform=close_each,
         )
@@ -105,62 +105,70 @@ class ActingAdmin(InspectionAdmin):
         consequence: str,
         perform: Callable[[list[Any], Actor, str], str],
     ) -> HttpResponse | None:
-        """The page that says what will happen to which of `rows` and asks for the reason; with one, `perform`.
+        """Show which of `rows` the action takes and ask for the reason; with a reason, call `perform`.
 
-        The keys that the page showed are those that come back: what was selected may have changed meanwhile.
+        The page sends back the keys that it showed, since the selected rows may have changed meanwhile.
         """
         confirmed = "confirmed" in request.POST
         wanted = request.POST.getlist("chosen") if confirmed else list(keys[: MAX_SELECTED + 1])
-        try:
-            chosen = list(rows.filter(pk__in=wanted[: MAX_SELECTED + 1]))
-        except (ValueError, ValidationError):  # keys that are none
-            chosen = []
+        chosen = _rows_with(rows, wanted)
         if not chosen:
-            self.message_user(request, f"None of these rows has a {noun} any more.", messages.WARNING)
+            self.message_user(
+                request, f"The {noun}s of these rows no longer exist. Nothing was done.", messages.WARNING
+            )
             return None
         if len(wanted) > MAX_SELECTED:
             self.message_user(
-                request, f"{MAX_SELECTED} {noun}s at a time is the most. Nothing was done.", messages.ERROR
+                request, f"Select at most {MAX_SELECTED} {noun}s at a time. Nothing was done.", messages.ERROR
             )
             return None
         form = ReasonForm(request.POST if confirmed else None)
         if form.is_valid():
             self.message_user(request, perform(chosen, actor_of(request), form.cleaned_data["reason"]))
             return None
-        context = self.admin_site.each_context(request) | {
-            "title": title,
+        context = {"title": title, "noun": noun, "consequence": consequence, "chosen": chosen, "form": form}
+        return self._confirmation(request, context)
+
+    def _confirmation(self, request: HttpRequest, context: dict[str, Any]) -> HttpResponse:
+        """Render the page that asks for the reason; status 422 if the reason was missing."""
+        context |= self.admin_site.each_context(request) | {
             "opts": self.opts,
             "media": self.media,
-            "chosen": chosen,
-            "noun": noun,
-            "consequence": consequence,
-            "form": form,
             "action": request.POST["action"],
-            "selected": request.POST.getlist(ACTION_CHECKBOX_NAME)[:1],  # the admin wants one
+            "selected": request.POST.getlist(ACTION_CHECKBOX_NAME)[:1],  # without one the admin runs no action
+            "title": context["title"],
         }
-        status = 422 if form.is_bound else 200
+        status = 422 if context["form"].is_bound else 200
         return TemplateResponse(request, "admin/connections/confirm_action.html", context, status=status)
 
 
+def _rows_with(rows: "QuerySet[Any]", keys: list[Any]) -> list[Any]:
+    """Return the rows with these keys, at most one more than MAX_SELECTED; none if a key can't be read."""
+    try:
+        return list(rows.filter(pk__in=keys[: MAX_SELECTED + 1]))
+    except (ValueError, ValidationError):
+        return []
+
+
 def recover_all(users: list[Any], actor: Actor, reason: str) -> str:
-    """Open or join a cleanup for each user. Returns what was done, in sentences."""
+    """Open or join a cleanup for each user, and return sentences that say what was done."""
     return " ".join(recover_each(users, actor, reason).sentences())
 
 
 def close_each(records: list[ManagerRecord], actor: Actor, reason: str) -> str:
-    """Tell each manager to close; one that fails keeps no other. Returns what was done, in a sentence."""
-    told = failed = 0
+    """Ask each manager to close, also after one failed, and return a sentence that says what was done."""
+    asked = failed = 0
     for record in records:
         try:
-            told += actions.close_manager(record, actor=actor, reason=reason)
+            asked += actions.close_manager(record, actor=actor, reason=reason)
         except database.AWAY:
             raise
         except Exception:
             logger.exception("close_failed", extra={"manager": str(record.pk)})
             failed += 1
-    said = [f"{told} {'manager' if told == 1 else 'managers'} told to close"]
-    if before := len(records) - told - failed:
-        said.append(f"{before} closed or closing already")
+    said = [f"{asked} {'manager' if asked == 1 else 'managers'} asked to close"]
+    if before := len(records) - asked - failed:
+        said.append(f"{before} already closed or closing")
     if failed:
         said.append(f"{failed} failed")
     return f"{', '.join(said)}."

@@ -1,0 +1,1 @@
+"""The Django admin, one file a module of connections/admin."""

@@ -8,8 +8,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 PAGES = [
     "/console/",

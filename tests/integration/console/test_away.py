@@ -12,8 +12,8 @@ from django.test import Client
 
 from connections.models import RecoveryRun
 from connections.recovery import runs
-from tests.integration.console.conftest import HTMX, Login
 from tests.support import rows
+from tests.support.staff import HTMX, Login
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

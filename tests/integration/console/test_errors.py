@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, UserGate
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
 from tests.support.bad_rows import no_run_for, refused, unwritable
+from tests.support.staff import HTMX
 
 pytestmark = pytest.mark.django_db
 FORMS: dict[str, dict[str, str]] = {

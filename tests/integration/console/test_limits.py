@@ -9,8 +9,8 @@ from django.test import Client
 from connections import database
 from connections.models import AuditEntry, UserGate
 from console.forms import parse_duration
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def give(**changes: str) -> dict[str, str]:

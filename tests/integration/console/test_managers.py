@@ -5,8 +5,8 @@ from django.test import Client
 
 from connections.models import AuditEntry
 from connections.policy.states import CloseReason, RecordState
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def test_it_is_told_to_close_and_the_others_are_left_alone(support: Client, ada: User) -> None:

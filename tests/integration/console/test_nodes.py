@@ -8,8 +8,8 @@ from django.test import Client
 
 from connections import database
 from connections.models import AuditEntry
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def test_states_are_told_from_the_lease(viewer: Client) -> None:

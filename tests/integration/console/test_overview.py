@@ -11,8 +11,8 @@ from connections import database
 from connections.models import Refusal
 from connections.policy.states import CloseReason, RecordState, Refused
 from console.reports.overview import read_overview
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def test_the_figures(ada: User) -> None:

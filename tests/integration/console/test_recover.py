@@ -11,8 +11,8 @@ from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun
 from connections.policy.states import CloseReason, Outcome, RecordState, RunKind
 from connections.recovery.bulk import PACE_SECONDS
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def open_run(client: Client, user: User, verb: str, **given: str) -> RecoveryRun:

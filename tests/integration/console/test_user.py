@@ -14,8 +14,8 @@ from connections.models import Refusal
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, Outcome, RecordState, Refused
 from connections.recovery import actions
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 
 def read(client: Client, user: User, **query: str) -> str:

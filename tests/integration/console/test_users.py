@@ -13,8 +13,8 @@ from connections.models import ManagerRecord
 from connections.policy.states import CloseReason, RecordState
 from console.reports.usage import Fill
 from console.reports.users import Sort, Status, find_users
-from tests.integration.console.conftest import HTMX
 from tests.support import rows
+from tests.support.staff import HTMX
 
 pytestmark = pytest.mark.django_db
 

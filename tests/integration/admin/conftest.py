@@ -1,0 +1,14 @@
+"""Members of staff for the tests of the admin."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.support.staff import Login, lead, log_in, quick_passwords, support, viewer
+
+__all__ = ["lead", "log_in", "quick_passwords", "support", "viewer"]
+
+
+@pytest.fixture
+def superuser(db: None, log_in: Login) -> Client:
+    return log_in(User.objects.create_superuser("root", password="demo"))
