@@ -1,4 +1,4 @@
-"""A server that does next to nothing, to find the load client's own ceiling: `python -m benchmarks.null_server PORT`."""
+"""A server that does next to nothing, to find the load client's own limit: `python -m benchmarks.null_server PORT`."""
 
 import asyncio
 import sys

@@ -183,6 +183,3 @@ async def _ring_once(node_ids: set[UUID] | None, topic: str, data: dict[str, Any
 
 def _layer_reaches_other_processes() -> bool:
     return not isinstance(get_channel_layer(), InMemoryChannelLayer | None)
-
-
-bus = Bus()

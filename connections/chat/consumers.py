@@ -15,14 +15,13 @@ from django.db import Error as DatabaseError
 
 from connections.chat import frames as wire
 from connections.chat import limits, messages, sessions
-from connections.chat.delivery.hub import hub
 from connections.chat.delivery.subscriber import Reader
 from connections.chat.executors import in_database
 from connections.chat.frames import BadFrame
 from connections.chat.rate_limit import FrameRate
 from connections.chat.states import ErrorCode
 from connections.chat.turns import rows as turn_rows
-from connections.chat.turns.runner import runner
+from connections.chat.turns.service import current_chat
 from connections.conf import tunables
 from connections.node.current import current_node
 from connections.policy.states import CloseReason
@@ -49,6 +48,7 @@ class ChatConsumer(AsyncConsumer):
         self.waiting: asyncio.Queue[Message | None] = asyncio.Queue(limits.FRAMES_WAITING)
         self.worker: asyncio.Task[None] | None = None
         self.cut_off = False
+        self.chat = current_chat()
         self.gone = False  # the client is: what it sent is still done, and nothing is answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -57,8 +57,8 @@ class ChatConsumer(AsyncConsumer):
             await super().__call__(scope, receive, send)
         finally:
             if self.reader is not None:
-                hub.detach(self.reader)
-            runner.forget(self.manager)
+                self.chat.hub.detach(self.reader)
+            self.chat.runner.forget(self.manager)
             if self.worker is not None:
                 self.worker.cancel()
 
@@ -119,7 +119,7 @@ class ChatConsumer(AsyncConsumer):
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
         # Directly before `ready`: nothing is told before it, and nothing missed after it.
-        self.reader = hub.attach(self.manager, admission.at)
+        self.reader = self.chat.hub.attach(self.manager, admission.at)
         await self.say(
             wire.frame(
                 "ready",
@@ -196,9 +196,9 @@ class ChatConsumer(AsyncConsumer):
         acknowledging = asyncio.ensure_future(self.say(ack))
         await asyncio.sleep(0)  # it is in its place now, and nobody waits for a client that takes its time
         if stored.fresh:
-            hub.message(self.manager.user_id, message)
+            self.chat.hub.message(self.manager.user_id, message)
         if stored.run is not None:
-            runner.asked(stored.run, self.manager)
+            self.chat.runner.asked(stored.run, self.manager)
         await acknowledging
 
     async def resume(self, wanted: wire.Resume) -> None:
@@ -206,7 +206,7 @@ class ChatConsumer(AsyncConsumer):
         conversation = wanted.conversation
         last = await self.reader.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
-        hub.show_turn(self.reader, conversation)
+        self.chat.hub.show_turn(self.reader, conversation)
 
     async def earlier(self, wanted: wire.Earlier) -> None:
         conversation = wanted.conversation
@@ -221,8 +221,8 @@ class ChatConsumer(AsyncConsumer):
     async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
         ended = await in_database(turn_rows.cancel, self.manager.user_id, wanted.run)
         if ended is not None:
-            runner.tell_end(ended)
-        runner.cancelled()
+            self.chat.runner.tell_end(ended)
+        self.chat.runner.cancelled()
 
     async def list_sessions(self) -> None:
         found = await in_database(sessions.open_sessions, self.manager.user_id, self.manager.id)

@@ -7,9 +7,8 @@ from django.shortcuts import render, resolve_url
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from connections.chat import messages
+from connections.chat import agents, messages
 from connections.chat.limits import TEXT_CHARACTERS
-from connections.chat.turns.runner import runner
 
 
 @require_safe
@@ -23,4 +22,4 @@ def page(request: HttpRequest) -> HttpResponse:
         "longest": TEXT_CHARACTERS,
     }
     listed = messages.conversations(request.user.pk)
-    return render(request, "chat/page.html", {"data": data | listed, "introduction": runner.agent.introduction})
+    return render(request, "chat/page.html", {"data": data | listed, "introduction": agents.configured().introduction})

@@ -11,7 +11,7 @@ from django.db import DatabaseError
 
 from connections import bus as bells
 from connections import database
-from connections.bus import bus
+from connections.bus import Bus
 from connections.conf import Tunables
 from connections.database.worker import Rounds
 from connections.models import ManagerRecord
@@ -41,7 +41,7 @@ class NodeRuntime:
 
     def __init__(self, values: Tunables, name: str) -> None:
         self.loop = asyncio.get_running_loop()
-        self.bus = bus
+        self.bus = Bus()
         self.drain_wanted = asyncio.Event()
         clock, registry = NodeClock(), Registry()
         self.parts = NodeParts(

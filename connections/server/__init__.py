@@ -1,0 +1,1 @@
+"""`serve`: Daphne, uvicorn and signals. Code here may touch the servers and start a node."""

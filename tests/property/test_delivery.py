@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,7 +18,6 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from connections.chat import messages
-from connections.chat.delivery import hub as hub_module
 from connections.chat.delivery import subscriber as reader_module
 from connections.chat.delivery.hub import Hub
 from connections.chat.delivery.subscriber import Reader
@@ -126,7 +125,7 @@ class World:
     def __init__(self, user: User, bells: Bells) -> None:
         self.user, self.bells = user, bells
         self.clients = [Client(user) for _ in range(CLIENTS)]
-        self.hubs = [Hub() for _ in range(NODES)]
+        self.hubs = [Hub(cast("Any", bells)) for _ in range(NODES)]
         self.rows = [make_node() for _ in range(NODES)]
         self.claims: list[Claimed] = []
         self.numbers = count(1)
@@ -221,7 +220,7 @@ class World:
         self.bells.listeners.remove(dead._heard)
         row = self.rows[place]
         await in_database(NodeRow.objects.filter(pk=row.pk).update, fenced_at=timezone.now())
-        self.hubs[place], self.rows[place] = Hub(), await in_database(make_node)
+        self.hubs[place], self.rows[place] = Hub(cast("Any", self.bells)), await in_database(make_node)
 
     async def claim(self, who: int, how: int) -> None:
         claimed = await in_database(turn_rows.claim, self.user.pk, self.rows[who % NODES].pk)
@@ -332,7 +331,6 @@ def test_what_is_acknowledged_is_stored_once_and_shown_once_in_order(monkeypatch
     @given(st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.integers(0, 5)), min_size=10, max_size=40))
     def scenario(moves: list[tuple[str, int, int]]) -> None:
         bells = Bells()
-        monkeypatch.setattr(hub_module, "bus", bells)
         try:
             world = World(user, bells)
             asyncio.run(live_through(world, [*BEGIN, *moves]))

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from connections.bus import Bus
 from connections.chat import messages
 from connections.chat.agents.protocol import Agent, Question, Step, ToolResult
 from connections.chat.delivery.hub import Hub
@@ -80,7 +81,7 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
     """Have one question answered by an agent, and cancel it once it has begun; returns the asking socket, when all is
     over, and the turn's row.
     """
-    socket, hub = Socket(user), Hub()
+    socket, hub = Socket(user), Hub(Bus())
 
     async def main() -> None:
         runner = TurnRunner(hub, agent)
@@ -117,7 +118,7 @@ Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
 
 def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = None) -> Socket:
     """A socket that has been told everything. `show`: how a hub shows a turn."""
-    socket, hub = Socket(user), Hub()
+    socket, hub = Socket(user), Hub(Bus())
     if show is not None:
         hub.show_turn = show
 

@@ -1,4 +1,8 @@
-"""Agents: who answers in the chat, behind one protocol."""
+"""Agents: who answers in the chat, behind one protocol. Code here may touch the chat's rows through its messages, and no
+socket.
+"""
+
+from functools import cache
 
 from django.conf import settings
 
@@ -11,6 +15,11 @@ def configured() -> Agent:
     name = getattr(settings, "CHAT_MODEL", "")
     if not name:
         return BuiltinAgent()
+    return _model(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))
+
+
+@cache
+def _model(name: str, url: str, key: str) -> Agent:
     from connections.chat.agents.openai_agent import ModelAgent
 
-    return ModelAgent(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))
+    return ModelAgent(name, url, key)

@@ -1,4 +1,4 @@
-"""The hub: one per process. It gives messages and agent events to the sockets of their user.
+"""The hub: one per node. It gives messages and agent events to the sockets of their user.
 
 Nodes tell each other by a bell on the bus, and read the rows; what a lost bell announced is found a beat later. A
 socket is told each message once and in order: a gap, or a client that was too far behind, is filled from the rows.
@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db import Error as DatabaseError
 
 from connections import database
-from connections.bus import bus
+from connections.bus import Bus
 from connections.chat import messages
 from connections.chat.delivery.subscriber import Reader
 from connections.chat.executors import in_database
@@ -31,7 +31,8 @@ OVERLAP_SECONDS = 10.0  # a change may be committed that much later than it says
 
 
 class Hub:
-    def __init__(self) -> None:
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
         self.show_turn: Callable[[Reader, UUID], None] = lambda reader, conversation: None
         self._readers: dict[str, set[Reader]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,7 +66,7 @@ class Hub:
         """Tell all sockets of the user, here and on the other nodes, of a message that is committed."""
         self._tell(self._of(user_id), message)
         ids = {"user": str(user_id), "conversation": str(message.conversation), "seq": message.seq}
-        bus.ring(None, TOPIC, ids)
+        self.bus.ring(None, TOPIC, ids)
 
     def events(self, user_id: Any, events: Events) -> bool:
         """Tell the user's sockets on this node of agent events. False if one of them lacks what came before."""
@@ -147,6 +148,3 @@ class Hub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-hub = Hub()

@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 from django.db import Error as DatabaseError
 from django.utils import timezone
 
-from connections.bus import bus
 from connections.chat.delivery.hub import Hub
 from connections.chat.delivery.subscriber import Reader
 from connections.chat.executors import in_database
@@ -37,13 +36,14 @@ class Relay:
 
     def __init__(self, hub: Hub, running: Mapping[UUID, Live]) -> None:
         self._hub = hub
+        self._bus = hub.bus
         self._running = running
         self._followers: dict[tuple[UUID, int], set[UUID]] = {}  # of a run and its attempt: nodes
         self._waiting: dict[UUID, list[dict[str, Any]]] = {}  # for a node: what its next bell brings
         self._tasks: set[asyncio.Task[None]] = set()
         hub.show_turn = self.show
         for topic, heard in ((BEGAN, self._began), (FOLLOW, self._follow), (EVENTS, self._events), (ENDED, self._end)):
-            bus.subscribe(topic, heard)
+            self._bus.subscribe(topic, heard)
 
     # Here
 
@@ -52,7 +52,7 @@ class Relay:
         if own is not None:
             turn = live.turn
             ids = {"user": str(turn.user_id), "conversation": str(turn.conversation), "node": str(own)}
-            bus.ring(None, BEGAN, ids)
+            self._bus.ring(None, BEGAN, ids)
 
     def tell(self, live: Live, events: Events) -> None:
         self._hub.events(live.turn.user_id, events)
@@ -66,7 +66,7 @@ class Relay:
         """A turn was ended for a node that was lost, or before any began it: whoever saw it begin is told its end."""
         text = _end(turn)
         self._hub.turn_ended(turn.user_id, turn.run, text)
-        bus.ring(None, ENDED, {"user": str(turn.user_id), "run": str(turn.run), "text": text})
+        self._bus.ring(None, ENDED, {"user": str(turn.user_id), "run": str(turn.run), "text": text})
 
     def show(self, reader: Reader, conversation: UUID) -> None:
         """Show a socket where the conversation's turn is, wherever it runs, or how those ended that it saw begin."""
@@ -93,7 +93,7 @@ class Relay:
     def _ask(self, node_id: UUID, conversation: UUID) -> None:
         own = _own_id()
         if own is not None and own != node_id:
-            bus.ring(node_id, FOLLOW, {"conversation": str(conversation), "node": str(own)})
+            self._bus.ring(node_id, FOLLOW, {"conversation": str(conversation), "node": str(own)})
 
     def _began(self, data: dict[str, Any]) -> None:
         if self._hub.holds(data["user"]):
@@ -117,7 +117,7 @@ class Relay:
         if own is None:
             return  # fenced meanwhile: others go on with these turns
         for node_id, bells in waiting.items():
-            bus.ring(node_id, EVENTS, {"node": str(own), "events": bells})
+            self._bus.ring(node_id, EVENTS, {"node": str(own), "events": bells})
 
     def _events(self, data: dict[str, Any]) -> None:
         for bell in data["events"]:

@@ -13,10 +13,9 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
 from connections import database
-from connections.bus import bus
-from connections.chat import agents, limits
+from connections.chat import limits
 from connections.chat.agents.protocol import Agent
-from connections.chat.delivery.hub import Hub, hub
+from connections.chat.delivery.hub import Hub
 from connections.chat.executors import in_database
 from connections.chat.turn_events import COMPLETED, STARTED
 from connections.chat.turns import rows as turn_rows
@@ -43,7 +42,7 @@ class TurnRunner:
         self._askers: dict[UUID, Manager] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
-        bus.subscribe(CANCEL, lambda _: self._stop_soon())
+        hub.bus.subscribe(CANCEL, lambda _: self._stop_soon())
 
     def start(self) -> None:
         """Look after turns that were left behind, from now on. Does nothing the second time."""
@@ -67,7 +66,7 @@ class TurnRunner:
     def cancelled(self) -> None:
         """A turn was marked as not wanted any more: whichever node runs it stops."""
         self._stop_soon()
-        bus.ring(None, CANCEL)
+        self._hub.bus.ring(None, CANCEL)
 
     def forget(self, manager: Manager) -> None:
         """The socket has ended; its questions are answered all the same."""
@@ -181,6 +180,3 @@ class TurnRunner:
             if delay is not None:
                 await asyncio.sleep(delay)
         return None
-
-
-runner = TurnRunner(hub, agents.configured())

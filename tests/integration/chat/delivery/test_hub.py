@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.utils import timezone
 
+from connections.bus import Bus
 from connections.chat import messages
 from connections.chat.delivery import subscriber as reader_module
 from connections.chat.delivery.hub import Hub
@@ -150,7 +151,7 @@ def come_to_rest(hub: Hub, reader: Reader) -> "asyncio.Task[None]":
 @pytest.mark.parametrize("order", [[3], [2, 3, 1], [3, 2, 1]])
 def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order: list[int]) -> None:
     """Bells are lost, or the reads they caused end in another order."""
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
 
     async def main() -> None:
@@ -168,7 +169,7 @@ def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order
 
 def test_an_answer_brings_its_question_where_that_ones_bell_was_lost() -> None:
     """The turn runs on this node, and its question came over another."""
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
 
     async def main() -> None:
@@ -186,7 +187,7 @@ def test_an_answer_brings_its_question_where_that_ones_bell_was_lost() -> None:
 
 
 def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told() -> None:
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     old = write(user, 2)
     socket = Socket(user)
 
@@ -247,7 +248,7 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
 def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
     user, other = make_user("ada"), make_user("grace")
     known = write(user, 2)
-    socket, hub = Socket(user), Hub()
+    socket, hub = Socket(user), Hub(Bus())
 
     def add(text: str, conversation: UUID | None) -> UUID:
         key = uuid4()
@@ -290,7 +291,7 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
 
 
 def test_what_was_committed_after_a_look_is_told_although_it_says_that_it_is_older() -> None:
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     socket, came = Socket(user), timezone.now()
 
     async def main() -> None:

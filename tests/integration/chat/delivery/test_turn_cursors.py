@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.utils import timezone
 
+from connections.bus import Bus
 from connections.chat.delivery import subscriber as reader_module
 from connections.chat.delivery.hub import Hub
 from connections.chat.delivery.subscriber import Reader
@@ -51,7 +52,7 @@ def shown(socket: Socket) -> list[tuple[int, int]]:
 
 def test_no_socket_gets_half_a_turn() -> None:
     user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
+    early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
         hub.attach(early, None)  # type: ignore[arg-type]
@@ -67,7 +68,7 @@ def test_no_socket_gets_half_a_turn() -> None:
 
 def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again() -> None:
     user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
+    early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
         hub.attach(early, None)  # type: ignore[arg-type]
@@ -82,7 +83,7 @@ def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again(
 
 
 def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> None:
-    user, turn, hub = make_user("ada"), Turn(), Hub()
+    user, turn, hub = make_user("ada"), Turn(), Hub(Bus())
     socket = Socket(user)
 
     async def main() -> None:
@@ -99,7 +100,7 @@ def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> 
 
 
 def test_a_first_attempt_shows_nothing_more_once_the_second_has_begun() -> None:
-    user, turn, hub = make_user("ada"), Turn(), Hub()
+    user, turn, hub = make_user("ada"), Turn(), Hub(Bus())
     socket = Socket(user)
 
     async def main() -> None:
@@ -140,7 +141,7 @@ def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caug
 
 def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -> None:
     user, turn = make_user("ada"), Turn()
-    early, late, hub = Socket(user), Socket(user), Hub()
+    early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
         hub.attach(early, None)  # type: ignore[arg-type]
@@ -156,7 +157,7 @@ def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -
 
 @pytest.mark.parametrize("how", ["begun again", "ended"])
 def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
-    user, turn, hub = make_user("ada"), Turn(), Hub()
+    user, turn, hub = make_user("ada"), Turn(), Hub(Bus())
     socket = Socket(user)
 
     async def main() -> None:
@@ -180,7 +181,7 @@ def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
 def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node than the one that ran it."""
     monkeypatch.setattr(reader_module, "ANSWERED_SECONDS", 0.05)
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
     stored = write(user, 1)[0]
     claimed = turn_rows.claim(user.pk, None)

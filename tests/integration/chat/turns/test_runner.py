@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
+from connections.bus import Bus
 from connections.chat import limits, messages
 from connections.chat.agents.protocol import Delta, Thought, ToolCall
 from connections.chat.delivery.hub import Hub
@@ -81,7 +82,7 @@ def test_an_answer_is_stored_when_the_database_is_back_also_if_it_was_stored_alr
 
 
 def test_an_attempt_that_this_process_lost_is_stopped_by_the_next_and_its_followers_stay() -> None:
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     stored = ask(user)
     begun: list[int] = []
 
@@ -122,7 +123,7 @@ def test_a_node_that_leaves_begins_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         yield Delta("begun")
 
     async def main() -> None:
-        runner = TurnRunner(Hub(), Scripted(script))
+        runner = TurnRunner(Hub(Bus()), Scripted(script))
         leaving = SimpleNamespace(id=make_node_id, leaving=True)
         monkeypatch.setattr(runner_module, "current_node", lambda: leaving)
         assert stored.run is not None
@@ -145,7 +146,7 @@ def test_the_next_question_is_answered_when_the_first_has_its_answer() -> None:
         await asyncio.sleep(0.1)
 
     async def main() -> None:
-        runner, socket = TurnRunner(Hub(), Scripted(script)), Socket(user)
+        runner, socket = TurnRunner(Hub(Bus()), Scripted(script)), Socket(user)
         for stored in (first, second):
             assert stored.run is not None
             runner.asked(stored.run, socket)  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ def test_the_next_question_is_answered_when_the_first_has_its_answer() -> None:
 
 def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "KEEPER_SECONDS", 0.1)
-    user, hub = make_user("ada"), Hub()
+    user, hub = make_user("ada"), Hub(Bus())
     run, socket = ask(user).run, Socket(user)
     assert run is not None
 
@@ -193,7 +194,7 @@ def test_what_nobody_runs_any_more_is_taken_up_at_the_start() -> None:
         yield Delta("late, but here")
 
     async def main() -> None:
-        runner = TurnRunner(Hub(), Scripted(script))
+        runner = TurnRunner(Hub(Bus()), Scripted(script))
         runner.start()
         async with asyncio.timeout(10):
             while not await asyncio.to_thread(AgentTurn.objects.filter(state="completed").exists):
