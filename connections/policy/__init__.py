@@ -1,1 +1,1 @@
-"""What is decided, as pure functions over facts. Code here may touch the standard library only; `now` is an argument."""
+"""What is decided, as pure functions over facts; `now` is an argument. Code here touches the standard library only."""

@@ -1,1 +1,1 @@
-"""Recoveries: runs, their steps, the sweep, and what both find. Code here may touch records and the database, and ring."""
+"""Recoveries: runs, their steps, the sweep, and what both find. Code here may touch records, and ring nodes."""

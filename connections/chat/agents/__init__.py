@@ -1,6 +1,4 @@
-"""Agents: who answers in the chat, behind one protocol. Code here may touch the chat's rows through its messages, and no
-socket.
-"""
+"""Agents: who answers in the chat, behind one protocol. Code here may touch what the chat stores, and no socket."""
 
 from functools import cache
 

@@ -1,1 +1,1 @@
-"""Agent turns: their rows, running them, and showing them on every node. Code here may touch any room of the chat below."""
+"""Agent turns: their rows, running them, showing them on every node. Code here may touch all of the chat below."""
