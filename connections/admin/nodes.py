@@ -8,6 +8,7 @@ from django.http import HttpRequest
 
 from connections import database
 from connections.admin.lists import InspectionAdmin, as_uuid
+from connections.conf import tunables
 from connections.models import Node
 
 
@@ -42,10 +43,4 @@ class NodeAdmin(InspectionAdmin):
 
     @admin.display(description="status")
     def status(self, node: Node) -> str:
-        if node.fenced_at is not None:
-            return "fenced"
-        if node.retired_at is not None:
-            return "retired"
-        if node.lapsed(database.now()):
-            return "lapsed"
-        return "draining" if node.draining else "alive"
+        return node.state_at(database.now(), tunables().late_seconds).value

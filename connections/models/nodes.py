@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from connections.models.querysets import NodeQuerySet
+from connections.policy.node_state import NodeState, node_state
 
 
 class Node(models.Model):
@@ -52,13 +53,10 @@ class Node(models.Model):
         return self.name
 
     @property
-    def draining(self) -> bool:
-        return self.drain_wanted_at is not None and self.retired_at is None and self.fenced_at is None
-
-    @property
     def gone(self) -> bool:
         """Fenced or retired: it will never own a record again."""
         return self.fenced_at is not None or self.retired_at is not None
 
-    def lapsed(self, now: datetime) -> bool:
-        return not self.gone and self.lease_expires_at < now
+    def state_at(self, now: datetime, late_seconds: float) -> NodeState:
+        """What the node is at `now`, on the database's clock. `late_seconds` are the tunables'."""
+        return node_state(self, now, late_seconds)

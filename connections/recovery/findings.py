@@ -1,13 +1,15 @@
 """What a run found and did, manager by manager, and what that makes of the run as a whole."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from connections.conf import Tunables
+from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
 from connections.policy.admission import excess
+from connections.policy.node_state import verdict_by_node
 from connections.policy.states import DEAD, Action, CloseReason, Outcome, RecordState, RunKind, Verdict
 from connections.records import counting, lease
 
@@ -45,8 +47,10 @@ def stock_of(run: RecoveryRun) -> list[ManagerRecord]:
     return list(rows)
 
 
-def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime) -> Finding:
-    """What is known of one record of a run, from its row and its node's."""
+def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime, fenceable: Collection[Any] = ()) -> Finding:
+    """What is known of one record of a run, from its row and its node's. `fenceable`: ids of the nodes that the fence
+    would take now; a run that may fence has done so, and passes none.
+    """
     if row.state == RecordState.CLOSED:
         reason = CloseReason(row.close_reason)
         if reason in _PROVEN_BY_REASON:
@@ -54,17 +58,19 @@ def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime) -> Finding:
         if row.node.fenced_at is not None and row.closed_at and row.closed_at >= row.node.fenced_at:
             return Finding(Verdict.NODE_LOST, row.evidence)
         return Finding(_answered(row, run) or Verdict.ALIVE, row.evidence)
-    if row.node.retired_at is not None:
-        return Finding(Verdict.MOVED, evidence_of(row.node))
-    if row.node.fenced_at is not None:
-        return Finding(Verdict.NODE_LOST, evidence_of(row.node))
-    verdict = _answered(row, run)
-    if verdict is not None:
-        return Finding(verdict, row.probe_evidence)
+    state = row.node.state_at(now, tunables().late_seconds)
+    by_node = verdict_by_node(state, fenceable=row.node_id in fenceable)
+    if by_node is not None and state.gone:
+        return Finding(by_node, evidence_of(row.node))
+    if by_node is Verdict.NODE_LOST:
+        return Finding(by_node, silence_of(row.node, now))
+    answered = _answered(row, run)
+    if answered is not None:
+        return Finding(answered, row.probe_evidence)
     if row.state == RecordState.CLOSING:
         return Finding(Verdict.UNKNOWN, f"told to close ({row.close_reason}), not confirmed yet")
-    if row.node.lapsed(now):
-        return Finding(Verdict.UNKNOWN, silence_of(row.node, now))
+    if by_node is not None:
+        return Finding(by_node, silence_of(row.node, now))
     return Finding(Verdict.UNKNOWN, f"node {row.node.name} has not answered the roll call")
 
 
@@ -81,9 +87,7 @@ def conclude(run: RecoveryRun, now: datetime, values: Tunables) -> None:
     findings: list[dict[str, Any]] = []
     living: dict[str, set[str]] = {}
     for row in stock_of(run):
-        found = finding_of(row, run, now)
-        if row.node_id in lost and not row.node.gone and row.state != RecordState.CLOSED:
-            found = Finding(Verdict.NODE_LOST, silence_of(row.node, now))
+        found = finding_of(row, run, now, lost)
         action = _would(found, row, run) if run.dry_run else _did(found, row)
         findings.append(
             {

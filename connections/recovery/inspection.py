@@ -11,6 +11,7 @@ from connections import database
 from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, Refusal, UserGate
 from connections.policy import diagnosis
+from connections.policy.node_state import NodeState, is_steady, verdict_by_node
 from connections.policy.states import Refused, Verdict
 from connections.records import lease
 from connections.recovery.findings import finding_of
@@ -83,7 +84,7 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
             active=user.is_active,
             rate_limited_seconds=_rate_limited(user, now),
             nodes=len(nodes),
-            nodes_draining=sum(node.draining for node in nodes),
+            nodes_draining=sum(node.drain_wanted_at is not None for node in nodes),
             nodes_full=sum(bool(node.capacity) and node.sockets >= node.capacity for node in nodes),
             database_seconds=time.monotonic() - began,
         )
@@ -93,21 +94,16 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
 def _fact(
     row: ManagerRecord, run: RecoveryRun | None, lost: set[Any], now: datetime, values: Tunables
 ) -> diagnosis.ManagerFact:
-    verdict = verdict_of(row, lost, now, values) if run is None else finding_of(row, run, now).verdict
-    if row.node.fenced_at is not None or row.node_id in lost:
-        verdict = Verdict.NODE_LOST
+    verdict = verdict_of(row, lost, now, values) if run is None else finding_of(row, run, now, lost).verdict
     silent = (now - row.node.renewed_at).total_seconds()
     return diagnosis.ManagerFact(verdict, row.node.name, silent, counted=row.state == "live")
 
 
 def verdict_of(row: ManagerRecord, lost: set[Any], now: datetime, values: Tunables) -> Verdict:
     """What the stored facts say of a held record. `lost`: the nodes that the fence would take now."""
-    if row.node.fenced_at is not None or row.node_id in lost:
-        return Verdict.NODE_LOST
-    if row.node.retired_at is not None:
-        return Verdict.MOVED
-    if row.node.lapsed(now):
-        return Verdict.UNKNOWN
+    by_node = verdict_by_node(row.node.state_at(now, values.late_seconds), fenceable=row.node_id in lost)
+    if by_node is not None:
+        return by_node
     if row.probe_verdict and row.probe_answered_at and row.probe_answered_at > row.last_active_at:
         return Verdict(row.probe_verdict)
     overdue = row.overdue_since
@@ -148,12 +144,7 @@ def describe_record(row: ManagerRecord) -> dict[str, Any]:
 
 def describe_node(node: Node, now: datetime, values: Tunables, managers: int) -> dict[str, Any]:
     """One node as the contract's JSON has it."""
-    alive = not node.gone and node.lease_expires_at >= now
-    steady = (
-        not node.gone
-        and (now - node.renewed_at).total_seconds() <= values.late_seconds
-        and (now - node.steady_since).total_seconds() >= values.lease_seconds
-    )
+    state = node.state_at(now, values.late_seconds)
     return {
         "id": str(node.pk),
         "name": node.name,
@@ -161,10 +152,10 @@ def describe_node(node: Node, now: datetime, values: Tunables, managers: int) ->
         "pid": node.pid,
         "started_at": node.started_at,
         "lease_expires_at": node.lease_expires_at,
-        "alive": alive,
-        "steady": steady,
-        "fenced": node.fenced_at is not None,
-        "draining": node.draining,
+        "alive": not state.gone and state is not NodeState.LAPSED,
+        "steady": is_steady(node, now, values.late_seconds, values.lease_seconds),
+        "fenced": state is NodeState.FENCED,
+        "draining": node.drain_wanted_at is not None and not state.gone,
         "managers": managers,
     }
 

@@ -13,6 +13,7 @@ from connections.conf import Tunables
 from connections.models import ManagerRecord, RecoveryRun, UserGate
 from connections.policy.actor import Actor
 from connections.policy.admission import Holding, excess
+from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
 from connections.records import counting, lease, lifecycle, system_runs
 from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
@@ -101,7 +102,9 @@ def _free(taken: Taken) -> bool:
 def _free_lost(taken: Taken) -> int:
     """Free what nodes that are gone have left. Asked again while the run waits: a witness may have become steady."""
     rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
-    lapsed = {row.node_id for row in rows if row.node.lapsed(taken.now)}
+    lapsed = {
+        row.node_id for row in rows if row.node.state_at(taken.now, taken.values.late_seconds) is NodeState.LAPSED
+    }
     if lapsed and lease.fence(taken.values, lapsed):
         rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
     lost = [row for row in rows if row.node.gone]

@@ -1,42 +1,18 @@
 """The managers a user holds, with what the rows say for and against each. Stored facts: only a roll call asks."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node
+from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, RecordState, Verdict
+from connections.records import lease
+from connections.recovery.inspection import verdict_of
 from console import wording
-
-
-class NodeState(StrEnum):
-    """Soft states are derived from the lease; only the fence and the retirement are stored."""
-
-    STEADY = "steady"
-    STARTING = "starting"
-    LATE = "late"
-    LAPSED = "lapsed"
-    DRAINING = "draining"
-    RETIRED = "retired"
-    LOST = "lost"
-
-
-def node_state(node: Node, now: datetime, values: Tunables) -> NodeState:
-    if node.fenced_at is not None:
-        return NodeState.LOST
-    if node.retired_at is not None:
-        return NodeState.RETIRED
-    if node.lapsed(now):
-        return NodeState.LAPSED
-    if node.renewed_at < now - timedelta(seconds=values.late_seconds):
-        return NodeState.LATE
-    if node.draining:
-        return NodeState.DRAINING
-    if node.steady_since > now - timedelta(seconds=values.lease_seconds):
-        return NodeState.STARTING
-    return NodeState.STEADY
 
 
 class Doubt(StrEnum):
@@ -47,10 +23,14 @@ class Doubt(StrEnum):
     DEAD = "dead"
 
 
+DOUBT_OF = dict.fromkeys(DEAD, Doubt.DEAD) | {Verdict.UNKNOWN: Doubt.SOME, Verdict.MOVED: Doubt.SOME}
+
+
 @dataclass(frozen=True, slots=True)
 class ManagerRow:
     record: ManagerRecord
     node_state: NodeState
+    verdict: Verdict
     doubt: Doubt
     evidence: tuple[str, ...]
 
@@ -66,6 +46,11 @@ class ManagerRow:
     def held(self) -> bool:
         return self.record.state != RecordState.CLOSED
 
+    @property
+    def badge(self) -> str:
+        """The verdict where it is worse than alive, since a dead manager must not look live; else the stored state."""
+        return self.record.state if self.verdict is Verdict.ALIVE else wording.in_words(self.verdict, wording.VERDICTS)
+
 
 @dataclass(frozen=True, slots=True)
 class HeldManagers:
@@ -76,18 +61,25 @@ class HeldManagers:
     """When a client last answered, or was found not to answer, in a roll call."""
 
 
-def manager_row(record: ManagerRecord, now: datetime) -> ManagerRow:
+def manager_row(record: ManagerRecord, now: datetime, fenceable: Collection[Any] | None = None) -> ManagerRow:
+    """One record as the page shows it. `fenceable`: ids of the nodes that the fence would take now; None: look."""
     values = tunables()
-    state = node_state(record.node, now, values)
+    if fenceable is None:
+        fenceable = lease.would_fence(values, now)
+    state = record.node.state_at(now, values.late_seconds)
+    verdict = Verdict.ALIVE
+    if record.state != RecordState.CLOSED:
+        verdict = verdict_of(record, set(fenceable), now, values)
     found = _evidence(record, state, now, values)
     doubt = max((level for level, _ in found), key=list(Doubt).index, default=Doubt.NONE)
-    return ManagerRow(record, state, doubt, tuple(text for _, text in found))
+    return ManagerRow(record, state, verdict, DOUBT_OF.get(verdict, doubt), tuple(text for _, text in found))
 
 
 def held_managers(user: Any, now: datetime) -> HeldManagers:
-    """The held managers of one user, the most doubtful first, then the least recently active. One query."""
+    """The held managers of one user, the most doubtful first, then the least recently active."""
     held = ManagerRecord.objects.held().filter(user=user).select_related("node")
-    rows = [manager_row(record, now) for record in held]
+    fenceable = lease.would_fence(tunables(), now)
+    rows = [manager_row(record, now, fenceable) for record in held]
     levels = list(Doubt)
     rows.sort(key=lambda row: (-levels.index(row.doubt), row.record.last_active_at))
     answers = [row.record.probe_answered_at for row in rows if row.record.probe_answered_at is not None]
@@ -114,12 +106,12 @@ def _evidence(record: ManagerRecord, state: NodeState, now: datetime, values: Tu
 
 def _of_node(node: Node, state: NodeState, now: datetime) -> Found:
     silent = wording.duration((now - node.renewed_at).total_seconds())
-    if state is NodeState.LOST:
+    if state is NodeState.FENCED:
         return [(Doubt.DEAD, f"node {node.name} was lost: {node.fenced_evidence}")]
     if state is NodeState.RETIRED:
-        return [(Doubt.DEAD, f"node {node.name} has drained and is gone")]
+        return [(Doubt.SOME, f"node {node.name} has drained and is gone")]
     if state is NodeState.LAPSED:
-        return [(Doubt.DEAD, f"node {node.name} has been silent for {silent}, and its lease is over")]
+        return [(Doubt.SOME, f"node {node.name} has been silent for {silent}, and its lease is over")]
     if state is NodeState.LATE:
         return [(Doubt.SOME, f"node {node.name} is late: silent for {silent}")]
     return []

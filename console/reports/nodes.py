@@ -9,8 +9,8 @@ from django.db.models import Count, Q
 
 from connections.conf import tunables
 from connections.models import ManagerRecord, Node
+from connections.policy.node_state import NodeState, is_steady
 from connections.policy.states import RecordState
-from console.reports.managers import NodeState, node_state
 
 GONE_SHOWN = 20  # as many as fit below the fold; the admin has all of them
 
@@ -19,6 +19,7 @@ GONE_SHOWN = 20  # as many as fit below the fold; the admin has all of them
 class NodeRow:
     node: Node
     state: NodeState
+    steady: bool
     held: int
     counted: int
 
@@ -51,7 +52,15 @@ def gone_nodes(now: datetime) -> list[NodeRow]:
 def _rows(nodes: list[Node], now: datetime) -> list[NodeRow]:
     counts = _counts([node.pk for node in nodes])
     values = tunables()
-    return [NodeRow(node, node_state(node, now, values), *counts.get(node.pk, (0, 0))) for node in nodes]
+    return [
+        NodeRow(
+            node,
+            node.state_at(now, values.late_seconds),
+            is_steady(node, now, values.late_seconds, values.lease_seconds),
+            *counts.get(node.pk, (0, 0)),
+        )
+        for node in nodes
+    ]
 
 
 def _counts(node_ids: list[UUID]) -> dict[Any, tuple[int, int]]:

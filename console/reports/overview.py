@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from django.db.models import Count, Q, Sum
 
 from connections.models import ManagerRecord, RecoveryRun, Refusal
+from connections.policy.node_state import NodeState
 from connections.policy.states import RecordState
-from console.reports.managers import NodeState
 from console.reports.nodes import NodeRow, current_nodes
 from console.reports.users import UserRow, users_at_limit
 
@@ -47,7 +47,7 @@ class Overview:
 
     @property
     def nodes_serving(self) -> int:
-        return sum(row.node.serves and row.state in (NodeState.STEADY, NodeState.STARTING) for row in self.nodes)
+        return sum(row.node.serves and row.state is NodeState.ALIVE for row in self.nodes)
 
     @property
     def nodes_in_trouble(self) -> int:

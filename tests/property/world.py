@@ -14,6 +14,7 @@ from uuid import UUID
 
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
 from connections.policy.admission import Holding, excess
+from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, ProbeMode, RecordState, RunKind
 from connections.recovery.findings import finding_of
 from connections.websocket.manager import Manager
@@ -146,7 +147,7 @@ class World:
             n for n in rows if not n.gone and self.now - n.renewed_at <= late and self.now - n.steady_since >= lease
         ]
         for row in rows:
-            if able and row.lapsed(self.now):
+            if able and row.state_at(self.now, VALUES.late_seconds) is NodeState.LAPSED:
                 row.fenced_at, row.fenced_evidence = self.now, "no renewal"
         for record in self.held():
             if record.node.gone:

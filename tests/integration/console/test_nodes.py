@@ -23,13 +23,13 @@ def test_states_are_told_from_the_lease(viewer: Client) -> None:
     rows.lost_node("web-lost")
     text = viewer.get("/console/nodes/").content.decode()
     for name, state in {
-        "web-steady": "steady",
-        "web-new": "starting",
+        "web-steady": "alive",
+        "web-new": "alive",
         "web-late": "late",
         "web-silent": "lapsed",
         "web-going": "draining",
         "web-gone": "retired",
-        "web-lost": "lost",
+        "web-lost": "fenced",
     }.items():
         row = text[text.index(name) :]
         assert f'<span class="badge {state}">{state}</span>' in row[: row.index("</tr>")]
@@ -48,7 +48,7 @@ def test_drain_asks_the_node(lead: Client) -> None:
     assert response.status_code == 303
     assert response.headers["Location"] == "/console/nodes/"
     node.refresh_from_db()
-    assert node.draining
+    assert node.drain_wanted_at is not None
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.actor, entry.reason) == ("drain_node", "lead", "deploy")
 

@@ -7,11 +7,11 @@ import pytest
 from connections import database
 from connections.conf import tunables
 from connections.models import ManagerRecord
+from connections.node import sweeper
 from connections.node.sweeper import PRUNE_PAUSE_SECONDS, PRUNE_SECONDS, Sweeper
 from connections.policy.states import CloseReason, RecordState
 from connections.records import pruning
 from connections.records.pruning import prune
-from connections.recovery import sweep
 from tests.support.rows import closed_record, make_node, make_record, make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -23,7 +23,7 @@ def moment(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     real = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: real[0])
     monkeypatch.setattr(pruning, "BATCH", 2)
-    monkeypatch.setattr(sweep, "PRUNE_BATCHES", 3)
+    monkeypatch.setattr(sweeper, "PRUNE_BATCHES", 3)
     return real
 
 
