@@ -1,6 +1,7 @@
-"""Who may do what in the console. A helper that fetches is named for the right it grants.
+"""Permissions of the console. A helper that fetches a row is named for the right that it checks.
 
-Nobody logged in: to the log-in page. May not see: 404, like what isn't there. May see but not act: 403.
+Without a log-in, a request goes to the log-in page. A user who may not view gets 404, as if nothing were there; a user
+who may view but not act gets 403.
 """
 
 from collections.abc import Callable
@@ -27,11 +28,11 @@ from connections.records.audit import Attempt
 from connections.records.staff import actor_of
 from console.errors import answer_errors
 
-Account = Any  # a row of the project's user model, whichever it is
+Account = Any  # an instance of AUTH_USER_MODEL
 
 
 class StaffRequest(HttpRequest):
-    """A request of somebody who is logged in and may see the console."""
+    """A request of a logged-in user who may view the console."""
 
     htmx: HtmxDetails
 
@@ -49,7 +50,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What one person may do, for templates: views decide, templates show."""
+    """The rights of one user, for templates: views decide, templates show."""
 
     recover: bool
     reset: bool
@@ -74,9 +75,9 @@ View = Callable[Concatenate[StaffRequest, P], HttpResponseBase]
 
 
 def staff_only(view: View[P]) -> View[P]:
-    """For every view of the console. Nothing it shows may be kept by a cache, and a failure is told in words.
+    """Guard a view of the console: check the right to view, forbid caching, and answer failures in words.
 
-    Outside ATOMIC_REQUESTS, where a project has that: what is told or audited has to be committed by then.
+    The view runs outside ATOMIC_REQUESTS, so that audit entries stay when it fails.
     """
 
     @transaction.non_atomic_requests
@@ -95,7 +96,7 @@ def staff_only(view: View[P]) -> View[P]:
 
 
 def _to_login(request: StaffRequest) -> HttpResponseBase:
-    # Only a page can be come back to; the address of an action or a fragment can't.
+    # `next` must be a page: an action's or a fragment's URL can't be opened after the log-in.
     page = request.htmx.current_url_abs_path if request.htmx else request.get_full_path()
     query = urlencode({"next": page}) if page and (request.htmx or request.method == "GET") else ""
     address = resolve_url(settings.LOGIN_URL) + (f"?{query}" if query else "")
@@ -103,7 +104,7 @@ def _to_login(request: StaffRequest) -> HttpResponseBase:
 
 
 def require(request: StaffRequest, right: Right, *, user: Account | None = None, target: str = "") -> None:
-    """Raises PermissionDenied, and keeps the attempt in the audit trail."""
+    """Raise PermissionDenied without the right; if the request is a POST, write the attempt to the audit trail."""
     if request.user.has_perm(right):
         return
     if request.method == "POST":
@@ -144,7 +145,7 @@ def user_to_limit(request: StaffRequest, key: str) -> Account:
 
 def manager_to_close(request: StaffRequest, key: UUID) -> ManagerRecord:
     record: ManagerRecord | None = ManagerRecord.objects.select_related("user", "node").filter(pk=key).first()
-    # A record whose user was deleted belongs to nobody's page.
+    # A record whose user was deleted is on no user's page.
     if record is None or record.user is None:
         raise Http404
     require(request, Right.RECOVER, user=record.user, target=str(key))

@@ -1,4 +1,4 @@
-"""What the console answers when it can't do what it was asked: in words, and without asking the database for more."""
+"""Answers to failed requests: in words, and without another query."""
 
 import logging
 from collections.abc import Callable
@@ -20,12 +20,13 @@ Request = TypeVar("Request", bound=HttpRequest)
 View = Callable[Concatenate[Request, P], HttpResponseBase]
 
 AWAY = "The database does not answer. Wait a moment, then reload the page to see what was done, and try again."
-ANSWERED_BY_DJANGO = (Http404, PermissionDenied, SuspiciousOperation)  # of Django's own
+ANSWERED_BY_DJANGO = (Http404, PermissionDenied, SuspiciousOperation)
 
 
 def answer_errors(view: View[Request, P]) -> View[Request, P]:
-    """503 where the database is away, 500 where an action failed; htmx gets a fragment. A page that can't be shown
-    for any other cause is a bug, and Django's business.
+    """Answer 503 if the database is away and 500 if an action fails; htmx gets a fragment.
+
+    Any other failure of a page is a bug, which Django answers.
     """
 
     @wraps(view)
@@ -41,7 +42,7 @@ def answer_errors(view: View[Request, P]) -> View[Request, P]:
             if request.method != "POST":
                 raise
             logger.exception("action_failed", extra={"path": request.path})
-            said = f"That failed: {in_a_line(error)}. It has been logged. Reload the page to see what was done."
+            said = f"The action failed: {in_a_line(error)}. The error is logged. Reload the page to see what was done."
             return _error_response(request, said, status=500)
 
     return answered

@@ -1,4 +1,4 @@
-"""What staff send. Every action has a reason; the rest of each form is what its verb needs."""
+"""Forms of the console. The form of every action has a reason."""
 
 import re
 from datetime import timedelta
@@ -9,20 +9,20 @@ from django import forms
 from connections.policy.states import ActorKind
 from console.reports.users import Sort, Status
 
-MAX_BULK = 100  # users a bulk recovery takes at once: what one person can still look over
-MAX_LIMIT = 100_000  # far above any real user, and what the column holds
+MAX_BULK = 100  # users in one bulk recovery; as many as one person can still look over
+MAX_LIMIT = 100_000  # far above any real use, and within the column's range
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_duration(text: str) -> timedelta:
-    """`90s`, `15m`, `2h`, `7d`. Raises ValueError."""
+    """Parse `90s`, `15m`, `2h` or `7d`. Raises ValueError."""
     match = re.fullmatch(r"(\d{1,6})\s*([smhd])", text.strip().lower())
     if match is None or int(match[1]) == 0:
         raise ValueError("Write it as 90s, 15m, 2h or 7d.")
     length = timedelta(**{_UNITS[match[2]]: int(match[1])})
     if length > timedelta(days=3660):
-        raise ValueError("Ten years is the most.")
+        raise ValueError("At most ten years.")
     return length
 
 
@@ -36,7 +36,7 @@ class ReasonForm(forms.Form):
     kind = "form"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Several forms stand on one page: their fields' ids begin with what they are for.
+        # A page has several forms, so field ids begin with the form's kind.
         kwargs.setdefault("auto_id", f"{self.kind}-%s")
         super().__init__(*args, **kwargs)
 
@@ -44,12 +44,12 @@ class ReasonForm(forms.Form):
 class RecoverForm(ReasonForm):
     kind = "recover"
     dry_run = forms.BooleanField(required=False, widget=forms.HiddenInput)
-    # The dry run it was decided on, so that the button goes on saying what it would free.
+    # The dry run that staff looked at: the button says how many managers it would free.
     preview = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
 
 class CheckForm(ReasonForm):
-    """A roll call closes nothing, so anyone who may see may ask for one without saying why."""
+    """The reason is optional: a roll call closes nothing, and everyone who may view may ask for one."""
 
     kind = "check"
 
@@ -104,7 +104,7 @@ class LimitForm(ReasonForm):
         cleaned = super().clean()
         data = self.cleaned_data
         if not data.get("clear") and data.get("soft_limit") is None and "soft_limit" not in self.errors:
-            self.add_error("soft_limit", "Give a limit of 1 or more, or go back to the default.")
+            self.add_error("soft_limit", "Enter a limit of 1 or more, or choose Back to the default.")
         return cleaned
 
 
@@ -117,7 +117,7 @@ class DrainForm(ReasonForm):
 
 
 class BulkRecoverForm(ReasonForm):
-    """`user_ids`: the key of a user each time it is given, or several with commas between."""
+    """`user_ids` may be given several times; each has one key, or several separated by commas."""
 
     kind = "bulk"
 
@@ -128,13 +128,13 @@ class BulkRecoverForm(ReasonForm):
         if not ids:
             self.add_error(None, "Choose at least one user.")
         elif len(ids) > MAX_BULK:
-            self.add_error(None, f"{len(ids)} users are too many: {MAX_BULK} at a time is the most.")
+            self.add_error(None, f"{len(ids)} users are too many. Choose at most {MAX_BULK} at a time.")
         self.cleaned_data["user_ids"] = ids
         return cleaned
 
 
 class UserSearchForm(forms.Form):
-    """Spoilt values fall back to the default: a list is never an error."""
+    """Invalid values fall back to the default: the list never answers with an error."""
 
     q = forms.CharField(required=False, max_length=254)
     status = forms.ChoiceField(required=False, choices=[(each.value, each.value) for each in Status])

@@ -1,4 +1,4 @@
-"""Logging: one line for each event on stderr, since stdout belongs to the commands' `--json`."""
+"""Logging: one line per event on stderr, since `--json` of the commands writes to stdout."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ import structlog
 
 
 def configure(*, human: bool) -> dict[str, Any]:
-    """Sets structlog up and returns the LOGGING dictionary that sends everything, libraries' logs too, through it.
+    """Configure structlog, and return the LOGGING dictionary that sends all logs, also of libraries, through it.
 
-    `human` is for a terminal: aligned, coloured, tracebacks drawn. Otherwise each line is one JSON object.
+    With `human`, lines are aligned and coloured for a terminal. Otherwise each line is one JSON object.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -33,7 +33,7 @@ def configure(*, human: bool) -> dict[str, Any]:
     if human:
         render.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
     else:
-        # Without the values of variables: the scope of a socket has its cookies.
+        # Without the values of variables: the scope of a socket holds its cookies.
         traceback = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         render += [
             structlog.processors.ExceptionRenderer(traceback),
@@ -52,12 +52,12 @@ def configure(*, human: bool) -> dict[str, Any]:
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
         "root": {"handlers": ["stderr"], "level": "INFO"},
         "loggers": {
-            # Django's own handlers, which mail the admins and print in DEBUG only, give way to ours.
+            # Django's own handlers mail the admins, and print only in DEBUG: replaced by ours.
             "django": {"handlers": [], "level": "INFO", "propagate": True},
             "django.server": {"handlers": [], "level": "INFO", "propagate": True},
-            # Says at INFO what only its authors want to know.
+            # At INFO it logs its internals only.
             "twisted": {"level": "WARNING"},
-            # Three lines a socket, where ours says more in two.
+            # It logs three lines per socket; our two lines say more.
             "uvicorn.error": {"level": "WARNING"},
         },
     }

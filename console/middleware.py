@@ -8,8 +8,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.decorators import sync_and_async_middleware
 
-# Django 6 has a policy of its own; 5.2, which we also run on, has not.
-# Images may be data: because Pico draws its icons (arrows, ticks) so, in its stylesheet.
+# Django 6 has its own setting for the policy; Django 5.2, which is supported too, has none.
+# `img-src data:`: Pico's stylesheet has its icons (arrows, ticks) as data URLs.
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -21,7 +21,7 @@ AsyncHandler = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
 @sync_and_async_middleware
 def content_security_policy(get_response: Handler | AsyncHandler) -> Handler | AsyncHandler:
-    """Sends the one policy with every response, static files and errors included."""
+    """Add the policy to every response, also to static files and errors."""
 
     def with_policy(response: HttpResponseBase) -> HttpResponseBase:
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY

@@ -1,4 +1,4 @@
-"""The secret key of a checkout: made on first use, so that `make run` needs no set-up and shares no key."""
+"""The secret key of a checkout: made on first use, so that `make run` needs no set-up. No two share one."""
 
 import os
 import secrets
@@ -7,11 +7,10 @@ from pathlib import Path
 
 
 def checkout_key(path: Path) -> str:
-    """The key in the file `path`, making the file (mode 0600) if it isn't there.
+    """Return the key in the file `path`. Make the file (mode 0600) if it does not exist.
 
-    Several processes may start at once and must end up with one key. So each writes its own key to a file
-    of its own and hard-links it into place: linking fails for all but the first, and nobody ever reads a
-    half-written file.
+    Several processes may start at once and must end up with one key. So each writes a key to its own file and
+    hard-links it into place: linking fails for all but the first, and no process reads a half-written file.
     """
     try:
         return path.read_text("ascii")

@@ -30,14 +30,14 @@ def _words(name: str, default: str = "") -> list[str]:
 
 
 DEBUG = _switch("DEBUG")
-# What `serve` wants to be set before it listens beyond loopback.
+# `serve` refuses to listen beyond loopback while these are unset.
 LEFT_AT_DEFAULTS = [name for name in ("SECRET_KEY", "ALLOWED_HOSTS") if not os.environ.get(name)]
 SECRET_KEY = os.environ.get("SECRET_KEY") or checkout_key(BASE_DIR / ".secret_key")
 ALLOWED_HOSTS = _words("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _words("CSRF_TRUSTED_ORIGINS")
 
 INSTALLED_APPS = [
-    # Daphne's app teaches runserver WebSockets, and costs every other command half a second for Twisted.
+    # Daphne's app adds WebSockets to runserver. Other commands would spend half a second importing Twisted.
     *(["daphne"] if "runserver" in sys.argv[1:2] else []),
     "django.contrib.admin",
     "django.contrib.auth",
@@ -93,16 +93,16 @@ def database(url: str) -> dict[str, Any]:
     database: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
     options: dict[str, Any] = dict(database.get("OPTIONS") or {})
     if database["ENGINE"] == "django.db.backends.sqlite3":
-        # IMMEDIATE: a transaction that reads first and writes later would fail at once when another one wrote
-        # meanwhile, whatever the timeout. 5 s: above the 4 s that an admission may wait for a lock.
+        # IMMEDIATE: otherwise a transaction that reads before it writes fails at once if another one has written
+        # meanwhile, whatever the timeout. 5 s: more than the 4 s that an admission may wait for a lock.
         options = {"transaction_mode": "IMMEDIATE", "timeout": 5} | options
-        # A file, since the writer has a thread and a connection of its own; one for each test run.
+        # A file, since the writer's thread has its own connection; one file per test run.
         test_file = Path(tempfile.gettempdir()) / f"recovery-console-test-{os.getpid()}.sqlite3"
         database["TEST"] = {"NAME": test_file}
     elif database["ENGINE"] == "django.db.backends.postgresql":
-        # Each HTTP request has a thread of its own, so only a pool spares it a new connection. A page rather
-        # fails after 4 s than queues for longer. The engine's threads have connections of their own, with
-        # shorter bounds (connections/database.py). The pool waits twice as long before each new attempt to connect,
+        # Each HTTP request runs in its own thread, so without a pool each would open a connection. A page fails
+        # after 4 s rather than queue for longer. The engine's threads have their own connections, with shorter
+        # bounds (connections/database.py). The pool waits twice as long before each new attempt to connect,
         # so after an outage of a minute it would take another; when it gives up, the next request begins anew.
         pool = {"min_size": 1, "max_size": 10, "timeout": 4, "reconnect_timeout": 2}
         timeouts = "-c lock_timeout=4000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=5000"
@@ -132,11 +132,11 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
                 {
                     "address": _channel_layer_url,
                     "socket_connect_timeout": 3,
-                    # Above the layer's blocking pop of 5 s, or a receiver that is idle so long dies.
+                    # More than the layer's blocking pop of 5 s, which would otherwise end an idle receiver.
                     "socket_timeout": 10,
                 }
             ],
-            # Seconds. Each node joins again every 5 s; one that is gone would else be rung for a day.
+            # Seconds. Each node joins again every 5 s. With the default, ended nodes would be rung for a day.
             "group_expiry": 60,
         },
     }
@@ -159,8 +159,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# TLS ends at the proxy in front. Behind one, Django only accepts a POST whose origin is in
-# CSRF_TRUSTED_ORIGINS, so that variable also says that the site is reached over TLS.
+# TLS ends at the proxy. Behind a proxy, Django accepts a POST only if its origin is in CSRF_TRUSTED_ORIGINS, so this
+# variable also tells whether users reach the site over TLS.
 _https = bool(CSRF_TRUSTED_ORIGINS) and all(origin.startswith("https://") for origin in CSRF_TRUSTED_ORIGINS)
 SESSION_COOKIE_SECURE = _https
 CSRF_COOKIE_SECURE = _https
@@ -173,15 +173,16 @@ SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SILENCED_SYSTEM_CHECKS = [
-    "security.W004",  # Strict-Transport-Security and
-    "security.W008",  # the redirect to https are the proxy's, which is where TLS ends.
+    # TLS ends at the proxy, which also sends Strict-Transport-Security and redirects to https.
+    "security.W004",
+    "security.W008",
 ]
 
 # --- Static files ----------------------------------------------------------------
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Only for `collectstatic`, for those who serve the files from a proxy. We serve them from where they are.
+# For `collectstatic` only, if a proxy serves the files. `serve` needs no collected files.
 STATIC_ROOT = BASE_DIR / "staticfiles"
 SERVESTATIC_USE_FINDERS = True
 SERVESTATIC_USE_STATIC_ROOT = False
@@ -190,7 +191,7 @@ SERVESTATIC_ALLOW_ALL_ORIGINS = False
 
 # --- The chat's agent ----------------------------------------------------------------
 
-# The model's name at an endpoint that speaks OpenAI's protocol. Without one, the built-in agent answers.
+# The name of a model at an endpoint with OpenAI's protocol. If empty, the built-in agent answers.
 CHAT_MODEL = os.environ.get("CHAT_MODEL", "").strip()
 CHAT_MODEL_URL = os.environ.get("CHAT_MODEL_URL", "").strip()
 CHAT_MODEL_KEY = os.environ.get("CHAT_MODEL_KEY", "").strip()
@@ -201,6 +202,6 @@ LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
-DATETIME_FORMAT = "Y-m-d H:i:s"  # in the admin seconds matter
+DATETIME_FORMAT = "Y-m-d H:i:s"  # with seconds, for the admin
 
 LOGGING = logs.configure(human=DEBUG or sys.stderr.isatty())

@@ -1,15 +1,15 @@
-"""The codes of the catalogue in words that a support agent can read out. Pure."""
+"""Words for the codes of the catalogue, for support staff to read out. Pure."""
 
 from connections.policy.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
 
 REASONS: dict[str, str] = {
     CloseReason.CLIENT_CLOSED: "closed by the client",
-    CloseReason.CLIENT_GONE: "the client went away",
+    CloseReason.CLIENT_GONE: "the connection to the client was lost",
     CloseReason.APP_CLOSED: "closed by the application",
     CloseReason.HANDLER_FAILED: "its handler failed",
     CloseReason.NODE_DRAINING: "its node was drained",
     CloseReason.NODE_LOST: "its node was lost",
-    CloseReason.ORPHANED: "its node did not know it",
+    CloseReason.ORPHANED: "its node had no such manager",
     CloseReason.UNRESPONSIVE: "the client did not answer",
     CloseReason.STUCK: "its handler was stuck",
     CloseReason.NEVER_OPENED: "it was never opened",
@@ -20,7 +20,7 @@ REASONS: dict[str, str] = {
     CloseReason.CLOSED_BY_STAFF: "closed by staff",
     CloseReason.SESSION_ENDED: "the log-in session ended",
     CloseReason.ACCOUNT_DISABLED: "the account was disabled",
-    CloseReason.PROTOCOL_ABUSE: "the client broke the rules",
+    CloseReason.PROTOCOL_ABUSE: "the client broke the protocol",
     CloseReason.TOO_BIG: "the client sent too much at once",
 }
 
@@ -42,7 +42,7 @@ VERDICTS: dict[str, str] = {
     Verdict.NEVER_OPENED: "never opened",
     Verdict.STUCK: "handler stuck",
     Verdict.MOVED: "moved to another node",
-    Verdict.UNKNOWN: "not known yet",
+    Verdict.UNKNOWN: "its node has not answered",
 }
 
 ACTIONS: dict[str, str] = {
@@ -84,12 +84,12 @@ SUGGESTIONS: dict[str, str] = {
 
 
 def in_words(code: str, catalogue: dict[str, str]) -> str:
-    """The words for a code, or the code itself with spaces, for what the catalogue doesn't have."""
+    """Return the words for a code; for an unknown code, the code itself with spaces."""
     return catalogue[code] if code in catalogue else str(code).replace("_", " ")
 
 
 def result_of(outcome: str, *, dry_run: bool) -> str:
-    """How a run ended. A dry run has only looked."""
+    """Return how a run ended, in words. A dry run changed nothing."""
     if not outcome:
         return "under way"
     if dry_run and outcome == Outcome.RECOVERED:

@@ -1,5 +1,5 @@
-"""Bulk inspection in Django's admin. What only lifecycle may write is read-only here; what staff do goes through
-`recovery` and `actions`, with a reason and an audit entry.
+"""Bulk inspection in Django's admin: pages are read-only, and actions go through `connections.recovery`, with a reason
+and an audit entry.
 """
 
 from connections.admin import audit, limits, nodes, records, refusals, runs

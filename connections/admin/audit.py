@@ -1,4 +1,4 @@
-"""The audit trail: read, never changed, and never deleted from here."""
+"""The audit trail, read-only."""
 
 from django.contrib import admin
 from django.db.models import Q
@@ -12,7 +12,7 @@ class AuditEntryAdmin(InspectionAdmin):
     list_display = ("at", "actor", "action", "user_label", "target", "reason", "outcome", "ip")
     list_filter = ("actor_kind",)
     ordering = ("-at",)
-    search_help_text = "The username of who did it or whom it concerned, or its beginning; #id; the id of a run."
+    search_help_text = "A username (of the actor or of the user concerned) or its beginning, #id, or the id of a run."
 
     def matching(self, term: str) -> Q:
         key = as_uuid(term)

@@ -1,4 +1,4 @@
-"""Limits: one gate for each user and pool. An override is set through `actions.set_limit`, with a reason."""
+"""Limits: one gate per user and pool. `actions.set_limit` sets an override, with a reason."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 else:
     GateForm = forms.ModelForm
 
-MAX_LIMIT = 100_000  # far above any real user, and what the column holds
+MAX_LIMIT = 100_000  # far above any real use, and within the column's range
 
 
 class OverrideFilter(admin.SimpleListFilter):
@@ -29,7 +29,7 @@ class OverrideFilter(admin.SimpleListFilter):
     parameter_name = "override"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("set", "Set"), ("none", "None: the default")]
+        return [("set", "Set"), ("none", "Not set")]
 
     def queryset(self, request: HttpRequest, queryset: "QuerySet[Any]") -> "QuerySet[Any]":
         if self.value() == "set":
@@ -39,7 +39,7 @@ class OverrideFilter(admin.SimpleListFilter):
 
 class LimitForm(GateForm):
     soft_limit = forms.IntegerField(
-        min_value=1, max_value=MAX_LIMIT, required=False, help_text="Empty: back to the default."
+        min_value=1, max_value=MAX_LIMIT, required=False, help_text="Leave empty for the default limit."
     )
     reason = forms.CharField(
         max_length=500,
@@ -53,16 +53,16 @@ class LimitForm(GateForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial["reason"] = ""  # that of last time is no reason for this time
+        self.initial["reason"] = ""  # the reason of the last change does not apply to this one
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
         expires_at = self.cleaned_data.get("expires_at")
         if expires_at is not None:
             if expires_at <= database.now():
-                self.add_error("expires_at", "This time is over.")
+                self.add_error("expires_at", "This time has passed.")
             elif self.cleaned_data.get("soft_limit") is None and "soft_limit" not in self.errors:
-                self.add_error("soft_limit", "Give the limit that ends then.")
+                self.add_error("soft_limit", "Enter the limit that ends at this time.")
         return cleaned
 
 
@@ -80,7 +80,7 @@ class UserGateAdmin(ActingAdmin):
 
     @admin.display(description="reason of the last change")
     def last_reason(self, gate: UserGate) -> str:
-        """Read again: in a form with errors, the gate at hand bears what was typed."""
+        """Read the stored reason: in a form with errors, `gate` holds the typed one."""
         return UserGate.objects.values_list("reason", flat=True).get(pk=gate.pk) or "–"
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -96,7 +96,7 @@ class UserGateAdmin(ActingAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        """The admin answers a POST in one transaction, which takes the entry about a failure with it: so, around it."""
+        """Audit around the admin's own transaction, which would roll back the entry about a failure."""
         gate = self.get_object(request, unquote(object_id)) if object_id and request.method == "POST" else None
         if gate is None:
             return super().changeform_view(request, object_id, form_url, extra_context)

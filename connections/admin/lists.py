@@ -1,4 +1,4 @@
-"""What all our lists share: they are read-only, stay quick on large tables, and search through indexed columns."""
+"""Base of all lists: read-only, quick on large tables, searched through indexed columns."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ else:
     ModelAdmin = admin.ModelAdmin
     AnyPaginator = Paginator
 
-MAX_LISTED = 1000  # rows that a list pages through; nobody reads more, and counting them stays cheap
+MAX_LISTED = 1000  # rows that a list pages through: enough to read, and cheap to count
 MAX_USERS_FOUND = 100  # users that one search term may stand for
 
 
 class CappedPaginator(AnyPaginator):
-    """Counts no further than the list goes, whatever the size of the table."""
+    """Count at most MAX_LISTED rows, however large the table is."""
 
     @cached_property
     def count(self) -> int:
@@ -33,15 +33,15 @@ class CappedPaginator(AnyPaginator):
 
 
 class InspectionAdmin(ModelAdmin):
-    """A list and pages of facts. Subclasses say in `matching` what a search term means."""
+    """A read-only list with read-only pages. Subclasses define the search in `matching`."""
 
     actions_selection_counter = False
     list_per_page = 50
     paginator = CappedPaginator
-    show_facets = admin.ShowFacets.NEVER  # each would count the whole table
+    show_facets = admin.ShowFacets.NEVER  # facets count the whole table
     show_full_result_count = False
-    sortable_by = ()  # only the order that an index has
-    search_fields = ("pk",)  # there is a search; what it does is in `matching`
+    sortable_by = ()  # only the order of an index
+    search_fields = ("pk",)  # not empty, so that the admin shows a search field; see `matching`
     search_help_text = "A username or its beginning, or #id."
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -54,7 +54,7 @@ class InspectionAdmin(ModelAdmin):
         return False
 
     def matching(self, term: str) -> Q:
-        """The rows that a search term stands for."""
+        """Return the condition for a search term."""
         return Q(user_id__in=users_named(term))
 
     def get_search_results(
@@ -65,14 +65,14 @@ class InspectionAdmin(ModelAdmin):
 
 
 def goes_with_its_user(request: HttpRequest, model: Any) -> bool:
-    """Whether a row of this model is asked for because its user is being deleted. From its own pages it is not."""
+    """Whether the request deletes a row of this model along with its user, and not from the model's own pages."""
     match = request.resolver_match
     own = f"{model._meta.app_label}_{model._meta.model_name}_"
     return match is not None and not (match.url_name or "").startswith(own)
 
 
 def users_named(term: str) -> list[Any]:
-    """Keys of the users whom a search term stands for: `#id`, or the beginning of usernames, the exact one first."""
+    """Return the keys of the users that match `#id` or the beginning of a username, an exact match first."""
     model = get_user_model()
     users = model._default_manager
     if term.startswith("#"):

@@ -1,4 +1,4 @@
-"""Manager records: held ones first, closed ones by when they closed."""
+"""Manager records: the held ones by default, the closed ones in the order of closing."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from connections.admin.lists import as_uuid, users_named
 from connections.models import ManagerRecord, Node
 from connections.policy.states import RecordState
 
-_REASON = "close_reason__exact"  # how Django names that filter in an address
+_REASON = "close_reason__exact"  # the query parameter of Django's filter by close reason
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Held ones by default, since the closed are the history: a search looks in both, a reason in that."""
+    """Show held records by default; a search shows all, and a close reason shows closed ones."""
 
     title = "state"
     parameter_name = "held"
@@ -27,7 +27,7 @@ class StateFilter(admin.SimpleListFilter):
     def choices(self, changelist: Any) -> Any:
         every = super().choices(changelist)
         first = next(every)
-        yield {**first, "display": "Held; a search: all; a reason: closed"}
+        yield {**first, "display": "Held (a search: all, a reason: closed)"}
         yield from every
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -64,7 +64,7 @@ class ManagerRecordAdmin(ActingAdmin):
             return Q(pk=key) | Q(node_id=key, closed_at=None)
         nodes = list(Node.objects.filter(name=term).order_by("-started_at").values_list("pk", flat=True)[:20])
         found = Q(user_id__in=users_named(term))
-        # By index only what a node holds: its history would be a scan.
+        # Only held records have an index by node: searching the history would scan the table.
         return found | Q(node_id__in=nodes, closed_at=None) if nodes else found
 
     def get_ordering(self, request: HttpRequest) -> tuple[str | Combinable, ...]:

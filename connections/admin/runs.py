@@ -1,4 +1,4 @@
-"""Recovery runs, with the steps they took and what they found."""
+"""Recovery runs, with their steps and findings."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ class RecoveryRunAdmin(InspectionAdmin):
 
     @admin.display(description="found")
     def found(self, run: RecoveryRun) -> SafeString | str:
-        """One line a manager."""
+        """Show one line per manager."""
         lines = (
             (found["id"], found["node"], found["verdict"], found["action"], found["evidence"]) for found in run.findings
         )

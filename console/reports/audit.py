@@ -1,4 +1,4 @@
-"""The audit trail: filtered, the latest first, a page at a time or all of it."""
+"""The audit trail: filtered, the latest first; a page, or all of it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from connections.models import AuditEntry
 from console.reports import cursor
 
 PAGE = 50
-BATCH = 500  # rows a query of the export: bounded memory, however long the trail is
+BATCH = 500  # rows per query of the export, which bounds its memory
 
 
 @dataclass(frozen=True, slots=True)
 class AuditFilter:
-    """What is asked for; an empty field asks for anything."""
+    """A filter of audit entries. An empty field filters nothing."""
 
     q: str = ""
     action: str = ""
@@ -45,7 +45,7 @@ def audit_page(wanted: AuditFilter, after: str) -> AuditPage:
 
 
 async def audit_batches(wanted: AuditFilter) -> AsyncIterator[list[AuditEntry]]:
-    """All entries, in batches, each a query of its own: no transaction stays open while a client reads slowly."""
+    """Yield all entries in batches of one query each: no transaction stays open while a client reads slowly."""
     entries = _entries(wanted)
     while batch := [entry async for entry in entries[:BATCH]]:
         yield batch

@@ -1,4 +1,4 @@
-"""Cursors: where a page of a long list ended, so that the next one begins there without counting from the top."""
+"""Cursors: the end of a page of a long list. The next page begins there, with no OFFSET to count."""
 
 import base64
 import binascii
@@ -12,7 +12,7 @@ def encode(*values: Any) -> str:
 
 
 def decode(text: str, kinds: tuple[type, ...]) -> tuple[Any, ...] | None:
-    """The values, or None for what is no cursor of these kinds: then the list begins at its top."""
+    """Return the values, or None if the text is no cursor of these types. Then the list begins at its top."""
     try:
         values = json.loads(base64.urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4)))
     except (ValueError, binascii.Error, RecursionError):

@@ -1,4 +1,4 @@
-"""The figures of the first page. Each comes from a partial or a time index; none counts closed history."""
+"""The figures of the first page. Each query uses a partial index or an index by time; none reads the closed history."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from console.reports.users import UserRow, users_at_limit
 
 AT_LIMIT_SHOWN = 10
 BACK = timedelta(hours=1)
-BARS = 30  # two minutes each: fine enough to see a deploy or an outage
+BARS = 30  # two minutes each, fine enough to show a deployment or an outage
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar of the chart, in the units of its viewBox: 100 high, 10 a bar."""
+    """One bar of the chart, in units of its viewBox: 100 high, 10 wide."""
 
     x: int
     y: int
@@ -92,7 +92,7 @@ def _bars(moments: list[datetime], now: datetime) -> list[Bar]:
     bars = []
     for place in range(BARS):
         count = counts.get(place, 0)
-        # A single close among thousands is still seen.
+        # At least 4, so that one close beside thousands is still visible.
         height = max(4, round(100 * count / top)) if count else 0
         bars.append(Bar(place * 10, 100 - height, height, count, now - BACK + place * width))
     return bars

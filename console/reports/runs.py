@@ -1,4 +1,4 @@
-"""One run as its page shows it: how far it is, what it found, what it did, and whether the user is back."""
+"""One run as its page shows it: progress, findings, actions, and whether the user has connected again."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from connections.models import AuditEntry, ManagerRecord, RecoveryRun, RunStep
 from connections.policy.states import DEAD, STEPS, Action, Verdict
 from connections.recovery.findings import GONE, WOULD_GO
 
-LOOKED_FOR = timedelta(minutes=10)  # as long as support stays on the phone
+WAIT_FOR_HANDSHAKE = timedelta(minutes=10)  # about the length of a support call
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class RunView:
     held_now: int
     steps: tuple[StepView, ...]
     asked: tuple[AuditEntry, ...]
-    """Who asked for it, first the one who began it, then those who joined."""
+    """The audit entries of the requests: first the one that opened the run, then those that joined it."""
     next_handshake: ManagerRecord | None
     actions: dict[str, int] = field(default_factory=dict)
 
@@ -40,11 +40,11 @@ class RunView:
 
     @property
     def awaits_handshake(self) -> bool:
-        """Whether the page goes on looking: the user's next handshake is the proof that it worked."""
+        """Whether the page still polls for the user's next handshake, which proves that the recovery worked."""
         ended = self.run.finished_at
         if ended is None or self.run.dry_run or self.run.user_id is None or self.next_handshake is not None:
             return False
-        return self.now - ended < LOOKED_FOR
+        return self.now - ended < WAIT_FOR_HANDSHAKE
 
     @property
     def joined(self) -> tuple[AuditEntry, ...]:
@@ -52,17 +52,17 @@ class RunView:
 
     @property
     def findings(self) -> list[dict[str, Any]]:
-        """The dead first, as the page's table shows them."""
+        """The findings in the table's order: dead managers first."""
         return sorted(self.run.findings, key=lambda found: (found.get("verdict") not in DEAD, found.get("node", "")))
 
     @property
     def after(self) -> int:
-        """What is held at the end; while the run is under way, what is held now."""
+        """The managers held at the end of the run; while it is open, those held now."""
         return self.held_now if self.run.after is None else self.run.after
 
     @property
     def freed(self) -> int:
-        """Managers that went, or in a dry run would go, for whatever reason."""
+        """The managers that the run freed or closed; in a dry run, those that a recovery would."""
         return sum(self.actions.get(action, 0) for action in (WOULD_GO if self.run.dry_run else GONE))
 
     @property
@@ -83,7 +83,7 @@ class RunView:
 
     @property
     def handshake_after(self) -> str:
-        """Seconds from the asking to the next handshake; empty while there is none."""
+        """Seconds from the request to the next handshake; empty before it."""
         if self.next_handshake is None:
             return ""
         return f"{(self.next_handshake.opened_at - self.run.opened_at).total_seconds():.1f}"
@@ -98,7 +98,7 @@ class RunView:
 
 
 def run_view(run: RecoveryRun) -> RunView:
-    """Four queries."""
+    """Read what the page shows. Four queries."""
     return RunView(
         run=run,
         now=database.now(),
@@ -127,7 +127,7 @@ def _steps(run: RecoveryRun) -> tuple[StepView, ...]:
 
 
 def _next_handshake(run: RecoveryRun) -> ManagerRecord | None:
-    """The first manager that the user opened after the run was asked for. A dry run has none."""
+    """Return the first manager that the user opened after the run was requested. None for a dry run."""
     if run.dry_run or run.user_id is None:
         return None
     later = ManagerRecord.objects.filter(user_id=run.user_id, opened_at__gt=run.opened_at)
@@ -135,7 +135,7 @@ def _next_handshake(run: RecoveryRun) -> ManagerRecord | None:
 
 
 def recent_runs(size: int) -> list[RecoveryRun]:
-    """The open runs, then those that finished last; without what they found. Two queries, each by its index."""
+    """Return open runs, then the latest finished ones, without their findings. Two queries, each with an index."""
     runs = RecoveryRun.objects.defer("findings", "stock")
     opened = list(runs.open().order_by("-opened_at")[:size])
     finished = runs.filter(finished_at__isnull=False).order_by("-finished_at")[: size - len(opened)]

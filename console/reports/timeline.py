@@ -1,4 +1,4 @@
-"""What happened to one user: runs, audit entries, closed managers and refusals, the latest first."""
+"""The timeline of one user: runs, audit entries, closed managers and refusals, the latest first."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from connections.policy.states import ActorKind
 from console import wording
 
 SHOWN = 40
-CLOSED_LOOKED_AT = 200  # the latest opened: history is indexed by opening, and a close is seldom far from it
+CLOSED_LOOKED_AT = 200  # the latest opened: the history's index is by opening time, and few managers stay open for long
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Event:
 
 
 def timeline_of(user: Any) -> list[Event]:
-    """Four queries, each bounded and by an index that begins with the user."""
+    """Return the latest events. Four queries, each with a LIMIT and an index that begins with the user."""
     events = [*_runs(user), *_audited(user), *_closed(user), *_refused(user)]
     events.sort(key=lambda event: event.at, reverse=True)
     return events[:SHOWN]
 
 
 def who(kind: str, label: str) -> str:
-    """`lead (staff)`, or the kind alone where nobody is named."""
+    """Return `lead (staff)`, or the kind alone if the actor has no name."""
     if kind == ActorKind.SYSTEM:
-        return "the system"
+        return "automatic"
     return f"{label} ({kind})" if label else kind
 
 
@@ -59,7 +59,7 @@ def _runs(user: Any) -> list[Event]:
 
 
 def _audited(user: Any) -> list[Event]:
-    # What opened a run is on the timeline as that run.
+    # Entries with a run are left out: the timeline has the run itself.
     entries = AuditEntry.objects.filter(user=user, run=None).order_by("-at")[:SHOWN]
     return [
         Event(
@@ -74,7 +74,7 @@ def _audited(user: Any) -> list[Event]:
 
 
 def _closed(user: Any) -> list[Event]:
-    """One event a close; what one run closed for one reason is one event."""
+    """Return one event per close. Managers that one run closed for the same reason share an event."""
     records = ManagerRecord.objects.filter(user=user).select_related("node").order_by("-opened_at")[:CLOSED_LOOKED_AT]
     together: dict[Any, list[ManagerRecord]] = defaultdict(list)
     for record in records:

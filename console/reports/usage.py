@@ -1,6 +1,6 @@
-"""How many managers users hold, and how close to their limits that brings them.
+"""The number of managers that users hold, compared with their limits.
 
-Everything here reads held records only, through their partial index: closed history may be as long as it likes.
+All queries read held records only, through their partial index, however long the closed history is.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from connections.conf import tunables
 from connections.models import ManagerRecord, UserGate
 from connections.policy.states import RecordState
 
-NEAR = 0.8  # from this share of the limit the chat page warns its user too
+NEAR = 0.8  # share of the limit from which the chat page warns its user too
 
 
 class Fill(StrEnum):
@@ -42,7 +42,7 @@ class PoolUsage:
 
     @property
     def full_from(self) -> float:
-        """Above this it is full: what a `meter` takes as its highest harmless value."""
+        """The `high` value of a `meter`: above it the pool is full."""
         return max(self.near_from, self.soft_limit - 0.5)
 
     @property
@@ -58,7 +58,7 @@ class PoolUsage:
 
 @dataclass(frozen=True, slots=True)
 class UserUsage:
-    """What one user holds: all pools, and the fullest of them. An idle user has one pool with nothing in it."""
+    """The pools of one user, and the fullest of them. An idle user has one empty pool."""
 
     pools: tuple[PoolUsage, ...]
 
@@ -80,7 +80,7 @@ class UserUsage:
 
 
 def usage_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, UserUsage]:
-    """What each of these users holds. Three queries, however many users."""
+    """Return the usage of each of these users. The number of queries does not grow with the users."""
     wanted = list(user_ids)
     default = tunables().soft_limit
     limits: dict[Any, dict[str, int]] = defaultdict(dict)

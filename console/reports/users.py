@@ -1,7 +1,7 @@
-"""The list of users: search, filter, order, and a cursor that never counts from the top.
+"""The list of users: search, filter, order, and a cursor instead of an OFFSET.
 
-By pressure (how full the fullest pool is), users who hold something come first and the others follow. The cursor
-says in which of the two parts a page ended.
+In the order by pressure (the fill of the fullest pool), users who hold managers come first. The cursor says in which of
+the two parts a page ended.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class UserPage:
 
 
 def find_users(*, q: str, status: Status, sort: Sort, after: str, now: datetime, size: int = PAGE) -> UserPage:
-    """One page of users. `after` is the cursor of the page before, or empty; a spoilt one begins at the top."""
+    """Return one page of users. `after` is the cursor of the page before; an empty or invalid one begins at the top."""
     users = _filtered(_searched(q), status, now)
     if sort in (Sort.PRESSURE, Sort.HELD):
         found, next_cursor = _by_number(users, sort, after, size, now)
@@ -63,12 +63,12 @@ def find_users(*, q: str, status: Status, sort: Sort, after: str, now: datetime,
 
 
 def users_at_limit(now: datetime, size: int) -> list[UserRow]:
-    """Who is at or over a limit, the fullest first."""
+    """Return the users at or over a limit, the fullest first."""
     return find_users(q="", status=Status.LIMIT, sort=Sort.PRESSURE, after="", now=now, size=size).rows
 
 
 def _searched(q: str) -> QuerySet[Any]:
-    """By part of the username or email, or exactly by `#id`."""
+    """Return the users with this text in their username or email, or for `#id` the user with this key."""
     model = get_user_model()
     users: QuerySet[Any] = model._default_manager.all()
     q = q.strip()
@@ -92,7 +92,7 @@ def _is_key(text: str) -> bool:
 
 
 def _email_field() -> str:
-    """The name of the email field, or empty where the user model has none."""
+    """Return the name of the email field; empty if the user model has none."""
     name = str(get_user_model().get_email_field_name())
     return name if _has_field(name) else ""
 
@@ -115,9 +115,9 @@ def _filtered(users: QuerySet[Any], status: Status, now: datetime) -> QuerySet[A
     return users
 
 
-# Numbers to order by
+# Annotations to order by
 
-FULL = 1000  # pressure is in thousandths of the limit, so that it orders and compares as an integer
+FULL = 1000  # the pressure of a full pool: pressure is an integer, in thousandths of the limit
 
 
 def _holds_something() -> Exists:
@@ -139,7 +139,7 @@ def _with_held(users: QuerySet[Any]) -> QuerySet[Any]:
 
 
 def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
-    """Annotates `number`: counted managers per thousandth of the limit, of the fullest pool."""
+    """Annotate `number`: the pressure of the fullest pool."""
     gates = UserGate.objects.filter(user=OuterRef("user"), pool=OuterRef("pool"))
     override = gates.overridden(now).values("soft_limit")[:1]
     route = gates.values("route_soft_limit")[:1]
@@ -163,7 +163,7 @@ def _with_pressure(users: QuerySet[Any], now: datetime) -> QuerySet[Any]:
 
 
 def _by_number(users: QuerySet[Any], sort: Sort, after: str, size: int, now: datetime) -> tuple[list[Any], str]:
-    """Holders by their number, highest first, then those who hold nothing by key."""
+    """Return users who hold managers by their number, highest first, then the others by key."""
     position = cursor.decode(after, (int, int, str))
     part, number, key = position or (0, -1, "")
     if position is not None and not _is_key(key):
@@ -187,7 +187,7 @@ def _by_number(users: QuerySet[Any], sort: Sort, after: str, size: int, now: dat
         return found + rest, ""
     page = found + rest[:room]
     if room == 0:
-        # The holders filled this page to its end: the next one finds no more of them, and begins the others.
+        # Holders fill this page exactly: the next page finds no more of them and begins with the others.
         return page, cursor.encode(0, found[-1].number, str(found[-1].pk))
     return page, cursor.encode(1, 0, str(page[-1].pk))
 
@@ -205,5 +205,5 @@ def _by_name(users: QuerySet[Any], sort: Sort, after: str, size: int) -> tuple[l
 
 
 def by_keys(keys: list[str]) -> list[Any]:
-    """The users with these keys, as text, in one query. What is no key, or nobody's, is left out."""
+    """Return the users with these keys (as text) in one query. Invalid and unknown keys are left out."""
     return list(get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk"))

@@ -1,4 +1,4 @@
-"""Filters and tags that turn what the views hand over into words, numbers and times."""
+"""Filters and tags that turn codes, numbers and times into words."""
 
 from datetime import datetime
 from typing import Any
@@ -71,7 +71,7 @@ def seconds(number: float) -> str:
 
 @register.simple_tag(takes_context=True)
 def ago(context: template.Context, when: datetime | None, missing: str = "never") -> SafeString | str:
-    """How long ago, or in how long, with the moment itself in the title; by the page's `now`, if it has one."""
+    """`4 min ago` or `in 4 min`, with the time itself in the title. Relative to the page's `now`, if it has one."""
     if when is None:
         return missing
     now = context.get("now") or timezone.now()
@@ -87,13 +87,13 @@ def ago(context: template.Context, when: datetime | None, missing: str = "never"
 
 @register.simple_tag
 def moment(when: datetime | None, missing: str = "") -> SafeString | str:
-    """The moment itself, to the second, in UTC."""
+    """A time to the second, in UTC."""
     return _time(when, f"{when:%Y-%m-%d %H:%M:%S}") if when else missing
 
 
 @register.simple_tag(takes_context=True)
 def age(context: template.Context, since: datetime | None, missing: str = "") -> SafeString | str:
-    """For how long, with the moment it began in the title."""
+    """The time since `since` (`4 min`), with `since` in the title."""
     if since is None:
         return missing
     now = context.get("now") or timezone.now()

@@ -50,7 +50,7 @@ def audit_csv(request: StaffRequest) -> StreamingHttpResponse:
 
 
 def _asked(request: StaffRequest) -> tuple[AuditFilterForm, AuditFilter]:
-    """What is spoilt in the query asks for anything, and the form says so."""
+    """Return the form and the filter. An invalid field filters nothing, and the form shows its error."""
     form = AuditFilterForm(request.GET)
     form.is_valid()
     given = {name: value for name, value in form.cleaned_data.items() if name != "cursor" and value}
@@ -81,7 +81,7 @@ def _row(entry: AuditEntry) -> tuple[Any, ...]:
 
 
 def harmless(cell: object) -> str:
-    """A cell that no spreadsheet takes for a formula: people outside choose usernames, staff choose reasons."""
+    """Return a cell that no spreadsheet takes for a formula: its text may come from end users."""
     text = "" if cell is None else str(cell)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else text
 

@@ -10,7 +10,7 @@ class LogIn(LoginView):
     template_name = "accounts/login.html"
 
     def get_default_redirect_url(self) -> str:
-        """Where somebody goes who asked for no page: staff to the console, end users to their chat."""
+        """Without `next`, send staff to the console and end users to their chat."""
         if self.request.user.has_perm(Right.VIEW):
             return reverse("console:overview")
         return super().get_default_redirect_url()

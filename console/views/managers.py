@@ -28,7 +28,7 @@ def close_manager(request: StaffRequest, manager_id: UUID) -> HttpResponse:
             return page(request, "console/_manager.html", context, status=UNPROCESSABLE)
         return user_page(request, record.user, close_form=form, close_id=record.pk)
     done = actions.close_manager(record, actor=actor_of(request), reason=form.cleaned_data["reason"])
-    said = "Its node has been told to close it." if done else "It was closed already: nothing was done."
+    said = "Its node is asked to close it." if done else "It was already closed. Nothing was done."
     if request.htmx:
         record.refresh_from_db()
         context = {"row": manager_row(record, database.now()), "close_form": CloseForm(), "said": said}

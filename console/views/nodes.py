@@ -40,10 +40,10 @@ def drain(request: StaffRequest, node_id: UUID) -> HttpResponse:
             return page(request, "console/_node.html", context, status=UNPROCESSABLE)
         return page(request, "console/nodes.html", _context() | wrong, status=UNPROCESSABLE)
     done = actions.drain(node, actor=actor_of(request), reason=form.cleaned_data["reason"])
-    said = "It has been asked to drain." if done else "It was draining or gone already: nothing was done."
+    said = "The node is asked to drain." if done else "The node was already draining or has ended. Nothing was done."
     if request.htmx:
         node.refresh_from_db()
         context = {"row": node_row(node, database.now()), "drain_form": DrainForm(), "said": said}
         return page(request, "console/_node.html", context)
-    messages.info(request, f"Node {node.name}: {said}")
+    messages.info(request, f"{node.name}: {said}")
     return SeeOther(reverse("console:nodes"))

@@ -1,4 +1,4 @@
-"""The first page: how many, how full, who is stuck."""
+"""The first page: figures, users at their limit, nodes and the latest runs."""
 
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe

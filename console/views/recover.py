@@ -1,4 +1,4 @@
-"""Check, recover, reset: each opens a run, or joins the one under way."""
+"""Check, recover and reset. Each opens a run; recover and reset join the open one."""
 
 from django.contrib import messages
 from django.http import HttpResponse
@@ -100,7 +100,7 @@ def bulk_recover(request: StaffRequest) -> HttpResponse:
     done = recover_each(accounts, actor_of(request), form.cleaned_data["reason"])
     said = done.sentences()
     if len(accounts) < len(asked):
-        said.append(f"{len(asked) - len(accounts)} of the users are not there any more.")
+        said.append(f"{len(asked) - len(accounts)} of the users no longer exist.")
     if request.htmx:
         return page(request, "console/_bulk_result.html", {"said": said, "complete": done.complete})
     messages.add_message(request, messages.INFO if done.complete else messages.ERROR, " ".join(said))

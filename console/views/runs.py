@@ -24,8 +24,7 @@ def runs(request: StaffRequest) -> HttpResponse:
 def run(request: StaffRequest, run_id: UUID) -> HttpResponse:
     shown = run_to_view(request, run_id)
     if shown.finished_at is None:
-        # Anyone may advance a run that was asked for. A page that waits for it does, so that it ends even where
-        # no process has become a node yet.
+        # The page advances the run that it waits for, so that the run ends even if no process is a node yet.
         advance(shown.pk)
         shown = run_to_view(request, run_id)
     context = run_context(request, shown)

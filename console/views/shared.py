@@ -1,4 +1,4 @@
-"""What all views share: how a page, a fragment and the answer to an action look."""
+"""Shared by all views: how to render a page, a fragment, and the answer to an action."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from console.access import Rights, StaffRequest
 from console.forms import RecoverForm
 from console.reports.runs import RunView, run_view
 
-FACTS_CHANGED = "facts-changed"  # the browser event on which a page reads its facts again
+FACTS_CHANGED = "facts-changed"  # the browser event on which a page fetches its facts again
 UNPROCESSABLE = 422
 Context = dict[str, Any]
 
@@ -26,18 +26,18 @@ class SeeOther(HttpResponseRedirect):
 
 
 def page(request: StaffRequest, template: str, context: Context, *, status: int = 200) -> HttpResponse:
-    """A page or a fragment, with what every template of the console reads: `now` and `rights`."""
+    """Render a page or a fragment, with `now`, `rights` and `section`, which every template reads."""
     shared = {"now": database.now(), "rights": Rights.of(request), "section": _section(request)}
     return render(request, template, shared | context, status=status)
 
 
 def _section(request: StaffRequest) -> str:
-    """The entry of the navigation that a page belongs to: the first part of its path."""
+    """Return the navigation entry of a page: the first part of its path."""
     return request.path.removeprefix(reverse("console:overview")).partition("/")[0] or "overview"
 
 
 def form_again(request: StaffRequest, form_id: str, template: str, context: Context) -> HttpResponse:
-    """For htmx: the form that was sent takes its own place again, with what is wrong and what was typed."""
+    """For htmx: render a form again in its own place, with its errors and the values that were typed."""
     response = page(request, template, context, status=UNPROCESSABLE)
     return reswap(retarget(response, f"#{form_id}"), "outerHTML")
 
@@ -47,16 +47,16 @@ def facts_changed(response: HttpResponse) -> HttpResponse:
 
 
 def run_answer(request: StaffRequest, run: RecoveryRun, *, joined: bool) -> HttpResponse:
-    """The answer to an action that opened or joined a run."""
+    """Answer an action that opened or joined a run."""
     if request.htmx:
         return facts_changed(page(request, "console/_run.html", run_context(request, run) | {"joined": joined}))
     if joined:
-        messages.info(request, "A recovery of this user was under way already. You have joined it.")
+        messages.info(request, "A recovery of this user was already under way. Your reason is added to it.")
     return SeeOther(reverse("console:run", args=[run.pk]))
 
 
 def run_context(request: StaffRequest, run: RecoveryRun) -> Context:
-    """What `_run.html` shows; for a finished preview, with the form that does what it found."""
+    """Return the context of `_run.html`; for a finished preview with the form that does what the preview showed."""
     view = run_view(run)
     context: Context = {"view": view, "run": run, "account": run.user}
     if offers_recovery(view) and Rights.of(request).recover:
@@ -69,5 +69,5 @@ def offers_recovery(view: RunView) -> bool:
 
 
 def confirm_form(**kwargs: Any) -> RecoverForm:
-    """The recover form under a preview; the page has another one, so its fields' ids differ."""
+    """Return the recover form below a preview. Its field ids differ from those of the page's other recover form."""
     return RecoverForm(auto_id="confirm-%s", **kwargs)

@@ -1,4 +1,4 @@
-"""The page of one user: the verdict, what they hold, what can be done, and what happened."""
+"""The page of one user: verdict, actions, held managers and timeline."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def user(request: StaffRequest, user_id: str) -> HttpResponse:
 
 
 def user_page(request: StaffRequest, account: Account, **forms: Any) -> HttpResponse:
-    """The whole page. A form that was sent wrong takes the place of the empty one, and the status says so.
+    """Render the whole page. An invalid form replaces the empty one, and the status is 422.
 
     `forms`: `recover_form`, `reset_form`, `limit_form`, or `close_form` with `close_id` of its manager.
     """
@@ -43,7 +43,7 @@ def user_page(request: StaffRequest, account: Account, **forms: Any) -> HttpResp
     )
     running = RecoveryRun.objects.open().filter(user=account).order_by("-opened_at").first()
     if running is not None:
-        # Under names of its own: the page has a recover form already.
+        # Below its own key, since the page has another `recover_form`.
         context["running"] = run_context(request, running)
     return page(request, "console/user.html", context, status=UNPROCESSABLE if forms else 200)
 

@@ -1,4 +1,4 @@
-"""The list of users: search, filter, order, and the choice of those to recover together."""
+"""The list of users: search, filter, order, and checkboxes for a bulk recovery."""
 
 from django.http import HttpResponse
 from django.views.decorators.http import require_safe
@@ -17,7 +17,7 @@ def users(request: StaffRequest) -> HttpResponse:
 
 
 def users_page(request: StaffRequest, bulk_form: BulkRecoverForm | None = None) -> HttpResponse:
-    """The list, or its part for htmx; with a bulk form that was sent wrong, as an error."""
+    """Render the list, or its part for htmx; with an invalid bulk form, with status 422."""
     search = UserSearchForm(request.GET)
     search.is_valid()
     asked = search.cleaned_data
@@ -39,7 +39,7 @@ def users_page(request: StaffRequest, bulk_form: BulkRecoverForm | None = None) 
         "max_bulk": MAX_BULK,
         "first_page": not asked.get("cursor"),
     }
-    # Going back in the browser asks with htmx's header too, and wants the whole page.
+    # When the user goes back in the browser, htmx sends its header too but needs the whole page.
     part = request.htmx and not request.htmx.history_restore_request
     template = "console/_users.html" if part else "console/users.html"
     return page(request, template, context, status=UNPROCESSABLE if bulk_form else 200)

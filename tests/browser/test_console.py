@@ -107,7 +107,7 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         pages.screenshot(page, "recovered")
 
         page.locator("#run h2 a").click()
-        expect(page.get_by_role("heading", name="Who asked, and why")).to_be_visible()
+        expect(page.get_by_role("heading", name="Requested by")).to_be_visible()
         expect(page.locator("main")).to_contain_text("a ticket")
         pages.screenshot(page, "run")
 
@@ -135,7 +135,7 @@ def server(serve: Serve, database: Database) -> Server:
 
 def test_what_is_wrong_is_said_where_it_is_and_gets_the_focus(pages: Pages, server: Server, database: Database) -> None:
     page = pages.open(server, database.user("lead"), f"/console/users/{database.user('u1').id}/")
-    page.get_by_text("Close everything u1 holds").click()
+    page.get_by_text("Close all managers of u1").click()
     form = page.locator("#reset-form")
     form.get_by_label("Reason").fill("start anew")
     form.get_by_label("Username, to confirm").fill("u2")
@@ -162,10 +162,10 @@ def test_an_action_that_fails_is_said_in_words_until_one_works(
         "CREATE TRIGGER bad_row BEFORE INSERT ON connections_recoveryrun BEGIN SELECT RAISE(ABORT, 'bad row'); END"
     )
     form.get_by_role("button", name="Recover user").click()
-    expect(page.get_by_role("alert")).to_contain_text("That failed: bad row.")
+    expect(page.get_by_role("alert")).to_contain_text("The action failed: bad row.")
     with page.expect_response(lambda response: "part=facts" in response.url):
         pass
-    expect(page.get_by_role("alert")).to_contain_text("That failed: bad row.")
+    expect(page.get_by_role("alert")).to_contain_text("The action failed: bad row.")
     database.query("DROP TRIGGER bad_row")
     form.get_by_role("button", name="Recover user").click()
     expect(page.locator("#run .run-status")).to_contain_text("Nothing to do")

@@ -1,8 +1,8 @@
-// What the console's pages do beyond htmx. Every page works without it.
+// Additions to htmx on the console's pages. Every page works without them.
 
 const trouble = document.getElementById("trouble");
 
-let lasting = false; // what is said is about an action, so a poll that works does not wipe it away
+let lasting = false; // the message is about an action, so a successful poll does not remove it
 
 function say(text, ctx) {
   trouble.textContent = text;
@@ -16,24 +16,27 @@ function sentence(html) {
 }
 
 const REFUSALS = {
-  400: "The server did not understand that. Reload the page and try again.",
-  403: "You may not do that, or this page is too old. Reload it and try again.",
-  404: "That is not there any more. Reload the page.",
-  405: "That can't be done here.",
+  400: "The server could not read the request. Reload the page and try again.",
+  403: "Your account may not do this, or this page is too old. Reload it and try again.",
+  404: "This no longer exists. Reload the page.",
+  405: "This page can't do that.",
 };
 
 document.addEventListener("htmx:response:error", (event) => {
   const { ctx } = event.detail;
   const { status } = ctx.response;
-  if (status === 422) return; // the form is shown again, with what is wrong
+  if (status === 422) return; // the form is shown again, with its errors
   const acted = ctx.request.method === "POST";
-  const failed = `The server failed. ${acted ? "Reload the page to see what was done." : "It is tried again."}`;
+  const failed = `The server failed. ${acted ? "Reload the page to see what was done." : "This page tries again by itself."}`;
   say(sentence(ctx.text) ?? REFUSALS[status] ?? failed, ctx);
 });
 
 document.addEventListener("htmx:error", (event) => {
-  // A page that is left cancels its requests; that is no trouble.
-  if (event.detail.error?.name !== "AbortError") say("No answer from the server. It is tried again.");
+  // The browser cancels the requests of a page that the user leaves: no error.
+  if (event.detail.error?.name === "AbortError") return;
+  const acted = event.detail.ctx?.request.method === "POST";
+  const next = acted ? "The action may have been done: reload the page to see." : "This page tries again by itself.";
+  say(`No answer from the server. ${next}`);
 });
 
 document.addEventListener("htmx:after:request", (event) => {
@@ -41,7 +44,7 @@ document.addEventListener("htmx:after:request", (event) => {
   if (ctx.response.status < 400 && (!lasting || ctx.request.method === "POST")) say("");
 });
 
-// After an error the first wrong field has the focus, so that it is read out with what is wrong.
+// Focus the first wrong field, so that screen readers read it with its error.
 document.addEventListener("htmx:after:swap", (event) => {
   const { ctx } = event.detail;
   if (ctx.response?.status !== 422) return;
@@ -49,7 +52,7 @@ document.addEventListener("htmx:after:swap", (event) => {
   sent.querySelector("[aria-invalid=true]")?.focus();
 });
 
-// The list of users: choose all, and a button that says how many.
+// The list of users: a checkbox for all, and a button that shows the count.
 function countChosen(form) {
   const boxes = [...form.querySelectorAll("input[name=user_ids]")];
   const chosen = boxes.filter((box) => box.checked).length;

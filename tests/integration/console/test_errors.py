@@ -32,8 +32,8 @@ def test_a_recovery_that_fails_is_told_and_audited(lead: Client, ada: User, verb
     assert response.status_code == 500
     assert response.headers["Cache-Control"].startswith("max-age=0")
     text = response.content.decode()
-    assert "<h1>That failed</h1>" in text
-    assert "That failed: bad row." in text
+    assert "<h1>The action failed</h1>" in text
+    assert "The action failed: bad row." in text
     assert outcomes() == [(action, "failed: bad row")]
     assert not RecoveryRun.objects.exists()
 
@@ -56,7 +56,7 @@ def test_so_is_every_other_action(lead: Client, ada: User, htmx: bool) -> None:
     assert [answer.status_code for answer in answers] == [500] * 3
     for answer in answers:
         text = answer.content.decode()
-        assert "That failed: bad row." in text
+        assert "The action failed: bad row." in text
         assert text.startswith('<p class="notice error"') is htmx
     assert outcomes() == [(action, "failed: bad row") for action in ("close_manager", "set_limit", "drain_node")]
     assert ManagerRecord.objects.counted().get() == record

@@ -31,7 +31,7 @@ def test_htmx_gets_the_row(support: Client, ada: User) -> None:
     response = support.post(f"/console/managers/{record.pk}/close/", {"reason": "x"}, headers=HTMX)
     text = response.content.decode().strip()
     assert text.startswith(f'<tr id="manager-{record.pk}"')
-    assert "Its node has been told to close it." in text
+    assert "Its node is asked to close it." in text
     assert "closing for 0 s (closed by staff)" in text
 
 
@@ -39,7 +39,7 @@ def test_one_that_is_gone_is_said_to_be(support: Client, ada: User) -> None:
     record = rows.closed_record(ada, rows.make_node())
     response = support.post(f"/console/managers/{record.pk}/close/", {"reason": "x"}, headers=HTMX)
     assert response.status_code == 200
-    assert "It was closed already: nothing was done." in response.content.decode()
+    assert "It was already closed. Nothing was done." in response.content.decode()
     record.refresh_from_db()
     assert record.close_reason == CloseReason.CLIENT_CLOSED
 

@@ -38,7 +38,7 @@ def test_states_are_told_from_the_lease(viewer: Client) -> None:
 def test_a_lost_node_stays_above_while_it_holds_something(viewer: Client, ada: User) -> None:
     rows.make_records(4, ada, rows.lost_node("web-lost"))
     text = viewer.get("/console/nodes/").content.decode()
-    assert "<h2>Gone</h2>" not in text
+    assert "<h2>Ended</h2>" not in text
     assert '<td data-label="Managers">4</td>' in text
 
 
@@ -57,13 +57,13 @@ def test_htmx_gets_the_row(lead: Client) -> None:
     node = rows.make_node()
     text = lead.post(f"/console/nodes/{node.pk}/drain/", {"reason": "x"}, headers=HTMX).content.decode().strip()
     assert text.startswith(f'<tr id="node-{node.pk}"')
-    assert "It has been asked to drain." in text
+    assert "The node is asked to drain." in text
 
 
 def test_a_node_that_is_gone_is_left_as_it_is(lead: Client) -> None:
     node = rows.lost_node()
     text = lead.post(f"/console/nodes/{node.pk}/drain/", {"reason": "x"}, headers=HTMX).content.decode()
-    assert "nothing was done" in text
+    assert "Nothing was done" in text
     node.refresh_from_db()
     assert node.drain_wanted_at is None
 

@@ -39,8 +39,8 @@ def test_the_figures(ada: User) -> None:
 
 def test_an_empty_house_has_figures_too(viewer: Client) -> None:
     text = viewer.get("/console/").content.decode()
-    assert "Nobody." in text
-    assert "No process serves sockets yet." in text
+    assert "No user is at or over the limit." in text
+    assert "No server yet." in text
 
 
 def test_who_is_at_the_limit_is_named_and_linked(viewer: Client, ada: User) -> None:

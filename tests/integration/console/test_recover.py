@@ -51,7 +51,7 @@ def test_recover_frees_the_dead_and_says_so(support: Client, ada: User, stuck: l
     assert text.count("<strong>freed</strong>") == 17
     assert text.count("<strong>kept</strong>") == 3
     assert "support (staff)" in text
-    assert "No handshake since" in text
+    assert "ada has not connected again yet" in text
     assert set(ManagerRecord.objects.held()) == set(stuck)
 
 
@@ -62,7 +62,7 @@ def test_the_next_handshake_is_told(support: Client, ada: User, stuck: list[Mana
     text = page_of(support, run)
     assert "ada is connected again" in text
     assert f"{later.opened_at:%H:%M:%S}" in text
-    assert "2.0 s after this was asked for" in text
+    assert "2.0 s after this was requested" in text
 
 
 def test_the_page_looks_for_the_next_handshake_for_a_while(support: Client, ada: User) -> None:
@@ -114,7 +114,7 @@ def test_a_second_click_joins(support: Client, lead: Client, ada: User, stuck: l
     text = page_of(lead, run)
     assert "lead (staff) joined" in text
     assert "me too" in text
-    assert "You have joined it." in text
+    assert "Your reason is added to it." in text
 
 
 def test_a_stale_page_finds_nothing_to_do(support: Client, ada: User) -> None:
@@ -230,13 +230,13 @@ class TestBulk:
         text = support.post("/console/users/recover/", given, headers=HTMX).content.decode()
         assert "0 recoveries opened." in text
         assert "1 joined one that was under way." in text
-        assert "2 of the users are not there any more." in text
+        assert "2 of the users no longer exist." in text
 
     @pytest.mark.parametrize(
         ("ids", "reason", "error"),
         [
             ([], "x", "Choose at least one user."),
-            (range(1, 102), "x", "101 users are too many: 100 at a time is the most."),
+            (range(1, 102), "x", "101 users are too many. Choose at most 100 at a time."),
             ([1], "", "Say why"),
         ],
     )

@@ -28,7 +28,7 @@ def test_a_healthy_user_is_said_to_be_one(viewer: Client, ada: User) -> None:
     rows.make_records(3, ada, rows.make_node())
     text = read(viewer, ada)
     assert '<span class="figure">3 / 20</span> held' in text
-    assert "nothing against it" in text
+    assert "no sign that its client is gone" in text
     assert "ada@example.org" in text
 
 
@@ -89,9 +89,9 @@ def test_a_silent_node_is_named_with_its_silence(viewer: Client, ada: User, sile
 def test_the_page_says_how_old_its_facts_are(viewer: Client, ada: User) -> None:
     rows.make_record(ada, rows.make_node(silent=3))
     text = " ".join(read(viewer, ada).split())
-    assert "Stored by the nodes" in text
+    assert "As reported by the servers" in text
     assert ">3 s ago</time>" in text
-    assert "The clients have not been asked." in text
+    assert "The clients have not been asked yet." in text
 
 
 def test_it_shows_only_what_its_reader_may_do(viewer: Client, support: Client, lead: Client, ada: User) -> None:
