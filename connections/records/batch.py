@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Batch:
-    """What a committed batch did. `admissions` and `refused` by manager id; `locked` stays for the next batch."""
+    """The outcome of a committed batch. `admissions` and `refused` are by manager id; `locked` waits for the next."""
 
     admissions: dict[UUID, Admission] = field(default_factory=dict)
     refused: dict[UUID, Refused] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Plan:
-    """What was decided of a batch, and is to be written in the same transaction."""
+    """The decisions of a batch, to be written in the transaction that made them."""
 
     batch: Batch = field(default_factory=Batch)
     now: datetime | None = None
@@ -63,8 +63,10 @@ def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
         )
 
 
-def decide(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, leaving: Collection[UUID] = ()) -> Plan:
-    """Admit all that can be. What is `leaving` in the same transaction takes no slot any more.
+def plan_batch(
+    handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, leaving: Collection[UUID] = ()
+) -> Plan:
+    """Decide each handshake, under the gates of its user. Records `leaving` in the same transaction take no slot.
 
     Raises lease.NodeGone, and the database's errors.
     """
@@ -83,7 +85,7 @@ def decide(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, l
         if gate is None:
             plan.batch.locked.append(shake)
             continue
-        admission = _decide(shake, gate, counted[key], now, tunables)
+        admission = _admit(shake, gate, counted[key], now, tunables)
         if admission.superseded:
             plan.batch.refused[shake.id] = Refused.REPLACED
             continue
@@ -102,8 +104,8 @@ def decide(handshakes: Sequence[Handshake], node_id: UUID, tunables: Tunables, l
     return plan
 
 
-def write(plan: Plan) -> Batch:
-    """Write what was decided, in the transaction that decided it, with the victims locked."""
+def write_batch(plan: Plan) -> Batch:
+    """Write the decisions, in the transaction that made them, with the victims locked by the caller."""
     if plan.now is None:
         return plan.batch
     ManagerRecord.objects.bulk_create(plan.newcomers)
@@ -139,11 +141,11 @@ def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
     return dict(users.values_list("pk", "is_active"))
 
 
-def _decide(shake: Handshake, gate: UserGate, counted: list[Holding], now: datetime, tunables: Tunables) -> Admission:
+def _admit(shake: Handshake, gate: UserGate, counted: list[Holding], now: datetime, tunables: Tunables) -> Admission:
     if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
         gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])
-    decide = partial(
+    would_admit = partial(
         admit,
         Newcomer(shake.id, shake.device, shake.attempt),
         counted,
@@ -153,8 +155,8 @@ def _decide(shake: Handshake, gate: UserGate, counted: list[Holding], now: datet
         handshake=timedelta(seconds=tunables.handshake_seconds),
     )
     if tunables.observe:
-        _log_what_would_be(shake, decide())
-    return decide(enforce=not tunables.observe)
+        _log_what_would_be(shake, would_admit())
+    return would_admit(enforce=not tunables.observe)
 
 
 def _log_what_would_be(shake: Handshake, would: Admission) -> None:

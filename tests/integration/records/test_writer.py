@@ -15,7 +15,8 @@ from connections.conf import Tunables
 from connections.models import ManagerRecord, Node, RecoveryRun
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Refused
-from connections.records.writer import GATHER_SECONDS, Writer
+from connections.records.queue import GATHER_SECONDS
+from connections.records.writer import Writer
 from tests.support.rows import closed_record, make_node, make_record, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -92,22 +92,6 @@ def test_the_middleware_takes_what_the_readme_gives_it() -> None:
         inspect.signature(SoftLimitMiddleware).bind(*call.args, **options)
 
 
-@pytest.mark.parametrize(
-    ("heading", "package", "apart"),
-    [
-        ("Modules", "connections", {"admin", "apps", "asgi_types", "chat", "management", "migrations"}),
-        ("The chat", "connections/chat", {"admin", "apps", "migrations", "urls", "views"}),
-    ],
-)
-def test_the_architecture_names_every_module_and_no_other(heading: str, package: str, apart: set[str]) -> None:
-    section = (ROOT / "docs" / "architecture.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| ((?:`\w+` ?)+)\|", section.replace("/` ", "` "), re.MULTILINE)
-    names = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    here = ROOT / package
-    modules = {path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")}
-    assert names == modules - {"__init__"} - apart
-
-
 def test_the_lifecycle_has_every_ending_refusal_and_step() -> None:
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     endings, refusals, run = (

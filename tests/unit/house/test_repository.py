@@ -45,4 +45,4 @@ def test_the_engine_asks_only_the_database_what_time_it_is() -> None:
         if "chat" not in path.relative_to(engine).parts and asks.search(path.read_text())
     }
     # SQLite has no other machine, and a run that is shown while it goes on says for how long.
-    assert found == {"database.py", "models/runs.py"}
+    assert found == {"database/connection.py", "models/runs.py"}

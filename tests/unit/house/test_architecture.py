@@ -1,0 +1,75 @@
+"""docs/architecture.md against the code: every module has its line, and the four ways can be walked."""
+
+import ast
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import ROOT
+
+TEXT = (ROOT / "docs" / "architecture.md").read_text()
+ROOMS = dict(re.findall(r"^### `(connections/[\w/]*)`\n(.*?)(?=\n##)", TEXT, re.MULTILINE | re.DOTALL))
+WAYS = dict(
+    re.findall(r"^### ([^\n]+)\n(1\. .*?)(?=\n###|\n## )", TEXT.split("## Four ways")[1], re.MULTILINE | re.DOTALL)
+)
+STEP = re.compile(r"^\d+\. `([\w/]+\.py)`: `([\w.]+)` (.+)$", re.MULTILINE)
+MOST_FILES = 8
+BY_ROW = re.compile(r"\brows?\b|\bcalled by\b|\bcalls it\b")  # a step that is reached another way than by an import
+
+
+def packages() -> set[str]:
+    """Rooms with modules of their own; the admin's and the commands' files are named for what they are about."""
+    folders = {str(path.parent.relative_to(ROOT)) + "/" for path in (ROOT / "connections").rglob("__init__.py")}
+    return {name for name in folders if not {"admin", "management", "migrations"} & set(Path(name).parts)}
+
+
+def test_every_room_has_its_section() -> None:
+    assert set(ROOMS) == packages()
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_lists_every_module_and_no_other(room: str) -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", ROOMS[room], re.MULTILINE)
+    modules = {path.stem for path in (ROOT / room).glob("*.py")} - {"__init__"}
+    assert sorted(listed) == sorted(modules)
+
+
+def names_in(path: Path) -> set[str]:
+    """What a module defines: functions, classes, their methods, and its constants."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = [child for child in node.body if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)]
+            names |= {f"{node.name}.{method.name}" for method in methods}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_there_are_four_ways() -> None:
+    assert list(WAYS) == ["A handshake", "A recovery", "A fence", "A chat message"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_leads_through_code_that_is_there(way: str) -> None:
+    steps = STEP.findall(WAYS[way])
+    assert len(steps) == len(WAYS[way].strip().splitlines()), "each line is a step"
+    assert len({file for file, _, _ in steps}) <= MOST_FILES
+    for file, name, _ in steps:
+        assert name in names_in(ROOT / file), f"{file} defines no {name}"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_step_leads_to_the_next(way: str) -> None:
+    """The file of a step names what comes next, unless the next one says that it is reached by a row or from where."""
+    steps = STEP.findall(WAYS[way])
+    for (file, _, _), (following, name, words) in itertools.pairwise(steps):
+        mentions = re.compile(rf"\b({Path(following).stem}|{name.split('.')[-1]})\b")
+        assert BY_ROW.search(words) or mentions.search((ROOT / file).read_text()), (
+            f"{file} does not lead to {following}"
+        )
