@@ -42,7 +42,7 @@ VERDICTS: dict[str, str] = {
     Verdict.NEVER_OPENED: "never opened",
     Verdict.STUCK: "handler stuck",
     Verdict.MOVED: "moved to another node",
-    Verdict.UNKNOWN: "its node has not answered",
+    Verdict.UNKNOWN: "node has not answered",
 }
 
 ACTIONS: dict[str, str] = {

@@ -1,1 +1,1 @@
-"""The demo's parts: its people, the rows it clears and makes, its processes, and its clients."""
+"""The demo: its users, rows, processes and chat clients; it may touch everything, and only the demo's own rows."""

@@ -1,7 +1,7 @@
 """The demo's chat clients, in a process of their own: `python -m console.demo.clients`.
 
-Reads one line from standard input, a JSON list of `Client`s, opens them all, says "open", and goes on until its
-standard input ends.
+The process reads one line from standard input, a JSON list of `Client`s, opens them all, writes "open", and goes on
+until its standard input ends.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from console.demo.people import QUESTIONS
 
 logger = logging.getLogger("console.demo.clients")
 
-CHAT_SECONDS = (5.0, 15.0)  # between two messages of anybody: life in the console, and hardly any load
-RELOAD_SECONDS = (40.0, 90.0)  # between two reloads of anybody
+CHAT_SECONDS = (5.0, 15.0)  # between two messages of any client: enough for the charts, with hardly any load
+RELOAD_SECONDS = (40.0, 90.0)  # between two reloads of any client
 OPEN_SECONDS = 30.0
-ELSEWHERE = (4012, 4013)  # this node is leaving, or full
+ELSEWHERE = (4012, 4013)  # the close codes of a node that drains, or is full
 
 
 @dataclass
 class Client:
-    """One tab. Without `answers` it never says a word, nor comes back: its machine is gone."""
+    """One tab. Without `answers` it sends nothing and never reconnects, as if its machine were off."""
 
     user: str
     cookie: str
-    origins: list[str]  # of the nodes: at first the first, and the next where one is gone or sends it elsewhere
+    origins: list[str]  # of the nodes: the first one at first; the next if a node is down, drains or is full
     device: str
     browser: str
     answers: bool
@@ -42,7 +42,7 @@ class Client:
 
 
 class Tab:
-    """A client, and its socket while it has one."""
+    """A client, and its socket while it is connected."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -54,7 +54,7 @@ class Tab:
         self._elsewhere = True
 
     async def live(self) -> None:
-        """Open, read, and come back after what the server says, until told not to."""
+        """Open, read, and reconnect after the delay that the server names, unless it forbids that."""
         while True:
             self._comes_back, self._elsewhere = 1 + random.random(), True
             try:
@@ -68,7 +68,7 @@ class Tab:
             await asyncio.sleep(self._comes_back)
 
     async def ask(self) -> None:
-        """Send a message, in the conversation of last time."""
+        """Send a message, in the latest conversation."""
         await self._send(
             "user_message",
             client_id=str(uuid.uuid4()),
@@ -121,20 +121,20 @@ class Tab:
 
 
 async def chat(tabs: list[Tab]) -> None:
-    """Now and then somebody says something."""
+    """Now and then send a message from a random tab."""
     while tabs:
         await asyncio.sleep(random.uniform(*CHAT_SECONDS))
         await random.choice(tabs).ask()
 
 
 async def reload(tabs: list[Tab]) -> None:
-    """Now and then somebody reloads the page: the same device comes back."""
+    """Now and then reload a random tab: the same device reconnects."""
     while tabs:
         await asyncio.sleep(random.uniform(*RELOAD_SECONDS))
         await random.choice(tabs).reload()
 
 
-async def play(clients: list[Client], end: asyncio.StreamReader) -> None:
+async def run_clients(clients: list[Client], end: asyncio.StreamReader) -> None:
     tabs = [Tab(client) for client in clients]
     tasks = [asyncio.create_task(tab.live(), name=f"tab of {tab.client.user}") for tab in tabs]
     async with asyncio.timeout(OPEN_SECONDS):
@@ -163,7 +163,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     line = await reader.readline()
     if line:
-        await play([Client(**fields) for fields in json.loads(line)], reader)
+        await run_clients([Client(**fields) for fields in json.loads(line)], reader)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the commands `demo` and `cluster` share: how they start, what they say, and how they end."""
+"""Shared by the commands `demo` and `cluster`: start, output and end."""
 
 import signal
 import time
@@ -17,12 +17,12 @@ from console.demo.people import LOST, PASSWORD, PEOPLE, SHOWN, SILENT, STUCK
 from console.demo.processes import DiedError, is_free
 from console.demo.scene import Place
 
-LOOK_SECONDS = 0.25  # how often they look whether their processes are still there
+LOOK_SECONDS = 0.25  # between two checks that the processes still run
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoCommand(Base):
-    """A command that shows the scene until a signal ends it, which leaves nothing running."""
+    """A command that runs the demo until a signal ends it, and leaves no process running."""
 
     make = ""
     """The make target that runs it."""
@@ -30,7 +30,9 @@ class DemoCommand(Base):
     def add_arguments(self, parser: CommandParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--port", type=int, default=8000)
-        parser.add_argument("--live", action="store_true", help="on the default timings: the product heals by itself")
+        parser.add_argument(
+            "--live", action="store_true", help="use the default timings: stuck users recover by themselves"
+        )
 
     def refuse_ports(self, first: int, count: int = 1) -> None:
         last = first + count - 1
@@ -39,14 +41,15 @@ class DemoCommand(Base):
         for port in range(first, last + 1):
             if not is_free(port):
                 raise CommandError(
-                    f"Port {port} is in use; this may be running already. Stop what uses it, or choose another: "
+                    f"Port {port} is in use, perhaps by this demo. Stop the process that uses it, or choose "
+                    "another port: "
                     f"make {self.make} PORT={last + 1}"
                 )
 
     def run_until_signal(self, show: Callable[[], None]) -> None:
-        """Run it until it ends by itself, with what that says, or until a signal."""
+        """Call `show` until it returns or a signal comes. Its refusals and failures become the command's error."""
         if settings.AUTH_USER_MODEL != "auth.User":
-            raise CommandError(f"The demo brings people of its own, which {settings.AUTH_USER_MODEL} can't be.")
+            raise CommandError(f"The demo makes users of auth.User, but AUTH_USER_MODEL is {settings.AUTH_USER_MODEL}.")
         Serve().refuse_inconsistent()
         for number in _SIGNALS:
             signal.signal(number, _stop)
@@ -56,7 +59,7 @@ class DemoCommand(Base):
             raise CommandError(str(error)) from error
 
     def folder(self, name: str) -> Path:
-        """For the logs, and whatever else it leaves in the checkout."""
+        """Return a folder in the checkout, for logs and other files. Make it if needed."""
         folder = Path(settings.BASE_DIR) / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -70,7 +73,7 @@ class DemoCommand(Base):
             self.stdout.flush()
 
     def present(self, place: Place, more: dict[str, Any], lines: list[str], options: dict[str, Any]) -> None:
-        """What there is to see, now that it is there. `more` is for the JSON document, `lines` for people."""
+        """Print the addresses and the log-ins. `more` is added to the JSON document, `lines` to the text."""
         url = place.url
         people = [
             {
@@ -103,18 +106,18 @@ _PAUSED = [
     f"{STUCK} is really stuck: {LOST} of her managers were on a server that was killed, and {SILENT} belong to",
     "clients that never answer. Log in as support, open her page, and click Recover user.",
     "",
-    "Left alone the product would heal her within seconds. So that you can see her stuck, the automatic",
-    "sweep is paused and the heartbeat is slow. (Her next connect would heal her too.)",
+    "By default she would recover by herself within seconds. So that you can see her stuck, the automatic",
+    "sweep is paused and the heartbeat is slow. (Her next connection would free her managers too.)",
 ]
 _LIVE = [
-    f"This runs on the default timings, so {STUCK} heals by herself: the {LOST} managers on the killed server",
+    f"This runs on the default timings, so {STUCK} recovers by herself: the {LOST} managers on the killed server",
     f"are freed within about 20 seconds, and the {SILENT} that never answer within about 40. Her page has the",
-    "timeline of it.",
+    "timeline.",
 ]
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    """Once: what follows is bounded, and another Ctrl-C would only leave something running."""
+    """Handle the first signal only: ending takes bounded time, and a second Ctrl-C could leave processes running."""
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,6 +1,6 @@
-"""A management command that ends when whoever started it does: `python -m console.demo.parent_watch serve …`.
+"""A management command that ends when its parent process does: `python -m console.demo.parent_watch serve …`.
 
-Its standard input is a pipe from the starter. The system closes it with the starter's last breath, SIGKILL too.
+Its standard input is a pipe from the parent. The system closes the pipe when the parent ends, also by SIGKILL.
 """
 
 import os
@@ -9,16 +9,16 @@ import sys
 import threading
 import time
 
-DRAIN_SECONDS = 10.0  # in which `serve` promises to be gone after SIGTERM
+DRAIN_SECONDS = 10.0  # within which `serve` ends after SIGTERM
 
 
 def end_with_parent() -> None:
-    """From now on the end of standard input is SIGTERM to this process, and after ten seconds its end."""
+    """At the end of standard input, send SIGTERM to this process, and exit after DRAIN_SECONDS."""
     threading.Thread(target=_wait, name="parent-watch", daemon=True).start()
 
 
 def _wait() -> None:
-    # Not sys.stdin: its lock, held by a daemon thread, would abort the interpreter as it ends.
+    # Not sys.stdin: a daemon thread that holds its lock would abort the interpreter at its end.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,10 +1,10 @@
-"""Who is in the demo. Pure: no database, no Django."""
+"""The users of the demo. Pure: no database, no Django."""
 
 from dataclasses import dataclass
 
-PASSWORD = "demo"  # noqa: S105  # meant to be known: these users exist on loopback only
+PASSWORD = "demo"  # noqa: S105  # public on purpose: these users exist on loopback only
 DOMAIN = "demo.invalid"
-"""The email domain that marks a user as the demo's. It can't exist on the internet."""
+"""The email domain of the demo's users. RFC 2606 reserves `.invalid`, so no real user has it."""
 
 SOFT_LIMIT = 20
 LOST, SILENT, LIVING = 12, 5, 3
@@ -15,7 +15,7 @@ STUCK = "grace"
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A demo user. `group` is for staff, `tabs` for those who chat; `soft_limit` is an override of theirs."""
+    """A demo user. `group` is set for staff, `tabs` for users who chat; `soft_limit` is an override."""
 
     name: str
     about: str
@@ -45,7 +45,7 @@ PEOPLE = (
 )
 
 SHOWN = ("viewer", "support", "lead", "ada", STUCK)
-"""Whose log-ins are printed."""
+"""The users whose log-ins the command prints."""
 
 _CHROME = "AppleWebKit/537.36 (KHTML, like Gecko)"
 _SAFARI = "AppleWebKit/605.1.15 (KHTML, like Gecko)"

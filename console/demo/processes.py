@@ -14,16 +14,18 @@ from pathlib import Path
 from console.demo.parent_watch import DRAIN_SECONDS
 
 HOST = "127.0.0.1"
-START_SECONDS = 60.0  # a server takes two to four; this is for a machine that is busy with other things
+START_SECONDS = 60.0  # a server takes two to four; the rest is for a busy machine
 
 
 class DiedError(Exception):
-    """A process of the demo ended before its time, or never got ready. The message is for people."""
+    """A process of the demo ended too early, or was not ready in time. The message is for users."""
 
 
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what a server lately left is free
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # a port that a server has just released counts as free
         try:
             probe.bind((HOST, port))
         except OSError:
@@ -39,8 +41,9 @@ def free_port() -> int:
 
 
 class Child:
-    """One Python process. It has a process group of its own, so that the terminal's Ctrl-C reaches only the demo,
-    which ends the others in order. What it logs is in a file.
+    """One Python process, with its log in a file.
+
+    It has its own process group, so that Ctrl-C reaches only the demo, which ends its processes in order.
     """
 
     def __init__(self, name: str, arguments: list[str], env: dict[str, str], log: Path) -> None:
@@ -61,7 +64,7 @@ class Child:
         return self.process.poll() is None
 
     def write_line(self, line: str) -> None:
-        """Raises DiedError if it has ended."""
+        """Write a line to its standard input. Raises DiedError if it has ended."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(line.encode() + b"\n")
@@ -71,7 +74,7 @@ class Child:
             raise self.died() from None
 
     def read_line(self) -> str:
-        """The next line it says, waiting for it. Raises DiedError once it has ended."""
+        """Wait for the next line of its standard output. Raises DiedError if it ends first."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
         if not line:
@@ -80,7 +83,7 @@ class Child:
         return line.strip()
 
     def kill(self) -> None:
-        """SIGKILL: it ends without a word to anybody, and so does what it started."""
+        """Send SIGKILL to it and to its child processes."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -109,7 +112,7 @@ class Child:
 
 @contextmanager
 def child(name: str, arguments: list[str], env: dict[str, str], log: Path) -> Iterator[Child]:
-    """A process that ends with the block."""
+    """Run a process that ends with the block."""
     started = Child(name, arguments, env, log)
     try:
         yield started
@@ -118,7 +121,7 @@ def child(name: str, arguments: list[str], env: dict[str, str], log: Path) -> It
 
 
 def wait_until_ready(server: Child, port: int) -> None:
-    """Until GET /readyz answers 200. Raises DiedError."""
+    """Wait until GET /readyz answers 200. Raises DiedError."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if not server.running:

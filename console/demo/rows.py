@@ -1,6 +1,6 @@
-"""The demo's rows: what it refuses to touch, what it clears, and the users it makes.
+"""The demo's rows: checks that it may use the database, old rows to clear, users to make.
 
-Only rows of users whose email is at the demo's domain are ever deleted.
+Only rows of users with an email at the demo's domain are deleted.
 """
 
 import os
@@ -32,11 +32,14 @@ _SESSION_DAYS = 1
 
 
 class RefusedError(Exception):
-    """The demo may not run on this database. The message is for people."""
+    """The demo may not run on this database. The message is for users."""
 
 
-def refuse_strangers() -> None:
-    """Raises RefusedError where accounts whose password everybody knows would do harm, or where a demo runs."""
+def refuse_shared_database() -> None:
+    """Raise RefusedError if the database has other users or servers, or if a demo already runs on it.
+
+    The demo's staff accounts have a public password.
+    """
     now = database.now()
     for node in Node.objects.alive(now).filter(serves=True):
         if node.name not in NODES:
@@ -49,15 +52,15 @@ def refuse_strangers() -> None:
     taken = users.filter(username__in=[person.name for person in PEOPLE]).exclude(_demo("email"))
     for user in taken:
         raise RefusedError(
-            f"There is a user {user.get_username()!r} in this database who is not the demo's (whose email ends "
-            f"in @{DOMAIN}). {_OWN_DATABASE}"
+            f"The user {user.get_username()!r} of this database is not the demo's, whose emails end in @{DOMAIN}. "
+            f"{_OWN_DATABASE}"
         )
-    strangers = users.exclude(_demo("email")).filter(is_superuser=False)
-    count = strangers.count()
+    others = users.exclude(_demo("email")).filter(is_superuser=False)
+    count = others.count()
     if count:
         raise RefusedError(
-            f"This database has {count} users that are not the demo's, {strangers[0].get_username()!r} among "
-            f"them. The demo makes staff accounts with a password that everybody knows. {_OWN_DATABASE}"
+            f"This database has {count} users that are not the demo's, {others[0].get_username()!r} among "
+            f"them. The demo makes staff accounts with a public password. {_OWN_DATABASE}"
         )
 
 
@@ -69,7 +72,7 @@ def _demo(field: str) -> Q:
 
 
 def _runs_here(node: Node) -> bool:
-    """Whether the process of a node that has not retired still exists; its lease may outlive it by seconds."""
+    """Whether the process of a node still exists. Its lease may outlive it by seconds."""
     if node.host != socket.gethostname():
         return True
     try:
@@ -82,7 +85,7 @@ def _runs_here(node: Node) -> bool:
 
 
 def clear() -> None:
-    """Deletes what earlier demos left. The users stay, so that a browser stays logged in."""
+    """Delete the rows of earlier demos. Users stay, so that a browser stays logged in."""
     with transaction.atomic():
         users: Any = get_user_model()._default_manager.filter(_demo("email"))
         AuditEntry.objects.filter(Q(user__in=users) | Q(user=None, actor_user__in=users)).delete()
@@ -92,7 +95,7 @@ def clear() -> None:
         UserGate.objects.filter(user__in=users).delete()
         for user in users:
             user.conversations.all().delete()
-        # A superuser's own managers may hang on a node of an earlier demo: that one stays as it is.
+        # A node of an earlier demo stays if it still has managers of a superuser.
         used = ManagerRecord.objects.filter(node=OuterRef("pk"))
         Node.objects.filter(~Exists(used), name__in=NODES).delete()
     _end_sessions()
@@ -108,13 +111,13 @@ def _end_sessions() -> None:
 
 
 def make_people() -> dict[str, Any]:
-    """The demo's users by name, each as `people.PEOPLE` has them, with the known password."""
+    """Make or update the users of `people.PEOPLE`, with the demo's password. Return them by name."""
     model = get_user_model()
     groups = {group.name: group for group in Group.objects.all()}
     with transaction.atomic():
         known = {user.get_username(): user for user in model._default_manager.filter(_demo("email"))}
         good = {password for password in {user.password for user in known.values()} if _is_ours(password)}
-        password = good.pop() if good else make_password(PASSWORD)  # one hash for all: hashing is slow on purpose
+        password = good.pop() if good else make_password(PASSWORD)  # one hash for all, since hashing is slow on purpose
         made: dict[str, Any] = {}
         for person in PEOPLE:
             user = known.get(person.name) or model(username=person.name, email=person.email)
@@ -145,7 +148,7 @@ def _is_ours(password: str) -> bool:
 
 @contextmanager
 def sessions(users: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """A logged-in session for each user who may have one, as the value of its cookie. They end with the block."""
+    """Log in each active user, and yield the cookie values by username. The sessions end with the block."""
     stores: dict[str, SessionStore] = {}
     for name, user in users.items():
         if not user.is_active:

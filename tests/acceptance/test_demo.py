@@ -150,7 +150,7 @@ def test_a_database_with_people_of_its_own_is_refused_and_left_alone(database: D
 def test_a_project_with_users_of_another_kind_is_left_alone(dropin_database: Database) -> None:
     result = manage("demo", "--port", free_port(), db=dropin_database)
     assert result.code == 1
-    assert "people of its own, which accounts." in result.err
+    assert "but AUTH_USER_MODEL is accounts." in result.err
     assert dropin_database.query("SELECT * FROM connections_node") == []
 
 

@@ -1,4 +1,4 @@
-"""The demo on a cluster: PostgreSQL, Valkey and three nodes, all on this machine, to be killed at will."""
+"""The demo on a cluster: PostgreSQL, Valkey and three nodes, all on this machine, to try out kills and drains."""
 
 import fcntl
 import os
@@ -82,7 +82,7 @@ class Command(DemoCommand):
         self.present(next(iter(stage.nodes)), {"nodes": nodes, "environment": variables}, lines, options)
 
     def watch(self, stage: Scene, options: dict[str, Any]) -> None:
-        """Until no node is left, or a signal ends us. Raises DiedError if the clients' process has ended."""
+        """Wait until no node is left or a signal comes. Raises DiedError if the clients' process has ended."""
         left = dict(stage.nodes)
         while left:
             self.look()
@@ -101,7 +101,7 @@ def _ended(node: Child) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keeps another start off this folder, from before its ports are taken. The system gives it free at our end."""
+    """Lock this folder against a second start, also before the ports are in use. The lock ends with the process."""
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +112,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _using(started: dict[str, stores.Store]) -> Iterator[None]:
-    """The database and the bus of this process, and of those it starts."""
+    """Use these stores as database and bus, in this process and in its children."""
     url = started[stores.POSTGRES].url
     os.environ |= {"DATABASE_URL": url, "CHANNEL_LAYER_URL": started[stores.VALKEY].url}
     del connections[DEFAULT_DB_ALIAS]
@@ -121,4 +121,4 @@ def _using(started: dict[str, stores.Store]) -> Iterator[None]:
         yield
     finally:
         connection.close()
-        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's has one
+        connection.close_pool()  # type: ignore[attr-defined]  # PostgreSQL's backend has it

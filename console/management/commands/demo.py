@@ -1,4 +1,4 @@
-"""The demo: a console full of life, one user whose managers are really dead, and a button that frees them."""
+"""The demo: a console with live users, and one user whose managers are really dead, to be recovered."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class Command(DemoCommand):
             self.say("\nThe demo has ended, and all that it started.", options)
 
     def watch(self, processes: list[Child]) -> None:
-        """Until the server was drained, or a signal ends us. Raises DiedError where one ended in another way."""
+        """Wait until the server has drained or a signal comes. Raises DiedError if a process ends in another way."""
         while all(process.running for process in processes):
             self.look()
         for process in processes:

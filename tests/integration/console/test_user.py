@@ -57,7 +57,7 @@ def test_the_doubtful_come_first(viewer: Client, ada: User) -> None:
 @pytest.mark.parametrize(
     ("fields", "evidence"),
     [
-        ({"accepted_at": None}, "admitted 1 min ago and never opened"),
+        ({"accepted_at": None}, "admitted 1 min ago, but never opened"),
         ({"turn_since": "now"}, "an agent turn has been running for 0 s"),
         ({"busy_since": "now"}, "its handler has been busy for 0 s"),
         ({"sweep_error": "disk full"}, "could not be freed: disk full"),
