@@ -67,6 +67,8 @@ STEPS: dict[str, str] = {
     Step.REPORT: "Report",
 }
 
+KINDS: dict[str, str] = {"cleanup": "Recovery", "reset": "Full reset", "dry_run": "Check"}
+
 OUTCOMES: dict[str, str] = {
     Outcome.RECOVERED: "recovered",
     Outcome.NOTHING_TO_DO: "nothing to do",

@@ -44,12 +44,11 @@ def _runs(user: Any) -> list[Event]:
     for run in RecoveryRun.objects.filter(user=user).defer("findings", "stock").order_by("-opened_at")[:SHOWN]:
         counts = f"{run.before} → {run.after} held" if run.before is not None and run.after is not None else ""
         result = wording.result_of(run.outcome, dry_run=run.dry_run)
-        kind = {"cleanup": "Recovery", "reset": "Full reset", "dry_run": "Check"}[run.shown_kind]
         events.append(
             Event(
                 at=run.opened_at,
                 kind="run",
-                title=f"{kind}: {result}",
+                title=f"{wording.KINDS[run.shown_kind]}: {result}",
                 detail=", ".join(part for part in (counts, run.reason) if part),
                 actor=who(run.actor_kind, run.actor),
                 url=reverse("console:run", args=[run.pk]),

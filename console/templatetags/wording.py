@@ -1,6 +1,7 @@
 """Filters and tags that turn codes, numbers and times into words."""
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django import template
@@ -8,45 +9,28 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from connections.models import RecoveryRun
 from connections.policy.wording import in_short
 from console import wording
 
 register = template.Library()
 
-
-@register.filter
-def reason(code: str) -> str:
-    return wording.in_words(code, wording.REASONS)
-
-
-@register.filter
-def refusal(code: str) -> str:
-    return wording.in_words(code, wording.REFUSALS)
-
-
-@register.filter
-def verdict(code: str) -> str:
-    return wording.in_words(code, wording.VERDICTS)
+for _name, _catalogue in {
+    "reason": wording.REASONS,
+    "refusal": wording.REFUSALS,
+    "verdict": wording.VERDICTS,
+    "action": wording.ACTIONS,
+    "step": wording.STEPS,
+    "kind": wording.KINDS,
+    "outcome": wording.OUTCOMES,
+    "suggestion": wording.SUGGESTIONS,
+}.items():
+    register.filter(_name, partial(wording.in_words, catalogue=_catalogue))
 
 
 @register.filter
-def action(code: str) -> str:
-    return wording.in_words(code, wording.ACTIONS)
-
-
-@register.filter
-def step(code: str) -> str:
-    return wording.in_words(code, wording.STEPS)
-
-
-@register.filter
-def outcome(code: str) -> str:
-    return wording.in_words(code, wording.OUTCOMES)
-
-
-@register.filter
-def suggestion(code: str) -> str:
-    return wording.in_words(code, wording.SUGGESTIONS)
+def result(run: RecoveryRun) -> str:
+    return wording.result_of(run.outcome, dry_run=run.dry_run)
 
 
 @register.filter
