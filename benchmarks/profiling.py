@@ -27,7 +27,7 @@ SHOWN = 25
 CARRIERS = {*sys.stdlib_module_names, "asgiref"}
 
 # What all of a server runs in.
-AROUND = ("connections/management/", "connections/server/serve.py")
+AROUND = ("connections/management/", "connections/server/")
 
 
 def profile(stage: Stage, what: str, kind: Kind, vendor: Vendor) -> list[Table]:

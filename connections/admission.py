@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from django.contrib.auth import HASH_SESSION_KEY
 
-from connections.conf import tunables
+from connections.conf import Tunables, tunables
 from connections.node.current import ensure_node
 from connections.policy.admission import Handshake
 from connections.policy.states import Refused
@@ -16,7 +16,7 @@ from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
 from connections.websocket.closing import GOODBYE_SECONDS
 from connections.websocket.manager import Manager
-from connections.websocket.outbound import Outlet
+from connections.websocket.outbound import Outbound
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +60,10 @@ class SoftLimitMiddleware:
                 await self.app(scope, receive, send)
             return
         node = await ensure_node()
-        device, attempt = handshake.device_and_attempt(scope)
         session_key, session_hash = _session_of(scope)
+        shake = self._handshake(scope, user.pk, session_key, node.tunables)
         manager = Manager(
-            node.host,
-            scope,
-            receive,
-            send,
-            handshake=Handshake(
-                id=uuid4(),
-                user_id=user.pk,
-                pool=self.pool,
-                soft_limit=self.soft_limit,
-                burst=self.burst,
-                device=device,
-                attempt=attempt,
-                session_key=session_key,
-                ip=handshake.client_ip(scope, node.tunables.trusted_proxies),
-                user_agent=handshake.header(scope, b"user-agent"),
-            ),
-            inject=self.inject,
-            server_send=_server_send(scope, send),
+            node.host, scope, receive, send, handshake=shake, inject=self.inject, server_send=_server_send(scope, send)
         )
         manager.session_hash = session_hash
         _passed(scope)  # from here on the manager has its own 4 s
@@ -88,6 +71,21 @@ class SoftLimitMiddleware:
             await manager.run(self.app, {**scope, "manager": manager})
         finally:
             node.registry.remove(manager)
+
+    def _handshake(self, scope: Scope, user_id: Any, session_key: str, values: Tunables) -> Handshake:
+        device, attempt = handshake.device_and_attempt(scope)
+        return Handshake(
+            id=uuid4(),
+            user_id=user_id,
+            pool=self.pool,
+            soft_limit=self.soft_limit,
+            burst=self.burst,
+            device=device,
+            attempt=attempt,
+            session_key=session_key,
+            ip=handshake.client_ip(scope, values.trusted_proxies),
+            user_agent=handshake.header(scope, b"user-agent"),
+        )
 
 
 class Guard:
@@ -173,18 +171,18 @@ async def refuse(
     connected: bool = False,
 ) -> None:
     """Refuse so that a page understands it: accept, `closing`, close; then see the connection end."""
-    outlet = Outlet(send, NodeClock(), _server_send(scope, send))
+    outbound = Outbound(send, NodeClock(), _server_send(scope, send))
 
     async def tell() -> None:
         if not connected:
             await receive()
-        await closing.say(
-            outlet.forward, refused, inject=inject, accept=True, subprotocols=scope.get("subprotocols") or ()
+        await closing.send_closing(
+            outbound.forward, refused, inject=inject, accept=True, subprotocols=scope.get("subprotocols") or ()
         )
         await closing.until_disconnect(receive)
 
-    if not await outlet.bounded(tell(), GOODBYE_SECONDS):
-        outlet.cut()
+    if not await outbound.bounded(tell(), GOODBYE_SECONDS):
+        outbound.cut()
 
 
 async def _why_anonymous(scope: Scope) -> Refused:

@@ -29,6 +29,24 @@ def configure(*, human: bool) -> dict[str, Any]:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structlog": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "foreign_pre_chain": shared,
+                "processors": _renderers(human=human),
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
+        "root": {"handlers": ["stderr"], "level": "INFO"},
+        "loggers": LOGGERS,
+    }
+
+
+def _renderers(*, human: bool) -> list[structlog.typing.Processor]:
+    """The processors that turn an event into a line."""
     render: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if human:
         render.append(structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback))
@@ -39,25 +57,14 @@ def configure(*, human: bool) -> dict[str, Any]:
             structlog.processors.ExceptionRenderer(traceback),
             structlog.processors.JSONRenderer(default=str),
         ]
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {
-            "structlog": {
-                "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": shared,
-                "processors": render,
-            }
-        },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structlog"}},
-        "root": {"handlers": ["stderr"], "level": "INFO"},
-        "loggers": {
-            # Django's own handlers mail the admins, and print only in DEBUG: replaced by ours.
-            "django": {"handlers": [], "level": "INFO", "propagate": True},
-            "django.server": {"handlers": [], "level": "INFO", "propagate": True},
-            # At INFO it logs its internals only.
-            "twisted": {"level": "WARNING"},
-            # It logs three lines per socket; our two lines say more.
-            "uvicorn.error": {"level": "WARNING"},
-        },
-    }
+    return render
+
+
+# Django's own handlers mail the admins and print in DEBUG only; the root's handler replaces them. Twisted logs at INFO
+# what only its authors need, and uvicorn three lines a socket, where the engine says more in two.
+LOGGERS: dict[str, Any] = {
+    "django": {"handlers": [], "level": "INFO", "propagate": True},
+    "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+    "twisted": {"level": "WARNING"},
+    "uvicorn.error": {"level": "WARNING"},
+}

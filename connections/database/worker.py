@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 MIN_GAP = 0.01  # seconds between two rounds that bells asked for: many bells make one round
 
 
-class Rounds:
+class WorkerThread:
     """Call `body` every `every()` seconds, and as soon as somebody rings. `every` may change; None: only bells.
 
     `last` is when the last round ended, on time.monotonic(): also one that found the database away, a row locked or a

@@ -161,8 +161,8 @@ class Beat:
                 continue
             facts = (
                 manager.active,
-                _if_older(manager.pinged, beat_ago),
-                _if_older(manager.inbox.taken, beat_ago),
+                _if_older(manager.pinged_at, beat_ago),
+                _if_older(manager.inbound.busy_since, beat_ago),
                 manager.turn_began,
             )
             if facts != manager.written:

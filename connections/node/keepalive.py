@@ -5,7 +5,7 @@ import logging
 from datetime import datetime
 
 from connections.conf import Tunables
-from connections.policy.liveness import Patience, Pulse, judge, roll_call
+from connections.policy.liveness import Pulse, Timeouts, judge, roll_call
 from connections.policy.states import DEAD, CloseReason, ProbeMode
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
@@ -20,7 +20,7 @@ class Keepalive:
         self._registry = registry
         self._clock = clock
         self._tunables = tunables
-        self._patience = Patience(
+        self._timeouts = Timeouts(
             heartbeat=tunables.heartbeat_seconds,
             pong=tunables.pong_seconds,
             probe=tunables.probe_seconds,
@@ -50,7 +50,7 @@ class Keepalive:
     def _look(self, manager: Manager, now: float, *, judging: bool) -> None:
         pulse = manager.pulse(now)
         self._roll_call(manager, pulse, now, judging=judging)
-        judged = judge(pulse, now, self._patience)
+        judged = judge(pulse, now, self._timeouts)
         if judged.ping:
             manager.ping()
         elif judging and judged.end is not None and not manager.closing:
@@ -76,7 +76,7 @@ class Keepalive:
         if probe is None or probe.verdict is not None:
             return
         probe.sent = min(probe.sent, now)  # the clock may have been set back since
-        found = roll_call(pulse, probe.sent, now, self._patience)
+        found = roll_call(pulse, probe.sent, now, self._timeouts)
         if found is None or (found[0] in DEAD and not judging):
             return
         probe.answer(*found)

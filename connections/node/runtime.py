@@ -13,7 +13,7 @@ from connections import bus as bells
 from connections import database
 from connections.bus import Bus
 from connections.conf import Tunables
-from connections.database.worker import Rounds
+from connections.database.worker import WorkerThread
 from connections.models import ManagerRecord
 from connections.node.beat import Beat
 from connections.node.doorbell import Doorbell
@@ -59,10 +59,10 @@ class NodeRuntime:
             self.parts, works=lambda: self.works, on_registered=self._restart_bus, on_drain_wanted=self.drain_wanted.set
         )
         beat, sweeper = values.beat_seconds, Sweeper(values, name)
-        self._recovery_thread = Rounds("recovery", sweeper.round, sweeper.next_round, beat_seconds=beat)
+        self._recovery_thread = WorkerThread("recovery", sweeper.round, sweeper.next_round, beat_seconds=beat)
         self._beat = Beat(self.parts, ring_recovery=self._recovery_thread.ring)
-        self._beat_thread = Rounds("beat", self._beat, lambda: beat, beat_seconds=beat)
-        self._lease_thread = Rounds("lease", self.lease.round, lambda: beat, beat_seconds=beat)
+        self._beat_thread = WorkerThread("beat", self._beat, lambda: beat, beat_seconds=beat)
+        self._lease_thread = WorkerThread("lease", self.lease.round, lambda: beat, beat_seconds=beat)
         self.host = ManagerHost(self.parts, on_probe_answered=self._beat_thread.ring)
         self._doorbell = Doorbell(self.parts, self.bus, wake=self._wake, check_sessions=self._check_sessions)
         self._looped_at = time.monotonic()

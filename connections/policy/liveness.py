@@ -11,12 +11,12 @@ class Pulse:
 
     opened: float
     accepted: bool
-    heard: float  # the last inbound frame of any kind
-    told: float  # the last outbound frame of any kind
-    pinged: float | None  # the oldest ping that nothing has answered
-    busy: float | None  # since when the handler has not come back for the next frame
-    waiting: int  # frames that wait for it
-    sending: float | None  # since when the server has not taken an outbound frame
+    last_received_at: float  # the last inbound frame of any kind
+    last_sent_at: float  # the last outbound frame of any kind
+    pinged_at: float | None  # of the oldest ping that nothing has answered
+    busy_since: float | None  # when the handler took the frame that it still handles
+    frames_waiting: int  # for the handler
+    send_blocked_since: float | None  # when the server stopped taking outbound frames
     probeable: bool = True  # whether frames of ours may be sent on this route
 
 
@@ -30,7 +30,7 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long a node waits, in seconds; the settings of the same names."""
 
     heartbeat: float
@@ -41,50 +41,50 @@ class Patience:
     send: float
 
 
-def judge(pulse: Pulse, now: float, patience: Patience) -> Judgement:
+def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
     """The heartbeat's rule for one manager. While frames wait, the handler is judged and not the client."""
-    if pulse.sending is not None and now - pulse.sending >= patience.send:
-        return Judgement(CloseReason.CLIENT_GONE, f"took no bytes for {now - pulse.sending:.0f} s")
+    if pulse.send_blocked_since is not None and now - pulse.send_blocked_since >= timeouts.send:
+        return Judgement(CloseReason.CLIENT_GONE, f"took no bytes for {now - pulse.send_blocked_since:.0f} s")
     if not pulse.accepted:
-        if now - pulse.opened >= patience.handshake:
+        if now - pulse.opened >= timeouts.handshake:
             waited = now - pulse.opened
             return Judgement(CloseReason.NEVER_OPENED, f"admitted {waited:.0f} s ago and never accepted")
         return Judgement()
-    if pulse.waiting:
-        if pulse.busy is not None and now - pulse.busy >= patience.stuck:
-            held = now - pulse.busy
+    if pulse.frames_waiting:
+        if pulse.busy_since is not None and now - pulse.busy_since >= timeouts.stuck:
+            held = now - pulse.busy_since
             return Judgement(
-                CloseReason.STUCK, f"its handler was busy for {held:.0f} s while {pulse.waiting} frames waited"
+                CloseReason.STUCK, f"its handler was busy for {held:.0f} s while {pulse.frames_waiting} frames waited"
             )
         return Judgement()
     if not pulse.probeable:
         return Judgement()
-    if pulse.pinged is not None:
-        if now - pulse.pinged >= patience.pong:
-            silent = now - pulse.pinged
+    if pulse.pinged_at is not None:
+        if now - pulse.pinged_at >= timeouts.pong:
+            silent = now - pulse.pinged_at
             return Judgement(CloseReason.UNRESPONSIVE, f"did not answer a ping for {silent:.0f} s")
         return Judgement()
-    if now - min(pulse.heard, pulse.told) >= patience.heartbeat:
+    if now - min(pulse.last_received_at, pulse.last_sent_at) >= timeouts.heartbeat:
         return Judgement(ping=True)
     return Judgement()
 
 
-def roll_call(pulse: Pulse, sent: float, now: float, patience: Patience) -> tuple[Verdict, str] | None:
+def roll_call(pulse: Pulse, sent: float, now: float, timeouts: Timeouts) -> tuple[Verdict, str] | None:
     """What a node says of one manager in a roll call begun at `sent`; None while its client still has time."""
     if not pulse.accepted:
         waited = now - pulse.opened
-        if waited >= patience.handshake:
+        if waited >= timeouts.handshake:
             return Verdict.NEVER_OPENED, f"admitted {waited:.0f} s ago and never accepted"
         return Verdict.ALIVE, "still opening"
-    if pulse.heard >= sent:
+    if pulse.last_received_at >= sent:
         return Verdict.ALIVE, "answered the roll call"
-    if pulse.waiting:
-        busy = 0.0 if pulse.busy is None else now - pulse.busy
-        if busy >= patience.stuck:
-            return Verdict.STUCK, f"its handler was busy for {busy:.0f} s while {pulse.waiting} frames waited"
+    if pulse.frames_waiting:
+        busy = 0.0 if pulse.busy_since is None else now - pulse.busy_since
+        if busy >= timeouts.stuck:
+            return Verdict.STUCK, f"its handler was busy for {busy:.0f} s while {pulse.frames_waiting} frames waited"
         return Verdict.ALIVE, f"its handler is busy since {busy:.0f} s, its client is not judged"
     if not pulse.probeable:
         return Verdict.ALIVE, "its route takes no probe, and the server holds the connection"
-    if now - sent >= patience.probe:
-        return Verdict.UNRESPONSIVE, f"did not answer the roll call within {patience.probe:g} s"
+    if now - sent >= timeouts.probe:
+        return Verdict.UNRESPONSIVE, f"did not answer the roll call within {timeouts.probe:g} s"
     return None

@@ -1,4 +1,4 @@
-"""A command's vote: in a process that serves nothing it takes a node row like any other, if nobody else can witness."""
+"""Let a management command act as the fencing witness when no other node can."""
 
 import os
 import socket
@@ -8,15 +8,17 @@ from contextlib import contextmanager
 
 from connections import database
 from connections.conf import Tunables
-from connections.database.worker import Rounds
+from connections.database.worker import WorkerThread
 from connections.models import Node
 from connections.records import lease
 
 
 @contextmanager
-def vote(values: Tunables, *, needed: bool) -> Iterator[None]:
-    """If a lapsed node waits for the fence and no other node lives to witness, be the witness: renew until steady,
-    which takes a lease, and until the block ends. The node row retires at its end.
+def acting_as_witness(values: Tunables, *, needed: bool) -> Iterator[None]:
+    """While the block runs, be a witness, if a lapsed node waits for the fence and no other node is alive.
+
+    Before the block this process takes a node row and renews it until it is steady, which takes a lease. After the
+    block the row retires.
     """
     if not needed or not _lacks_witness(values):
         yield
@@ -24,7 +26,9 @@ def vote(values: Tunables, *, needed: bool) -> Iterator[None]:
     row = lease.register(
         values, name=f"command-{os.getpid()}", host=socket.gethostname(), pid=os.getpid(), serves=False
     )
-    renewal = Rounds("vote", lambda: _renew(row, values), lambda: values.beat_seconds, beat_seconds=values.beat_seconds)
+    renewal = WorkerThread(
+        "vote", lambda: _renew(row, values), lambda: values.beat_seconds, beat_seconds=values.beat_seconds
+    )
     renewal.start()
     try:
         until = time.monotonic() + values.lease_seconds + 2 * values.beat_seconds

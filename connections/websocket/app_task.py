@@ -8,7 +8,7 @@ from connections.websocket.asgi_types import App, Receive, Scope, Send
 CANCEL_SECONDS = 2.0  # for a cancelled application to end; one that swallows it is abandoned
 
 
-class Handler:
+class AppTask:
     def __init__(
         self, app: App, scope: Scope, receive: Receive, send: Send, *, name: str, on_end: Callable[[], None]
     ) -> None:

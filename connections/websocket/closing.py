@@ -1,4 +1,4 @@
-"""How a socket is closed or refused so that its page understands: accept, `closing`, close; never a bare 403."""
+"""Close or refuse a socket so that its page understands: accept, `closing`, close; never a bare 403."""
 
 import random
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from connections.policy.states import FAREWELLS
 from connections.websocket import frames
 from connections.websocket.asgi_types import Message, Receive, Send
 
-GOODBYE_SECONDS = 2.0  # for the last frames, and again for the close handshake; then the client is cut off
+GOODBYE_SECONDS = 2.0  # for the last frames, and again for the close handshake; then the transport is aborted
 
 
 def draw_retry_after(reason: str) -> float:
-    """Seconds, drawn anew for each client, so that many do not come back at once."""
+    """Draw the seconds after which a client reconnects, for each client anew, so that many do not return at once."""
     return random.uniform(*FAREWELLS[reason].delay)
 
 
-async def say(
+async def send_closing(
     send: Send,
     reason: str,
     *,
@@ -24,7 +24,7 @@ async def say(
     subprotocols: Sequence[str] = (),
     retry_after: float | None = None,
 ) -> None:
-    """Send what closes a socket for `reason`. `accept`: it has not been accepted yet, so do that first."""
+    """Send the frames that close a socket for `reason`. `accept`: accept it first, since it has not been accepted."""
     if accept:
         opening: Message = {"type": "websocket.accept"}
         if subprotocols:
@@ -37,6 +37,6 @@ async def say(
 
 
 async def until_disconnect(receive: Receive) -> None:
-    """Read on until the server says that the socket has ended."""
+    """Read until the server reports the end of the socket."""
     while (await receive())["type"] != "websocket.disconnect":
         pass

@@ -6,17 +6,17 @@ from connections.websocket.asgi_types import Message
 from connections.websocket.clock import NodeClock
 
 
-class Inbox:
+class Inbound:
     """One reader at a time; `put` and `take` on the event loop."""
 
-    __slots__ = ("_clock", "_frames", "_reader", "bytes", "taken")
+    __slots__ = ("_clock", "_frames", "_reader", "busy_since", "bytes")
 
     def __init__(self, clock: NodeClock) -> None:
         self._clock = clock
         self._frames: list[Message] = []  # an empty deque has 760 bytes, and most are idle
         self._reader: asyncio.Future[None] | None = None
         self.bytes = 0
-        self.taken: float | None = None  # when the handler took the frame it is busy with
+        self.busy_since: float | None = None  # when the handler took the frame it is busy with
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -43,7 +43,7 @@ class Inbox:
 
     async def take(self) -> Message:
         """The ASGI `receive` of the application: to ask for a frame is to be done with the one before."""
-        self.taken = None
+        self.busy_since = None
         while not self._frames:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -52,7 +52,7 @@ class Inbox:
                 self._reader = None
         message = self._frames.pop(0)
         self.bytes -= size_of(message)
-        self.taken = self._clock.now()
+        self.busy_since = self._clock.now()
         return message
 
 

@@ -1,8 +1,6 @@
 """The manager: it owns one WebSocket, knows whether its client is alive, and can close it whatever the app does.
 
-It stands between the server and an unmodified ASGI application. It always reads, into a bounded inbox, so that the
-server's own pong handling never starves; it sends the pings and the closing frame; and it ends in `run`'s `finally`,
-which hands the release to the writer without awaiting anything.
+It always reads, into a bounded queue, so that the server's own pong handling never starves.
 """
 
 import asyncio
@@ -15,22 +13,21 @@ from uuid import UUID
 from connections.policy.admission import Admission, Handshake
 from connections.policy.liveness import Pulse
 from connections.policy.states import CloseReason, Refused, Verdict
-from connections.websocket import closing as farewell
 from connections.websocket import frames
-from connections.websocket.app_task import Handler
+from connections.websocket.app_task import AppTask
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
-from connections.websocket.closing import GOODBYE_SECONDS
+from connections.websocket.closing import GOODBYE_SECONDS, send_closing
 from connections.websocket.host import Host
-from connections.websocket.inbound import Inbox
-from connections.websocket.outbound import Outlet
+from connections.websocket.inbound import Inbound
+from connections.websocket.outbound import Outbound
 from connections.websocket.probe import Probe
-from connections.websocket.wakeup import Waiter
+from connections.websocket.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
 
 
 class Manager:
-    """One of a node's thousands. With more than 30 attributes Python gives each a dictionary of its own, of 1 KiB."""
+    """A node has thousands. With more than 30 attributes Python gives each a dictionary of its own, of 1 KiB."""
 
     def __init__(
         self,
@@ -52,24 +49,22 @@ class Manager:
         self.admission: Admission | None = None
         self.ended: CloseReason | None = None
 
-        self.inbox = Inbox(host.clock)
-        self.outlet = Outlet(send, host.clock, server_send)
-        self.opened = self.heard = self.active = host.clock.now()
+        self.inbound = Inbound(host.clock)
+        self.outbound = Outbound(send, host.clock, server_send)
+        self.opened = self.last_received_at = self.active = host.clock.now()
         self.accepted = False
-        self.pinged: float | None = None
+        self.pinged_at: float | None = None
         self.turns = 0
         self.turn_began: float | None = None
         self.probe: Probe | None = None
-        self.observed: CloseReason | None = None  # in observe mode: what it would have been closed for
-        self.written: tuple[Any, ...] = ()  # what the last beat wrote of it
+        self.observed: CloseReason | None = None  # in observe mode: the reason it would have been closed for
+        self.written: tuple[Any, ...] = ()  # the facts that the last beat wrote
 
         self._host = host
         self._receive = receive
         self._subprotocols: list[str] = list(scope.get("subprotocols") or ())
-        self._waiter = Waiter()  # told of whatever happens to the socket
-        self._connect_seen = False
-        self._accepting = False
-        self._denying = False
+        self._wakeup = Wakeup()  # notified of everything that happens to the socket
+        self._connect_seen = self._accepting = self._denying = False
         self._gone: int | None = None  # the close code, once the transport has ended
         self._ordered: tuple[CloseReason, str] | None = None
         self._pings = 0
@@ -78,7 +73,7 @@ class Manager:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """An agent turn is in flight: while it lasts, others are evicted first."""
+        """Mark an agent turn as in flight: while it lasts, managers without a turn are evicted first."""
         if self.turns == 0:
             self.turn_began = self._host.clock.now()
         self.turns += 1
@@ -86,27 +81,26 @@ class Manager:
             yield
         finally:
             self.turns -= 1
-            if self.turns == 0:
-                self.turn_began = None
+            self.turn_began = self.turn_began if self.turns else None
 
     def deliver(self, text: str) -> bool:
-        """Send one text frame beside the application; on the event loop. False if it was not sent: the socket is not
-        open, or its client is too far behind.
+        """Send one text frame beside the application. Returns False if the socket is not open, or its client is too
+        far behind. On the event loop.
         """
-        if self.closing or not self.accepted or self.outlet.behind:
+        if self.closing or not self.accepted or self.outbound.behind:
             return False
-        # Under no time limit, so that what was promised is not dropped: their number is bounded, and whether the client
-        # takes anything is judged by the heartbeat.
-        self.outlet.beside({"type": "websocket.send", "text": text}, None)
+        # Without a time-out, so that no accepted frame is dropped: the number of frames is bounded, and the keepalive
+        # judges whether the client takes any.
+        self.outbound.send_in_background({"type": "websocket.send", "text": text}, None)
         return True
 
     def order(self, reason: CloseReason, evidence: str) -> None:
-        """Close this socket, with the code and frame of `reason`, whatever its application is doing. The first order
-        stands, and is kept until admission has returned.
+        """Close this socket with the code and frame of `reason`, whatever its application does. The first order stands;
+        one that comes before the admission has returned is carried out after it.
         """
         if not self.closing:
             self._ordered = (reason, evidence)
-            self._waiter.notify()
+            self._wakeup.notify()
 
     # For the node
 
@@ -118,52 +112,52 @@ class Manager:
         return Pulse(
             opened=self.opened,
             accepted=self.accepted,
-            heard=min(self.heard, now),  # the clock may have been set back since
-            told=min(self.outlet.told, now),
-            pinged=self.pinged,
-            busy=self.inbox.taken,
-            waiting=len(self.inbox),
-            sending=self.outlet.stalled(now),
+            last_received_at=min(self.last_received_at, now),  # the clock may have been set back since
+            last_sent_at=min(self.outbound.last_sent_at, now),
+            pinged_at=self.pinged_at,
+            busy_since=self.inbound.busy_since,
+            frames_waiting=len(self.inbound),
+            send_blocked_since=self.outbound.blocked_since(now),
             probeable=self.inject,
         )
 
     def ping(self) -> None:
-        """Ask the client for a sign of life, which only an inbound frame is, and have its answer waited for."""
-        if self.pinged is None:
-            self.pinged = self._host.clock.now()
+        """Ping the client, and judge it by its answer. Only an inbound frame is one."""
+        if self.pinged_at is None:
+            self.pinged_at = self._host.clock.now()
         self.ask()
 
     def ask(self) -> None:
-        """The same for a roll call: it judges by its own rule, and one that only reports may not end in a close."""
+        """Ping the client for a roll call, which has a rule of its own and may only report."""
         self._pings += 1
-        # Whether a client that has not taken it in time is gone or only slow, the heartbeat judges.
+        # If the client does not take the ping in time, the keepalive judges whether it is gone or only slow.
         ping: Message = {"type": "websocket.send", "text": frames.ping(f"{self.id}.{self._pings}")}
-        self.outlet.beside(ping, self._host.tunables.send_seconds)
+        self.outbound.send_in_background(ping, self._host.tunables.send_seconds)
 
-    # The application's send; its receive is inbox.take
+    # The application's send; its receive is inbound.take
 
     async def send(self, message: Message) -> None:
         if self.closing and not self._denying:
-            return  # it hears of the end by its disconnect
+            return  # the application learns of the end from its disconnect
         kind = message["type"]
         if kind == "websocket.accept":
             self._accepting = True
-            await self.outlet.forward(message)
+            await self.outbound.forward(message)
             self.accepted = True
             self._host.accepted(self)
         elif kind == "websocket.close":
             where = f"with {message.get('code') or 1000}" if self.accepted else "before accepting"
             self._end(CloseReason.APP_CLOSED, f"the application closed it {where}")
-            await self.outlet.forward(message)
+            await self.outbound.forward(message)
         elif kind == "websocket.send":
-            await self.outlet.room(lambda: self.closing)
+            await self.outbound.wait_for_drain(lambda: self.closing)
             if not self.closing:
-                await self.outlet.forward(message)
+                await self.outbound.forward(message)
         else:
             if kind.startswith("websocket.http.response"):
                 self._denying = True
                 self._end(CloseReason.APP_CLOSED, "the application refused it with a response of its own")
-            await self.outlet.forward(message)
+            await self.outbound.forward(message)
 
     # The pump
 
@@ -179,15 +173,15 @@ class Manager:
                     break
                 else:
                     self._connect_seen = True
-                    self.inbox.put(message)
-                    self._waiter.notify()
+                    self.inbound.put(message)
+                    self._wakeup.notify()
         except Exception:
             logger.exception("receive_failed", extra={"manager": str(self.id)})
         self._transport_ended(end)
 
     def _inbound(self, message: Message) -> None:
-        self.heard = self._host.clock.now()
-        self.pinged = None
+        self.last_received_at = self._host.clock.now()
+        self.pinged_at = None
         if self.probe is not None and self.probe.verdict is None:
             self.probe.answer(Verdict.ALIVE, "answered the roll call")
             self._host.probe_answered()
@@ -195,113 +189,113 @@ class Manager:
             nonce = frames.pong_nonce(message.get("text"))
             if nonce is not None and nonce.startswith(str(self.id)):
                 return
-        self.active = self.heard
+        self.active = self.last_received_at
         if self.closing:
             return
         limits = self._host.tunables
-        overflow = self.inbox.overflow(message, frames=limits.queue_frames, size=limits.queue_bytes)
+        overflow = self.inbound.overflow(message, frames=limits.queue_frames, size=limits.queue_bytes)
         if overflow:
             self.order(CloseReason.STUCK, f"{overflow} waited for its handler")
         else:
-            self.inbox.put(message)
+            self.inbound.put(message)
 
     def _transport_ended(self, message: Message) -> None:
         code = self._gone = message.get("code") or 1005
         if self._ordered is not None:
-            self.inbox.clear()
+            self.inbound.clear()
         elif code in (1000, 1001, 1005):
             self._end(CloseReason.CLIENT_CLOSED, f"the client closed it with {code}")
         else:
             self._end(CloseReason.CLIENT_GONE, f"the connection ended with {code}, without a close")
-        self.inbox.put(message)
-        self._waiter.notify()
+        self.inbound.put(message)
+        self._wakeup.notify()
 
     # From start to end
 
     async def run(self, app: App, scope: Scope) -> None:
-        """Own the socket until it has ended. Raises what the application raised, after the socket was closed."""
+        """Own the socket until it has ended. Raises the application's error once the socket is closed."""
         pump = asyncio.create_task(self._pump(), name=f"pump {self.id}")
-        handler: Handler | None = None
+        handler: AppTask | None = None
         try:
-            await self._waiter.until(lambda: self._connect_seen or self._gone is not None)
+            await self._wakeup.until(lambda: self._connect_seen or self._gone is not None)
             if self._gone is None and await self._admitted():
-                receive, name = self.inbox.take, f"app {self.id}"
-                handler = Handler(app, scope, receive, self.send, name=name, on_end=self._waiter.notify)
-                await self._waiter.until(lambda: handler.done or self._ordered is not None or self._gone is not None)
+                receive, name = self.inbound.take, f"app {self.id}"
+                handler = AppTask(app, scope, receive, self.send, name=name, on_end=self._wakeup.notify)
+                await self._wakeup.until(lambda: handler.done or self._ordered is not None or self._gone is not None)
                 await self._conclude(handler)
         finally:
             if handler is not None:
                 handler.cancel()
             cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
             self._end(*(self._ordered or (cancelled, "the server cancelled it")))
-            self.outlet.stop()
+            self.outbound.stop()
             pump.cancel()
 
     async def _admitted(self) -> bool:
         decision = await self._host.admit(self)
         if isinstance(decision, Refused):
-            await self._say(decision, self._host.retry_after(self, decision))
+            await self._send_closing(decision, self._host.retry_after(self, decision))
             await self._cut_off()
             return False
         self.admission = decision
         return self._gone is None
 
-    async def _conclude(self, handler: Handler) -> None:
-        """The client, an order or the application has ended it: end the other two."""
+    async def _conclude(self, handler: AppTask) -> None:
+        """End what is left, once the client, an order or the application has ended the socket."""
         if self._ordered is not None:
-            await self._goodbye(*self._ordered)
+            await self._close_with(*self._ordered)
         elif self._gone is None:
             await self._app_ended(handler)
         if self._gone is None:
-            self.inbox.clear()
-            self.inbox.put({"type": "websocket.disconnect", "code": 1006})
+            self.inbound.clear()
+            self.inbound.put({"type": "websocket.disconnect", "code": 1006})
         await self._cut_off()
         if not await handler.end(self._host.tunables.grace_seconds):
             self._host.abandoned(self)
-        elif not handler.cancelled and not self.outlet.failed and handler.error is not None:
+        elif not handler.cancelled and not self.outbound.failed and handler.error is not None:
             raise handler.error
 
-    async def _app_ended(self, handler: Handler) -> None:
+    async def _app_ended(self, handler: AppTask) -> None:
         if self.ended is not None:
-            return  # it closed the socket itself
+            return  # the application closed the socket itself
         if handler.error is None:
             where = "" if self.accepted else " before accepting"
             self._end(CloseReason.APP_CLOSED, f"the application returned{where}")
-            await self.outlet.bounded(self.outlet.forward({"type": "websocket.close"}), GOODBYE_SECONDS)
-        elif self.outlet.failed:
+            await self.outbound.bounded(self.outbound.forward({"type": "websocket.close"}), GOODBYE_SECONDS)
+        elif self.outbound.failed:
             self._end(CloseReason.CLIENT_GONE, "the connection ended while the application was sending")
         else:
-            await self._goodbye(CloseReason.HANDLER_FAILED, f"its handler ended with {type(handler.error).__name__}")
+            await self._close_with(CloseReason.HANDLER_FAILED, f"its handler ended with {type(handler.error).__name__}")
 
-    async def _goodbye(self, reason: CloseReason, evidence: str) -> None:
-        """Tell the client, close, and only then free the slot. A client that does not take it is cut off."""
+    async def _close_with(self, reason: CloseReason, evidence: str) -> None:
+        """Send the closing frame, close, then free the slot. Cut off a client that does not take it."""
         if self.ended is None and self._gone is None:
-            self._ordered = (reason, evidence)  # the client's answer to our close is no ending of its own
-            await self._say(reason)
+            self._ordered = (reason, evidence)  # the client's answer to our close is not an ending by the client
+            await self._send_closing(reason)
         self._end(reason, evidence)
 
-    async def _say(self, reason: str, retry_after: float | None = None) -> None:
+    async def _send_closing(self, reason: str, retry_after: float | None = None) -> None:
         if self._accepting and not self.accepted:
-            self.outlet.cut()  # the server is stuck in the application's accept, and there is only one
+            self.outbound.cut()  # the server still sends the application's accept, and allows one only
             return
-        saying = farewell.say(
-            self.outlet.forward,
+        sending = send_closing(
+            self.outbound.forward,
             reason,
             inject=self.inject,
             accept=not self.accepted,
             subprotocols=self._subprotocols,
             retry_after=retry_after,
         )
-        if not await self.outlet.bounded(saying, GOODBYE_SECONDS):
-            self.outlet.cut()
+        if not await self.outbound.bounded(sending, GOODBYE_SECONDS):
+            self.outbound.cut()
 
     async def _cut_off(self) -> None:
-        """The transport must really end: wait as long as a close handshake takes, then abort it."""
-        if not await self._waiter.until(lambda: self._gone is not None, GOODBYE_SECONDS):
-            self.outlet.cut()
+        """Wait as long as a close handshake takes, then abort the transport."""
+        if not await self._wakeup.until(lambda: self._gone is not None, GOODBYE_SECONDS):
+            self.outbound.cut()
 
     def _end(self, reason: CloseReason, evidence: str) -> None:
-        """The slot is free from here on, whatever the application still does. The first reason stands."""
+        """Release the slot, whatever the application still does. The first reason stands."""
         if self.ended is None:
             self.ended = reason
             self._host.released(self, reason, evidence)

@@ -15,12 +15,12 @@ BEHIND_FRAMES = 64  # the same, in frames under way, where the server does not t
 ROOM_SECONDS = 0.05  # how often it is looked at again
 
 
-class Outlet:
+class Outbound:
     __slots__ = (
         "_abort",
+        "_background",
         "_backlog",
         "_backlog_last",
-        "_beside",
         "_clock",
         "_full_since",
         "_handed",
@@ -29,8 +29,8 @@ class Outlet:
         "_sends",
         "_since",
         "failed",
-        "stuck_since",
-        "told",
+        "last_sent_at",
+        "send_blocked_since",
     )
 
     def __init__(self, send: Send, clock: NodeClock, server_send: Send | None = None) -> None:
@@ -44,11 +44,11 @@ class Outlet:
         self._full_since: float | None = None  # since when the client has taken nothing of the backlog
         self._since: float | None = None  # since when the server has not taken a message
         self._sends = 0
-        self._beside: set[asyncio.Task[bool]] | None = None
+        self._background: set[asyncio.Task[bool]] | None = None
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
-        self.told = clock.now()  # the last frame handed to the server
-        self.stuck_since: float | None = None  # what `stalled` last said
+        self.last_sent_at = clock.now()  # the last frame handed to the server
+        self.send_blocked_since: float | None = None  # what `stalled` last said
         self.failed = False  # the server said that the socket has ended
 
     async def forward(self, message: Message) -> None:
@@ -65,10 +65,10 @@ class Outlet:
             raise
         finally:
             self._sends -= 1
-            self.told = self._clock.now()
-            self._since = self.told if self._sends else None
+            self.last_sent_at = self._clock.now()
+            self._since = self.last_sent_at if self._sends else None
 
-    async def room(self, over: Callable[[], bool]) -> None:
+    async def wait_for_drain(self, over: Callable[[], bool]) -> None:
         """Wait while the client is too far behind, unless it is `over`. uvicorn lets a sender wait; Daphne takes what
         it is given, and would keep it in memory for a client that does not read.
         """
@@ -88,29 +88,29 @@ class Outlet:
             self.failed = True
         return True
 
-    def beside(self, message: Message, seconds: float | None) -> None:
+    def send_in_background(self, message: Message, seconds: float | None) -> None:
         """Send one message, in a task of its own and for so long at most; None: until the socket ends."""
         task = asyncio.create_task(self.bounded(self.forward(message), seconds))
-        if self._beside is None:
-            self._beside = set()
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        if self._background is None:
+            self._background = set()
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def stop(self) -> None:
         """Send nothing more beside the application."""
-        for task in self._beside or ():
+        for task in self._background or ():
             task.cancel()
 
     @property
     def behind(self) -> bool:
         """Whether the client is too far behind for a frame that it may do without."""
-        return self.backlog() > BEHIND_BYTES or len(self._beside or ()) >= BEHIND_FRAMES
+        return self.backlog() > BEHIND_BYTES or len(self._background or ()) >= BEHIND_FRAMES
 
     def backlog(self) -> int:
         """Bytes that the client has not taken yet; 0 where the server does not tell."""
         return 0 if self._backlog is None else self._backlog()
 
-    def stalled(self, now: float) -> float | None:
+    def blocked_since(self, now: float) -> float | None:
         """Since when the client has taken nothing; None while it takes what it is sent. Ask once a tick."""
         backlog, last, handed = self.backlog(), self._backlog_last, self._handed
         self._backlog_last, self._handed = backlog, 0
@@ -120,8 +120,8 @@ class Outlet:
             self._full_since = now
         # Where the transport tells what waits, it knows better than a send that has not returned: a client may take
         # a large frame steadily and slowly.
-        self.stuck_since = self._full_since if self._backlog is not None and backlog else self._since
-        return self.stuck_since
+        self.send_blocked_since = self._full_since if self._backlog is not None and backlog else self._since
+        return self.send_blocked_since
 
     def cut(self) -> None:
         """Drop the connection at once, where the server is known."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Waiter:
+class Wakeup:
     """Thousands of them wait at a time: one future each while they do, where an asyncio.Event has 1 KiB."""
 
     __slots__ = ("_happened",)

@@ -9,19 +9,20 @@ from typing import Any, Self
 
 import psycopg
 
-from connections.database.worker import Rounds
+from connections.database.worker import WorkerThread
 
 Job = Callable[[], Any]
 ANSWER_SECONDS = 20.0  # no statement of ours may take so long
 
 
 class Players:
-    """Each is a `Rounds`, with the connection and the timeouts that those of a node have."""
+    """Each is a `WorkerThread`, with the connection and the timeouts that those of a node have."""
 
     def __init__(self, number: int, beat_seconds: float) -> None:
         self._jobs: queue.SimpleQueue[tuple[Job, threading.Barrier, Future[Any]]] = queue.SimpleQueue()
         self._threads = [
-            Rounds(f"player-{n}", self._play, lambda: ANSWER_SECONDS, beat_seconds=beat_seconds) for n in range(number)
+            WorkerThread(f"player-{n}", self._play, lambda: ANSWER_SECONDS, beat_seconds=beat_seconds)
+            for n in range(number)
         ]
 
     def __enter__(self) -> Self:

@@ -43,10 +43,10 @@ class Socket:
     admission: Admission | None = None
     probe: Probe | None = None
     observed: CloseReason | None = None
-    pinged: float | None = None
-    sending: float | None = None
-    busy: float | None = None
-    waiting: int = 0
+    pinged_at: float | None = None
+    send_blocked_since: float | None = None
+    busy_since: float | None = None
+    frames_waiting: int = 0
     owed: bool = False  # asked, and not answered yet
     speaks: bool = False  # a frame of its own is on its way
     ended: tuple[CloseReason, str] | None = None
@@ -54,9 +54,9 @@ class Socket:
     bad_ticks: int = 0  # of its node, since its mood is a bad one
 
     def __post_init__(self) -> None:
-        self.heard = self.told = self.active = self.opened
+        self.last_received_at = self.last_sent_at = self.active = self.opened
         if self.mood == "unopened":
-            self.busy = self.opened
+            self.busy_since = self.opened
 
     @property
     def id(self) -> uuid.UUID:
@@ -74,22 +74,22 @@ class Socket:
         return Pulse(
             opened=self.opened,
             accepted=self.mood != "unopened",
-            heard=min(self.heard, now),
-            told=min(self.told, now),
-            pinged=self.pinged,
-            busy=self.busy,
-            waiting=self.waiting,
-            sending=self.sending,
+            last_received_at=min(self.last_received_at, now),
+            last_sent_at=min(self.last_sent_at, now),
+            pinged_at=self.pinged_at,
+            busy_since=self.busy_since,
+            frames_waiting=self.frames_waiting,
+            send_blocked_since=self.send_blocked_since,
             probeable=self.inject,
         )
 
     def ping(self) -> None:
-        if self.pinged is None:
-            self.pinged = self.node.clock.now()
+        if self.pinged_at is None:
+            self.pinged_at = self.node.clock.now()
         self.ask()
 
     def ask(self) -> None:
-        self.told = self.node.clock.now()
+        self.last_sent_at = self.node.clock.now()
         self.owed = True
 
     def order(self, reason: CloseReason, evidence: str) -> None:
@@ -100,9 +100,9 @@ class Socket:
         """What its client has sent since the last tick arrives."""
         if self.mood not in ("answers", "stuck") or not (self.owed or self.speaks):
             return
-        self.heard, self.pinged = self.node.clock.now(), None
+        self.last_received_at, self.pinged_at = self.node.clock.now(), None
         if self.speaks:
-            self.active = self.heard
+            self.active = self.last_received_at
         if self.probe is not None and self.probe.verdict is None:
             self.probe.answer(Verdict.ALIVE, "answered the roll call")
         self.owed = self.speaks = False
@@ -115,9 +115,9 @@ class Socket:
         if not self.quiet:
             self.quiet_ticks = 0
         self.mood, self.bad_ticks = mood, 0
-        self.busy = now if mood == "stuck" else None
-        self.waiting = 1 if mood == "stuck" else 0
-        self.sending = now if mood == "unread" else None
+        self.busy_since = now if mood == "stuck" else None
+        self.frames_waiting = 1 if mood == "stuck" else 0
+        self.send_blocked_since = now if mood == "unread" else None
         if self.node.state == "up":
             self.deliver()
 

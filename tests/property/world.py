@@ -128,7 +128,7 @@ class World:
     def _pass_over(self, socket: Socket) -> None:
         row, clock = socket.row, socket.node.clock.now()
         row.last_active_at = self.now - timedelta(seconds=max(0.0, clock - socket.active))
-        overdue = socket.pinged is not None and clock - socket.pinged >= VALUES.beat_seconds
+        overdue = socket.pinged_at is not None and clock - socket.pinged_at >= VALUES.beat_seconds
         row.overdue_since = self.now if overdue else None
         if row.state == RecordState.CLOSING:
             socket.order(CloseReason(row.close_reason), row.evidence)

@@ -21,7 +21,7 @@ from django.urls import path, re_path
 
 from connections.admission import Guard, SoftLimitMiddleware
 from connections.node.current import current_node
-from connections.websocket.app_task import Handler
+from connections.websocket.app_task import AppTask
 from connections.websocket.manager import Manager
 from console.asgi import application as project
 
@@ -116,7 +116,7 @@ async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
             send,
             type="census",
             managers=kinds.count(Manager),
-            handlers=kinds.count(Handler),
+            handlers=kinds.count(AppTask),
             registered=len(node.registry),
             tasks=len(asyncio.all_tasks()),
         )

@@ -101,8 +101,10 @@ def _claim(user_id: Any, node_id: UUID | None, now: datetime) -> Claimed | None:
             deadline_at=now + timedelta(seconds=TURN_SECONDS),
         )
     )
-    if not claimed:
-        return None
+    return _claimed(turn) if claimed else None
+
+
+def _claimed(turn: AgentTurn) -> Claimed:
     question = turn.question
     return Claimed(
         run=turn.id,

@@ -9,7 +9,7 @@ from connections.policy.actor import Actor
 from connections.policy.states import Outcome, RunKind
 from connections.recovery import runs
 from connections.recovery.findings import report
-from connections.recovery.witness import vote
+from connections.recovery.witness import acting_as_witness
 
 COLUMNS = ["verdict", "action", "pool", "evidence", "id"]
 
@@ -28,7 +28,7 @@ class Command(Base):
         user = self.user(options["user"])
         values = tunables()
         kind = RunKind.RESET if options["reset"] else RunKind.CLEANUP
-        with vote(values, needed=not options["dry_run"]):
+        with acting_as_witness(values, needed=not options["dry_run"]):
             run, joined = runs.request(
                 user, kind, actor=Actor.command(), reason=options["reason"], dry_run=options["dry_run"]
             )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +17,6 @@ from connections.checks import faults
 from connections.conf import tunables
 from connections.management.base import Command as Base
 from connections.node.runtime import NodeRuntime
-from connections.server.serve import serve_daphne, serve_uvicorn
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -42,7 +42,7 @@ class Command(Base):
         app = import_string(settings.ASGI_APPLICATION)
         values = tunables()
         name = values.node_name or f"{socket.gethostname()}:{port}"
-        serve = serve_daphne if options["server"] == "daphne" else serve_uvicorn
+        serve = _server(options["server"])
         try:
             serve(app, host, port, values, name, self.ready)
         except OSError as error:
@@ -76,3 +76,14 @@ class Command(Base):
             raise CommandError(f"The database does not answer: {error}") from error
         if plan:
             raise CommandError("The database has not been migrated: run `python manage.py migrate` first.")
+
+
+def _server(kind: str) -> Callable[..., None]:
+    """The function that serves, of the one server that is asked for: the other is not imported."""
+    if kind == "daphne":
+        from connections.server.daphne import serve_daphne
+
+        return serve_daphne
+    from connections.server.uvicorn import serve_uvicorn
+
+    return serve_uvicorn

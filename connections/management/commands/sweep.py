@@ -9,7 +9,7 @@ from connections import database
 from connections.conf import tunables
 from connections.management.base import Command as Base
 from connections.recovery.sweep import Aside, Swept, sweep, would_sweep
-from connections.recovery.witness import vote
+from connections.recovery.witness import acting_as_witness
 
 
 class Command(Base):
@@ -26,7 +26,7 @@ class Command(Base):
             self.tell(would_sweep(values), options, "would be freed")
             return
         self.stopped = False
-        with vote(values, needed=True):
+        with acting_as_witness(values, needed=True):
             if options["once"]:
                 self.tell(sweep(values, "sweep command"), options, "freed")
                 return

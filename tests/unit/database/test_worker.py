@@ -9,7 +9,7 @@ import pytest
 from django.db import IntegrityError, OperationalError
 
 from connections import database
-from connections.database.worker import Rounds
+from connections.database.worker import WorkerThread
 
 BEAT = 0.4
 ROUNDS = 4
@@ -27,7 +27,7 @@ def times_of(outcome: Callable[[], None]) -> tuple[list[float], float]:
             enough.set()
         outcome()
 
-    rounds = Rounds("test", body, lambda: 0.0, beat_seconds=BEAT)
+    rounds = WorkerThread("test", body, lambda: 0.0, beat_seconds=BEAT)
     rounds.start()
     assert enough.wait(10)
     assert rounds.stop(5)

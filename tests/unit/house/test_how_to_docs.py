@@ -50,6 +50,6 @@ def test_the_routes_import_what_exists_and_pass_what_is_taken() -> None:
 
 
 def test_every_event_of_observe_is_told() -> None:
-    engine = "".join(path.read_text() for path in (ROOT / "connections").glob("*.py"))
+    engine = "".join(path.read_text() for path in (ROOT / "connections").rglob("*.py"))
     text = (ROOT / "docs" / "how-to" / "watch-before-you-enforce.md").read_text()
     assert set(re.findall(r'"(would_\w+)", ?', engine)) == set(re.findall(r"^\| `(would_\w+)`", text, re.MULTILINE))

@@ -40,7 +40,7 @@ def calls(path: Path) -> Iterator[tuple[str, str]]:
 
 def events() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for path in [*(ROOT / "connections").rglob("*.py"), ROOT / "console" / "failures.py"]:
+    for path in [*(ROOT / "connections").rglob("*.py"), ROOT / "console" / "errors.py"]:
         for name, level in calls(path):
             found.setdefault(name, set()).add(level)
     # Handed to functions of ours, which log them.

@@ -101,7 +101,7 @@ def test_a_late_tick_ends_no_roll_call_but_for_those_who_are_alive(node: Setting
         for manager in (silent, answering):
             node.heartbeat.begin_probe(manager, timezone.now(), ProbeMode.CLOSE)
         await node.ticks(VALUES.probe_seconds - VALUES.tick_seconds)
-        answering.heard = node.clock.now()
+        answering.last_received_at = node.clock.now()
         await node.tick(late=60)
         assert silent.probe is not None
         assert answering.probe is not None

@@ -1,43 +1,45 @@
 """Judging a client: by its heartbeat, and in a roll call."""
 
-from connections.policy.liveness import Patience, Pulse, judge, roll_call
+from connections.policy.liveness import Pulse, Timeouts, judge, roll_call
 from connections.policy.states import CloseReason, Verdict
 
-PATIENCE = Patience(heartbeat=25, pong=10, probe=5, stuck=60, handshake=10, send=10)
+TIMEOUTS = Timeouts(heartbeat=25, pong=10, probe=5, stuck=60, handshake=10, send=10)
 
 
 def pulse(**facts: object) -> Pulse:
     healthy: dict[str, object] = {
-        "opened": 0.0, "accepted": True, "heard": 100.0, "told": 100.0, "pinged": None, "busy": None,
-        "waiting": 0, "sending": None,
+        "opened": 0.0, "accepted": True, "last_received_at": 100.0, "last_sent_at": 100.0, "pinged_at": None,
+        "busy_since": None, "frames_waiting": 0, "send_blocked_since": None,
     }  # fmt: skip
     return Pulse(**(healthy | facts))  # type: ignore[arg-type]
 
 
 def end_of(at: float, **facts: object) -> CloseReason | None:
-    return judge(pulse(**facts), at, PATIENCE).end
+    return judge(pulse(**facts), at, TIMEOUTS).end
 
 
 def test_a_client_is_pinged_after_a_heartbeat_of_silence_on_either_side() -> None:
-    assert not judge(pulse(), 124.9, PATIENCE).ping
-    assert judge(pulse(heard=200.0), 125.0, PATIENCE).ping
-    assert judge(pulse(told=200.0), 125.0, PATIENCE).ping
+    assert not judge(pulse(), 124.9, TIMEOUTS).ping
+    assert judge(pulse(last_received_at=200.0), 125.0, TIMEOUTS).ping
+    assert judge(pulse(last_sent_at=200.0), 125.0, TIMEOUTS).ping
 
 
 def test_an_unanswered_ping_ends_a_client_as_unresponsive_when_its_time_is_over() -> None:
-    assert end_of(134.9, pinged=125.0) is None
-    assert end_of(135.0, pinged=125.0) is CloseReason.UNRESPONSIVE
+    assert end_of(134.9, pinged_at=125.0) is None
+    assert end_of(135.0, pinged_at=125.0) is CloseReason.UNRESPONSIVE
 
 
 def test_while_frames_wait_the_handler_is_judged_and_not_the_client() -> None:
-    assert end_of(150.0, pinged=125.0, waiting=1, busy=100.0) is None
-    assert end_of(160.0, pinged=125.0, waiting=1, busy=100.0) is CloseReason.STUCK
-    assert end_of(500.0, busy=100.0, heard=499.0, told=499.0) is None, "busy with nothing waiting is only busy"
+    assert end_of(150.0, pinged_at=125.0, frames_waiting=1, busy_since=100.0) is None
+    assert end_of(160.0, pinged_at=125.0, frames_waiting=1, busy_since=100.0) is CloseReason.STUCK
+    assert end_of(500.0, busy_since=100.0, last_received_at=499.0, last_sent_at=499.0) is None, (
+        "busy with nothing waiting is only busy"
+    )
 
 
 def test_a_roll_call_too_judges_the_handler_and_not_the_client_while_frames_wait() -> None:
     for at, expected in ((159.9, Verdict.ALIVE), (160.0, Verdict.STUCK)):
-        found = roll_call(pulse(waiting=1, busy=100.0), 120.0, at, PATIENCE)
+        found = roll_call(pulse(frames_waiting=1, busy_since=100.0), 120.0, at, TIMEOUTS)
         assert found is not None
         assert found[0] is expected
 
@@ -45,19 +47,19 @@ def test_a_roll_call_too_judges_the_handler_and_not_the_client_while_frames_wait
 def test_never_accepted_and_never_taking_bytes_have_their_own_ends() -> None:
     assert end_of(9.9, accepted=False) is None
     assert end_of(10.0, accepted=False) is CloseReason.NEVER_OPENED
-    assert end_of(110.0, sending=100.0) is CloseReason.CLIENT_GONE
+    assert end_of(110.0, send_blocked_since=100.0) is CloseReason.CLIENT_GONE
 
 
 def test_where_no_frame_of_ours_may_be_sent_a_client_is_never_judged_by_silence() -> None:
-    judged = judge(pulse(probeable=False), 10_000.0, PATIENCE)
+    judged = judge(pulse(probeable=False), 10_000.0, TIMEOUTS)
     assert (judged.end, judged.ping) == (None, False)
 
 
 def test_a_roll_call_is_timed_from_its_own_sending() -> None:
-    assert roll_call(pulse(), 101.0, 105.9, PATIENCE) is None
-    silent = roll_call(pulse(), 101.0, 106.0, PATIENCE)
+    assert roll_call(pulse(), 101.0, 105.9, TIMEOUTS) is None
+    silent = roll_call(pulse(), 101.0, 106.0, TIMEOUTS)
     assert silent is not None
     assert silent[0] is Verdict.UNRESPONSIVE
-    heard = roll_call(pulse(heard=101.5), 101.0, 200.0, PATIENCE)
+    heard = roll_call(pulse(last_received_at=101.5), 101.0, 200.0, TIMEOUTS)
     assert heard is not None
     assert heard[0] is Verdict.ALIVE

@@ -216,7 +216,7 @@ def test_what_was_promised_to_a_slow_client_is_sent_however_long_it_waits() -> N
         manager.order(CloseReason.RESET, "reset")
         await asyncio.wait_for(running, 5)
         await asyncio.sleep(0)
-        assert manager.outlet._beside == set(), "nothing is left of what was promised to a socket that has ended"
+        assert manager.outbound._background == set(), "nothing is left of what was promised to a socket that has ended"
 
     asyncio.run(main())
 
