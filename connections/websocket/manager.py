@@ -102,8 +102,6 @@ class Manager:
             self._ordered = (reason, evidence)
             self._wakeup.notify()
 
-    # For the node
-
     @property
     def closing(self) -> bool:
         return self._ordered is not None or self.ended is not None

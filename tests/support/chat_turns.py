@@ -132,3 +132,8 @@ def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = N
 
     asyncio.run(run())
     return socket
+
+
+def seqs(user: User, main: Main) -> list[int]:
+    """The sequence numbers that a socket was told, when everything has come to rest."""
+    return [frame["seq"] for frame in told(user, main).of("message")]

@@ -10,10 +10,9 @@ import pytest
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
-from tests.support.talk import answer, resumed, say
+from tests.support.talk import answer, events_are_in_order, fill, resumed, say
 
 Serve = Callable[..., Server]
-EVENTS = ("agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed")
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
@@ -47,23 +46,6 @@ def test_a_question_is_acknowledged_answered_and_found_again(serve: Serve, datab
             assert await resumed(later, conversation, 2) == []
 
     run(main())
-
-
-async def events_are_in_order(client: ChatClient, conversation: str) -> None:
-    events = [frame for frame in client.frames if frame["type"] in (*EVENTS, "agent_delta")]
-    named = [frame for frame in events if frame["type"] != "agent_delta"]
-    assert tuple(frame["type"] for frame in named) == EVENTS
-    assert events[-1]["type"] == "agent_completed"
-    assert len({frame["run"] for frame in events}) == 1
-    assert {frame["conversation"] for frame in events} == {conversation}
-    assert len({frame["event_id"] for frame in named}) == len(named)
-    assert [frame["timestamp"] for frame in named] == sorted(frame["timestamp"] for frame in named)
-    deltas = [frame["text"] for frame in events if frame["type"] == "agent_delta"]
-    assert len(deltas) > 1
-    assert "".join(deltas) == named[-1]["text"]
-    tool = named[3]
-    assert (tool["tool"], tool["success"]) == ("my_sessions", True)
-    assert [session["current"] for session in tool["result"]["sessions"]].count(True) == 1
 
 
 def test_a_resend_stores_nothing_and_says_the_same(server: Server, shared: Database, user: TestUser) -> None:
@@ -148,18 +130,6 @@ def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: D
             assert len(await resumed(client, conversation, 440)) == 10
 
     run(main())
-
-
-def fill(database: Database, user: TestUser, first: int, last: int) -> None:
-    """Give the one conversation of the user many more messages."""
-    database.query(
-        "INSERT INTO chat_message (conversation_id, seq, role, text, steps, created_at)"
-        " WITH RECURSIVE n(seq) AS (SELECT ? UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"
-        " SELECT c.id, n.seq, 'assistant', 'filled', '[]', c.created_at"
-        " FROM chat_conversation c, n WHERE c.user_id = ?",
-        (first, last, user.id),
-    )
-    database.query("UPDATE chat_conversation SET last_seq = ? WHERE user_id = ?", (last, user.id))
 
 
 def test_another_users_conversation_does_not_exist(server: Server, shared: Database, user: TestUser) -> None:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-from tests.acceptance.chat.test_conversation import events_are_in_order
 from tests.support.clients import connected, run
 from tests.support.databases import Database
 from tests.support.model import calls, model, says
 from tests.support.servers import Server, free_port
-from tests.support.talk import answer, resumed, say
+from tests.support.talk import answer, events_are_in_order, resumed, say
 
 Serve = Callable[..., Server]
 

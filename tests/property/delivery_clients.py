@@ -1,0 +1,99 @@
+"""The bells, sockets and clients of the delivery test: a client knows what it sent, and what it was shown."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.contrib.auth.models import User
+
+from connections.chat.delivery.hub import Hub
+from connections.chat.delivery.subscriber import Reader
+
+
+class Bells:
+    """The bus as the hubs see it: what rings waits until the scenario delivers it, in any order, twice or never."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        self.waiting: list[dict[str, Any]] = []
+
+    def subscribe(self, topic: str, callback: Callable[[dict[str, Any]], None]) -> None:
+        self.listeners.append(callback)
+
+    def ring(self, node_id: UUID | None, topic: str, data: dict[str, Any]) -> None:
+        self.waiting.append(data)
+
+    def deliver(self, which: int, *, keep: bool) -> None:
+        if self.waiting:
+            place = which % len(self.waiting)
+            data = self.waiting[place] if keep else self.waiting.pop(place)
+            for listener in self.listeners:
+                listener(data)
+
+
+class Socket:
+    """One connection of a client, as hub and reader use a manager. What came after its resume has no gap."""
+
+    def __init__(self, client: "Client") -> None:
+        self.id, self.user_id = uuid4(), client.user.pk
+        self.client = client
+        self.closing = self.full = False
+        self.expected: int | None = None  # the next seq, once it has resumed
+
+    def deliver(self, text: str) -> bool:
+        if self.full or self.closing:
+            return False
+        self.take(json.loads(text))
+        return True
+
+    async def send(self, text: str) -> None:
+        if self.closing:
+            raise ConnectionError("closed")
+        self.take(json.loads(text))
+        await asyncio.sleep(0)
+
+    def take(self, frame: dict[str, Any]) -> None:
+        if self.expected is not None:
+            assert frame["seq"] == self.expected, f"{frame['seq']} was told where {self.expected} comes next"
+            self.expected += 1
+        self.client.show(frame)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A message that waits in a client's outbox."""
+
+    key: UUID
+    text: str
+
+
+@dataclass
+class Client:
+    """A tab: it keeps what is not acknowledged and sends it again, and shows each message in its place."""
+
+    user: User
+    outbox: list[Entry] = field(default_factory=list)
+    acknowledged: list[Entry] = field(default_factory=list)
+    shown: dict[int, str] = field(default_factory=dict)
+    conversation: UUID | None = None
+    socket: Socket | None = None
+    reader: Reader | None = None
+    hub: Hub | None = None
+
+    def show(self, frame: dict[str, Any]) -> None:
+        self.conversation = UUID(frame["conversation"])
+        assert self.shown.setdefault(frame["seq"], frame["text"]) == frame["text"]
+
+    @property
+    def upto(self) -> int:
+        return next(seq for seq in count() if seq + 1 not in self.shown)
+
+    def drop(self) -> None:
+        if self.socket is not None and self.reader is not None and self.hub is not None:
+            self.socket.closing = True
+            self.hub.detach(self.reader)
+        self.socket = self.reader = self.hub = None
