@@ -29,12 +29,16 @@ MAX_SELECTED = 100  # rows that one person can still look over
 RECOVER = "connections.recover_user"
 
 
-class ReasonForm(forms.Form):
-    reason = forms.CharField(
+def reason_field(**attributes: Any) -> forms.CharField:
+    return forms.CharField(
         max_length=500,
         error_messages={"required": "Say why: the reason goes into the audit trail."},
-        widget=forms.TextInput(attrs={"autocomplete": "off", "autofocus": True, "size": 60}),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "size": 60, **attributes}),
     )
+
+
+class ReasonForm(forms.Form):
+    reason = reason_field(autofocus=True)
 
 
 def may_recover(request: HttpRequest) -> bool:

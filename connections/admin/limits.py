@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from connections import database
-from connections.admin.acting import ActingAdmin
+from connections.admin.acting import ActingAdmin, reason_field
 from connections.admin.lists import ModelAdmin, goes_with_its_user
 from connections.models import UserGate
 from connections.records.audit import attempt
@@ -41,11 +41,7 @@ class LimitForm(GateForm):
     soft_limit = forms.IntegerField(
         min_value=1, max_value=MAX_LIMIT, required=False, help_text="Leave empty for the default limit."
     )
-    reason = forms.CharField(
-        max_length=500,
-        error_messages={"required": "Say why: the reason goes into the audit trail."},
-        widget=forms.TextInput(attrs={"autocomplete": "off", "size": 60}),
-    )
+    reason = reason_field()
 
     class Meta:
         model = UserGate

@@ -1,1 +1,1 @@
-"""What the pages show, read from the rows in few queries. Nothing here writes."""
+"""The contents of the pages, read from the rows in few queries; code here never writes."""

@@ -1,1 +1,1 @@
-"""Small views: pages answer GET, actions POST, one URL a verb."""
+"""Views of the console: a page answers GET, an action POST. A view checks rights and calls reports or `connections`."""

@@ -1,4 +1,4 @@
-"""Who may do what: to the log-in page, 404, 403 or in."""
+"""Permissions: a request gets the log-in page, 404, 403 or the page."""
 
 import uuid
 from urllib.parse import parse_qs, urlsplit

@@ -1,4 +1,4 @@
-"""What staff read while the database is away: here, another process holds SQLite's write lock."""
+"""Answers while the database is away: another connection holds SQLite's write lock."""
 
 import contextlib
 import sqlite3

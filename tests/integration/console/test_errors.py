@@ -1,4 +1,4 @@
-"""What staff read when an action fails."""
+"""Answers when an action fails."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The first page: the figures, and who needs help."""
+"""The first page: the figures, and the users who need help."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Check, preview, recover and reset: what they open, what they say, and what they refuse."""
+"""Check, preview, recover and reset: the runs that they open, their answers and refusals."""
 
 from datetime import timedelta
 from typing import Any

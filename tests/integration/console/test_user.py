@@ -1,4 +1,4 @@
-"""The page of one user: the verdict, the managers with their evidence, and what happened."""
+"""The page of one user: the verdict, the managers with their evidence, and the timeline."""
 
 from datetime import timedelta
 from typing import Any

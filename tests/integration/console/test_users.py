@@ -1,4 +1,4 @@
-"""The list of users: who comes first, what is found, and pages that go on where the last one ended."""
+"""The list of users: order, search, and pages that join without a gap."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What every HTTP response has, and that static files are served from where they are."""
+"""Headers of every HTTP response, and static files without collectstatic."""
 
 from typing import Any
 

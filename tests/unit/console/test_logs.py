@@ -1,4 +1,4 @@
-"""What a log line has of an error, and what it must not have."""
+"""A logged error says where it was raised, without the values of variables."""
 
 import json
 import logging
