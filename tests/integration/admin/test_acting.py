@@ -105,7 +105,7 @@ def test_closing_managers_goes_on_where_one_fails(support: Client) -> None:
 
 
 @pytest.mark.parametrize("action", ["recover_users", "close_managers"])
-def test_who_may_only_look_is_offered_no_action_and_an_attempt_is_kept(action: str, viewer: Client) -> None:
+def test_viewers_get_no_action_and_an_attempt_is_audited(action: str, viewer: Client) -> None:
     record = rows.make_record(rows.make_user("ada"), rows.make_node())
     assert action not in viewer.get(listing("managerrecord")).content.decode()
     refused = act(

@@ -8,6 +8,6 @@ from tests.support.admin import listing
 pytestmark = pytest.mark.django_db
 
 
-def test_who_may_not_see_the_audit_trail_finds_no_list_of_it(viewer: Client, lead: Client) -> None:
+def test_without_the_right_the_audit_trail_is_403(viewer: Client, lead: Client) -> None:
     assert viewer.get(listing("auditentry")).status_code == 403
     assert lead.get(listing("auditentry")).status_code == 200

@@ -73,7 +73,7 @@ def test_a_limit_that_makes_no_sense_changes_nothing(fields: dict[str, str], fie
     assert not AuditEntry.objects.exists()
 
 
-def test_who_may_not_set_limits_sees_them_and_changes_none(support: Client) -> None:
+def test_staff_without_the_right_see_limits_and_change_none(support: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"), soft_limit=7)
     address = listing("usergate", f"{gate.pk}/change/")
     assert support.get(address).status_code == 200

@@ -42,12 +42,12 @@ def test_a_poll_after_the_log_out_moves_the_whole_page_to_the_log_in_page() -> N
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_who_may_not_see_finds_nothing(path: str, end_user: Client) -> None:
+def test_a_user_without_the_right_to_view_gets_404(path: str, end_user: Client) -> None:
     assert end_user.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_who_may_not_see_cannot_tell_a_user_from_none(action: str, end_user: Client, ada: User) -> None:
+def test_without_the_right_to_view_a_user_looks_like_none(action: str, end_user: Client, ada: User) -> None:
     there = end_user.post(f"/console/users/{ada.pk}/{action}/", {"reason": "x"})
     nowhere = end_user.post(f"/console/users/987654/{action}/", {"reason": "x"})
     assert there.status_code == nowhere.status_code == 404
@@ -55,7 +55,7 @@ def test_who_may_not_see_cannot_tell_a_user_from_none(action: str, end_user: Cli
 
 
 @pytest.mark.parametrize("path", PAGES[:4])
-def test_who_may_see_is_let_in(path: str, viewer: Client) -> None:
+def test_a_viewer_gets_the_pages(path: str, viewer: Client) -> None:
     response = viewer.get(path)
     assert response.status_code == 200
     assert "no-store" in response.headers["Cache-Control"]
@@ -68,7 +68,7 @@ def test_the_audit_trail_is_for_leads(path: str, support: Client, lead: Client) 
 
 
 @pytest.mark.parametrize("action", ["recover", "reset", "limit"])
-def test_who_may_see_but_not_act_is_told_so_and_it_is_kept(action: str, viewer: Client, ada: User) -> None:
+def test_a_viewer_who_acts_gets_403_and_an_audit_entry(action: str, viewer: Client, ada: User) -> None:
     given = {"reason": "let me", "confirm": "ada", "pool": "chat", "soft_limit": "3"}
     response = viewer.post(f"/console/users/{ada.pk}/{action}/", given)
     assert response.status_code == 403
@@ -98,7 +98,7 @@ def test_support_may_recover_but_not_reset_limit_or_drain(support: Client, ada: 
         "/console/runs/17/",
     ],
 )
-def test_what_is_not_there_is_not_found(path: str, lead: Client) -> None:
+def test_a_page_of_an_unknown_row_is_404(path: str, lead: Client) -> None:
     assert lead.get(path).status_code == 404
 
 
@@ -111,7 +111,7 @@ def test_what_is_not_there_is_not_found(path: str, lead: Client) -> None:
         f"/console/nodes/{uuid.UUID(int=1)}/drain/",
     ],
 )
-def test_acting_on_what_is_not_there_is_not_found(path: str, lead: Client) -> None:
+def test_an_action_on_an_unknown_row_is_404(path: str, lead: Client) -> None:
     assert lead.post(path, {"reason": "x"}).status_code == 404
 
 

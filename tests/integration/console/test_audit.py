@@ -54,7 +54,7 @@ def test_the_filters(lead: Client, ada: User) -> None:
     assert reasons(lead, since=day, until=day) == ["reason-2880"]
 
 
-def test_what_is_spoilt_asks_for_anything(lead: Client) -> None:
+def test_an_invalid_filter_filters_nothing(lead: Client) -> None:
     entry()
     assert reasons(lead, since="yesterday", actor_kind="cat", cursor="x") == ["reason-000"]
 
@@ -101,7 +101,7 @@ class TestFile:
             migration.make_groups(apps, editor)
         return rows.make_staff(rows.LEAD)
 
-    def test_it_has_everything_that_was_asked_for(self, lead_user: User) -> None:
+    def test_the_file_has_all_entries_of_the_filter(self, lead_user: User) -> None:
         for number in range(1203):
             entry(number)
         entry(0, action="reset")
@@ -119,7 +119,7 @@ class TestFile:
 
 
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "  =1"])
-def test_what_a_spreadsheet_would_run_is_made_text(cell: str) -> None:
+def test_a_cell_that_a_spreadsheet_would_run_is_made_text(cell: str) -> None:
     assert harmless(cell) == f"'{cell}"
 
 

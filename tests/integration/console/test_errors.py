@@ -86,7 +86,7 @@ class TestBulk:
 
         return ask
 
-    def test_one_that_fails_keeps_nobody_elses(
+    def test_after_one_failure_the_others_are_recovered(
         self, support: Client, people: list[User], ask: Callable[..., Any]
     ) -> None:
         ada, bob, cyd = people

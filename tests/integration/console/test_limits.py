@@ -55,7 +55,7 @@ def test_the_default_comes_back(lead: Client, ada: User) -> None:
         ({"reason": ""}, "Say why"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_changes(
+def test_an_invalid_form_says_why_and_changes_nothing(
     lead: Client, ada: User, changes: dict[str, str], error: str
 ) -> None:
     for headers in ({}, HTMX):
@@ -80,6 +80,6 @@ def test_durations(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "1.5h", "5 weeks", "٣m\n;", "0d"])
-def test_what_is_no_duration(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="Write it as"):
         parse_duration(text)

@@ -33,7 +33,7 @@ def test_staff_who_asked_for_no_page_land_on_the_console(group: str) -> None:
 
 
 @pytest.mark.parametrize("is_staff", [False, True])
-def test_who_may_not_see_the_console_lands_on_the_chat(is_staff: bool) -> None:
+def test_end_users_land_on_the_chat(is_staff: bool) -> None:
     rows.make_user("ada", is_staff=is_staff)
     assert Client().post("/accounts/login/", {"username": "ada", "password": "demo"}).headers["Location"] == "/"
 

@@ -9,7 +9,7 @@ from tests.support import rows
 from tests.support.staff import HTMX
 
 
-def test_it_is_told_to_close_and_the_others_are_left_alone(support: Client, ada: User) -> None:
+def test_one_manager_is_asked_to_close_and_the_others_stay(support: Client, ada: User) -> None:
     node = rows.make_node()
     record, other = rows.make_records(2, ada, node)
     response = support.post(f"/console/managers/{record.pk}/close/", {"reason": "ada asked"})
@@ -35,7 +35,7 @@ def test_htmx_gets_the_row(support: Client, ada: User) -> None:
     assert "closing for 0 s (closed by staff)" in text
 
 
-def test_one_that_is_gone_is_said_to_be(support: Client, ada: User) -> None:
+def test_the_answer_says_that_a_manager_was_already_closed(support: Client, ada: User) -> None:
     record = rows.closed_record(ada, rows.make_node())
     response = support.post(f"/console/managers/{record.pk}/close/", {"reason": "x"}, headers=HTMX)
     assert response.status_code == 200

@@ -43,7 +43,7 @@ def test_an_empty_house_has_figures_too(viewer: Client) -> None:
     assert "No server yet." in text
 
 
-def test_who_is_at_the_limit_is_named_and_linked(viewer: Client, ada: User) -> None:
+def test_users_at_their_limit_are_named_and_linked(viewer: Client, ada: User) -> None:
     rows.make_gate(ada, soft_limit=2)
     rows.make_records(2, ada, rows.make_node())
     text = viewer.get("/console/").content.decode()

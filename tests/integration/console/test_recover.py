@@ -199,7 +199,7 @@ def test_a_reset_that_was_sent_wrong_by_htmx_comes_back_open(lead: Client, ada: 
     assert '<details class="disclosure" open>' in response.content.decode()
 
 
-def test_what_is_done_for_one_touches_no_other(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
+def test_an_action_for_one_user_touches_no_other(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     other = rows.make_user("other", id=ada.pk * 10)
     rows.make_records(5, other, rows.lost_node("web-3"))
     run = open_run(support, ada, "recover")
@@ -224,7 +224,7 @@ class TestBulk:
         assert support.post("/console/users/recover/", given).status_code == 303
         assert RecoveryRun.objects.count() == 2
 
-    def test_it_says_who_joined_and_who_is_gone(self, support: Client, ada: User) -> None:
+    def test_the_answer_counts_joined_runs_and_deleted_users(self, support: Client, ada: User) -> None:
         rows.make_run(ada)
         given = {"user_ids": [ada.pk, 987654, "x"], "reason": "x"}
         text = support.post("/console/users/recover/", given, headers=HTMX).content.decode()
@@ -240,7 +240,7 @@ class TestBulk:
             ([1], "", "Say why"),
         ],
     )
-    def test_what_is_wrong_is_said_and_nothing_starts(
+    def test_an_invalid_form_says_why_and_starts_nothing(
         self, support: Client, ada: User, ids: list[int], reason: str, error: str
     ) -> None:
         response = support.post("/console/users/recover/", {"user_ids": list(ids), "reason": reason})

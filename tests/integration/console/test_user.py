@@ -94,7 +94,9 @@ def test_the_page_says_how_old_its_facts_are(viewer: Client, ada: User) -> None:
     assert "The clients have not been asked yet." in text
 
 
-def test_it_shows_only_what_its_reader_may_do(viewer: Client, support: Client, lead: Client, ada: User) -> None:
+def test_the_page_shows_only_actions_that_its_reader_may_do(
+    viewer: Client, support: Client, lead: Client, ada: User
+) -> None:
     rows.make_record(ada, rows.make_node())
     verbs = ("check", "recover", "reset", "limit", "close")
     offered = {
@@ -108,7 +110,7 @@ def test_it_shows_only_what_its_reader_may_do(viewer: Client, support: Client, l
     }
 
 
-def test_what_is_done_for_1_shows_nothing_of_10(viewer: Client, ada: User) -> None:
+def test_the_page_of_user_1_shows_nothing_of_user_10(viewer: Client, ada: User) -> None:
     other = rows.make_user("other", id=ada.pk * 10)
     rows.make_records(4, other, rows.make_node())
     rows.closed_record(other, rows.make_node("elsewhere"))
@@ -166,7 +168,7 @@ def test_the_queries_do_not_grow_with_the_managers(viewer: Client, ada: User) ->
     assert len(many) <= len(few) + 1
 
 
-def test_what_clients_send_is_never_markup(viewer: Client, ada: User) -> None:
+def test_texts_from_clients_are_never_markup(viewer: Client, ada: User) -> None:
     rows.make_record(ada, rows.make_node("<b>web"), user_agent="<img src=x onerror=alert(1)>")
     text = read(viewer, ada)
     assert "<img src=x" not in text

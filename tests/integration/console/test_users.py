@@ -36,7 +36,7 @@ def crowd() -> dict[str, User]:
     return people
 
 
-def test_who_is_nearest_the_limit_comes_first_and_idle_ones_last(crowd: dict[str, User]) -> None:
+def test_users_nearest_their_limit_come_first_and_idle_ones_last(crowd: dict[str, User]) -> None:
     assert names() == ["cid", "bob", "dan", "eve", "ada"]
 
 
