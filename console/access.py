@@ -24,7 +24,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from connections.models import ManagerRecord, Node, RecoveryRun
-from connections.records.audit import Attempt
+from connections.records.audit import AuditedAction
 from connections.records.staff import actor_of
 from console.errors import answer_errors
 
@@ -109,7 +109,7 @@ def require(request: StaffRequest, right: Right, *, user: Account | None = None,
         return
     if request.method == "POST":
         reason = request.POST.get("reason", "").strip()
-        denied = Attempt(actor_of(request), "denied", user, target, reason)
+        denied = AuditedAction(actor_of(request), "denied", user, target, reason)
         denied.done(f"{request.path}: needs {right.value}")
     raise PermissionDenied(right.value)
 

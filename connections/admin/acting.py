@@ -18,7 +18,7 @@ from connections import database
 from connections.admin.lists import InspectionAdmin
 from connections.models import ManagerRecord
 from connections.policy.actor import Actor
-from connections.records.audit import Attempt
+from connections.records.audit import AuditedAction
 from connections.records.staff import actor_of
 from connections.recovery import actions
 from connections.recovery.bulk import recover_each
@@ -61,7 +61,7 @@ class ActingAdmin(InspectionAdmin):
         if seen and wanted in self.guarded_actions and not may_recover(request):
             chosen = ", ".join(request.POST.getlist(ACTION_CHECKBOX_NAME))
             reason = request.POST.get("reason", "").strip()
-            denied = Attempt(actor_of(request), "denied", target=chosen, reason=reason)
+            denied = AuditedAction(actor_of(request), "denied", target=chosen, reason=reason)
             denied.done(f"{wanted} in the admin: needs {RECOVER}")
             raise PermissionDenied(RECOVER)
         response: HttpResponse = super().changelist_view(request, extra_context)

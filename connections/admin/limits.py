@@ -12,7 +12,7 @@ from connections import database
 from connections.admin.acting import ActingAdmin, reason_field
 from connections.admin.lists import ModelAdmin, goes_with_its_user
 from connections.models import UserGate
-from connections.records.audit import attempt
+from connections.records.audit import audited
 from connections.records.staff import actor_of
 from connections.recovery import actions
 
@@ -97,7 +97,7 @@ class UserGateAdmin(ActingAdmin):
         if gate is None:
             return super().changeform_view(request, object_id, form_url, extra_context)
         reason = request.POST.get("reason", "").strip()
-        with attempt(actor_of(request), "set_limit", user=gate.user, target=gate.pool, reason=reason):
+        with audited(actor_of(request), "set_limit", user=gate.user, target=gate.pool, reason=reason):
             return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: HttpRequest, obj: UserGate, form: Any, change: bool) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from connections.conf import Tunables
 from connections.records.pruning import prune_in_batches
 from connections.recovery import runs
-from connections.recovery.sweep import Aside, sweep
+from connections.recovery.sweep import SetAside, sweep
 
 PRUNE_SECONDS = 3600.0
 PRUNE_BATCHES = 5  # in one round: about 0.1 s, for which fencing and freeing may have to wait
@@ -21,7 +21,7 @@ class Sweeper:
     def __init__(self, tunables: Tunables, label: str) -> None:
         self._tunables = tunables
         self._label = label
-        self._aside = Aside()
+        self._set_aside = SetAside()
         self._sweep_at = time.monotonic() + random.uniform(0.2, 0.8) * tunables.sweep_seconds
         self._prune_at = time.monotonic() + random.uniform(0.01, 1.0) * PRUNE_SECONDS
         self._run_due: float | None = None
@@ -32,7 +32,7 @@ class Sweeper:
         if self._tunables.sweep_seconds and now >= self._sweep_at:
             # Sweeps are at most 1.2 periods apart: the bounds of the design count on it.
             self._sweep_at = now + random.uniform(0.8, 1.15) * self._tunables.sweep_seconds
-            sweep(self._tunables, self._label, self._aside)
+            sweep(self._tunables, self._label, self._set_aside)
         due = runs.advance_due(self._tunables)
         self._run_due = None if due is None else time.monotonic() + due
         if now >= self._prune_at:

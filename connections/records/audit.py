@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class AuditedAction:
     """Something that somebody is about to do, and the one entry about it."""
 
     actor: Actor
@@ -60,15 +60,17 @@ class Attempt:
 
 
 @contextmanager
-def attempt(actor: Actor, action: str, *, user: Any = None, target: str = "", reason: str = "") -> Iterator[Attempt]:
+def audited(
+    actor: Actor, action: str, *, user: Any = None, target: str = "", reason: str = ""
+) -> Iterator[AuditedAction]:
     """Around the transaction of an action, which writes its entry with `done`. If it raises, the entry says that it
     failed, and the error goes on to the caller.
     """
-    this = Attempt(actor, action, user, target, reason)
+    audit = AuditedAction(actor, action, user, target, reason)
     try:
-        yield this
+        yield audit
     except Exception as error:
-        this.failed(error)
+        audit.failed(error)
         raise
 
 

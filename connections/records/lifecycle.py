@@ -33,7 +33,7 @@ def lock(ids: Iterable[UUID]) -> set[UUID]:
     return _lock(sorted(ids))
 
 
-def lock_what_is_free(ids: Iterable[UUID]) -> set[UUID]:
+def lock_available(ids: Iterable[UUID]) -> set[UUID]:
     """`lock`, and if that waited in vain, those that nobody holds."""
     wanted = sorted(ids)
     try:
@@ -178,7 +178,7 @@ def _together_or_singly(
     wanted = sorted(ids)
     try:
         with transaction.atomic():
-            free = lock_what_is_free(wanted)
+            free = lock_available(wanted)
             return [change([pk for pk in wanted if pk in free])], dict.fromkeys(set(wanted) - free, LOCKED)
     except database.AWAY:
         raise

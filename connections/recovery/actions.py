@@ -17,7 +17,7 @@ from connections.models import ManagerRecord, Node, UserGate
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason
 from connections.records import lifecycle
-from connections.records.audit import attempt
+from connections.records.audit import audited
 
 
 class Obsolete(Exception):
@@ -28,7 +28,7 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
     """Close one manager for staff. False if it was closing or closed already; the audit entry says so too."""
     target = str(record.pk)
     with (
-        attempt(actor, "close_manager", user=record.user, target=target, reason=reason) as this,
+        audited(actor, "close_manager", user=record.user, target=target, reason=reason) as audit,
         transaction.atomic(),
     ):
         ordered = lifecycle.order_close(
@@ -38,7 +38,7 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
             actor=actor,
             now=database.now(),
         )
-        this.done("told to close" if ordered else "was closed already")
+        audit.done("told to close" if ordered else "was closed already")
     ring(set(ordered.values()))
     return bool(ordered)
 
@@ -58,7 +58,7 @@ def close_own(
     in the same transaction.
     """
     target = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
-    with attempt(actor, "close_own", user=user, target=target) as this, transaction.atomic():
+    with audited(actor, "close_own", user=user, target=target) as audit, transaction.atomic():
         mine = ManagerRecord.objects.counted().filter(user_id=user.pk)
         if except_id is not None and not mine.filter(pk=except_id).exists():
             raise Obsolete("The session that asked has ended, so nothing was signed out.")
@@ -70,7 +70,7 @@ def close_own(
         ordered = lifecycle.order_close(
             mine, CloseReason.CLOSED_BY_USER, "closed by its user", actor=actor, now=database.now()
         )
-        this.done(f"{len(ordered)} told to close", target=", ".join(str(pk) for pk in sorted(ordered)))
+        audit.done(f"{len(ordered)} told to close", target=", ".join(str(pk) for pk in sorted(ordered)))
     ring(set(ordered.values()))
     return sorted(ordered)
 
@@ -87,7 +87,7 @@ def set_limit(
     """Override the soft limit of a user in a pool, or with None clear it. Two at once: the later one stands, and both
     are in the audit trail. Raises ValueError for a limit below 1.
     """
-    with attempt(actor, "set_limit", user=user, target=pool, reason=reason) as this:
+    with audited(actor, "set_limit", user=user, target=pool, reason=reason) as audit:
         if soft_limit is not None and soft_limit < 1:
             raise ValueError("The soft limit must be at least 1.")
         UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
@@ -99,14 +99,14 @@ def set_limit(
             gate.set_by = actor.label[:200]
             gate.save()
             until = f" until {expires_at:%Y-%m-%d %H:%M} UTC" if soft_limit is not None and expires_at else ""
-            this.done("cleared" if soft_limit is None else f"{soft_limit}{until}")
+            audit.done("cleared" if soft_limit is None else f"{soft_limit}{until}")
     return gate
 
 
 def drain(node: Node, *, actor: Actor, reason: str = "") -> bool:
     """Ask a node to drain. False if it is gone, or was asked already."""
-    with attempt(actor, "drain_node", target=node.name, reason=reason) as this, transaction.atomic():
+    with audited(actor, "drain_node", target=node.name, reason=reason) as audit, transaction.atomic():
         asked = Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
-        this.done("asked to drain" if asked else "was draining or gone already")
+        audit.done("asked to drain" if asked else "was draining or gone already")
     ring({node.pk})
     return bool(asked)

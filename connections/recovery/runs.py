@@ -18,8 +18,8 @@ from connections.conf import Tunables, tunables
 from connections.models import RecoveryRun, RunStep
 from connections.policy.actor import Actor
 from connections.policy.states import STEPS, Outcome, RunKind, Step
-from connections.records.audit import attempt
-from connections.recovery.steps import STEP_OF, Taken, follow_up
+from connections.records.audit import audited
+from connections.recovery.steps import STEP_OF, StepContext, follow_up
 
 logger = logging.getLogger(__name__)
 
@@ -36,9 +36,9 @@ def request(
     constraint makes the other join. Raises what the database does.
     """
     action = action or ("dry_run" if dry_run else kind.value)
-    with attempt(actor, action, user=user, reason=reason) as this, transaction.atomic():
+    with audited(actor, action, user=user, reason=reason) as audit, transaction.atomic():
         run, joined = _open_or_join(user, kind, actor, reason, dry_run, delay)
-        this.done("joined" if joined else "opened", target=str(run.pk), run=run)
+        audit.done("joined" if joined else "opened", target=str(run.pk), run=run)
     ring()
     return run, joined
 
@@ -131,9 +131,9 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             transaction.on_commit(partial(_tell_finished, run))
             return False
         step = Step(run.step)
-        taken = Taken(run, now, values)
-        done = _take(step, taken)
-        finished = taken.run.finished_at is not None
+        context = StepContext(run, now, values)
+        done = _take_step(step, context)
+        finished = context.run.finished_at is not None
         if done and not finished:
             run.step = STEPS[STEPS.index(step) + 1]
             run.due_at = now
@@ -141,10 +141,10 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             run.due_at = database.now() + timedelta(seconds=min(0.25, values.beat_seconds / 4))
         run.save()
         if finished:
-            follow_up(taken)
+            follow_up(context)
             transaction.on_commit(partial(_tell_finished, run))
-        if taken.bells:
-            bells = set(taken.bells)
+        if context.bells:
+            bells = set(context.bells)
             transaction.on_commit(lambda: ring(bells))
         return done
 
@@ -159,14 +159,14 @@ def _tell_finished(run: RecoveryRun) -> None:
     )
 
 
-def _take(step: Step, taken: Taken) -> bool:
+def _take_step(step: Step, context: StepContext) -> bool:
     """Take a step in a savepoint. One that fails is recorded, and the run goes on: what it would have done shows up
     as not done in the report. False if it is not due yet, or waits for somebody else's lock.
     """
-    run, now = taken.run, taken.now
+    run, now = context.run, context.now
     try:
         with transaction.atomic():
-            done = STEP_OF[step](taken)
+            done = STEP_OF[step](context)
     except database.AWAY:
         raise
     except database.Busy as error:
@@ -180,5 +180,5 @@ def _take(step: Step, taken: Taken) -> bool:
             run.finished_at, run.outcome = now, Outcome.FAILED
         return True
     if done:
-        RunStep.objects.create(run=run, step=step, at=now, detail=taken.detail[:500])
+        RunStep.objects.create(run=run, step=step, at=now, detail=context.detail[:500])
     return done

@@ -19,7 +19,7 @@ from connections.records import counting, lease, lifecycle, system_runs
 from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 
 
-class Taken:
+class StepContext:
     """One step being taken: the run, the clock, and what the step says of itself."""
 
     def __init__(self, run: RecoveryRun, now: datetime, values: Tunables) -> None:
@@ -48,9 +48,11 @@ class Taken:
         return (self.now - started).total_seconds()
 
 
-def _take_stock(taken: Taken) -> bool:
-    run, now = taken.run, taken.now
-    gates_of_user = list(UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update())
+def _take_stock(context: StepContext) -> bool:
+    run, now = context.run, context.now
+    gates_of_user = list(
+        UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
+    )
     held = list(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("pk", "pool", "state"))
     run.stock = [str(pk) for pk, _, _ in held]
     run.before = len(held)
@@ -58,27 +60,27 @@ def _take_stock(taken: Taken) -> bool:
     for _, pool, _ in held:
         pools[pool] = pools.get(pool, 0) + 1
     fullest = max(pools, key=lambda pool: pools[pool], default="chat")
-    limits = {gate.pool: gate.limit_at(now, taken.values.soft_limit) for gate in gates_of_user}
-    run.soft_limit = limits.get(fullest, taken.values.soft_limit)
+    limits = {gate.pool: gate.limit_at(now, context.values.soft_limit) for gate in gates_of_user}
+    run.soft_limit = limits.get(fullest, context.values.soft_limit)
     if not run.dry_run:
         nodes = set(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("node_id", flat=True))
-        fenced = lease.fence(taken.values, nodes)
-        taken.detail = "".join(f"fenced {node.name}; " for node in fenced)
-    taken.detail += f"{run.before} held"
+        fenced = lease.fence(context.values, nodes)
+        context.detail = "".join(f"fenced {node.name}; " for node in fenced)
+    context.detail += f"{run.before} held"
     return True
 
 
-def _roll_call(taken: Taken) -> bool:
+def _roll_call(context: StepContext) -> bool:
     """Ask every node that may answer, at once. A reset closes all the same, so it asks only in a dry run."""
-    run, now = taken.run, taken.now
+    run, now = context.run, context.now
     run.roll_call_at = now
     if run.kind == RunKind.RESET and not run.dry_run:
-        taken.detail = "not asked: a reset closes everything"
+        context.detail = "not asked: a reset closes everything"
         return True
     rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
     if run.dry_run:  # a roll call under way is asked no second time, and never weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
-    free = lifecycle.lock_what_is_free(rows.values_list("pk", flat=True))
+    free = lifecycle.lock_available(rows.values_list("pk", flat=True))
     ids = dict(rows.filter(pk__in=free).values_list("pk", "node_id"))
     rows.filter(pk__in=ids).update(
         probe_wanted_at=now,
@@ -87,86 +89,86 @@ def _roll_call(taken: Taken) -> bool:
         probe_verdict="",
         probe_evidence="",
     )
-    taken.bells = set(ids.values())
-    nodes = len(taken.bells)
-    taken.detail = f"{len(ids)} asked on {nodes} node{'' if nodes == 1 else 's'}"
+    context.bells = set(ids.values())
+    nodes = len(context.bells)
+    context.detail = f"{len(ids)} asked on {nodes} node{'' if nodes == 1 else 's'}"
     return True
 
 
-def _free(taken: Taken) -> bool:
-    if not taken.run.dry_run:
-        taken.detail = f"{_free_lost(taken)} freed of nodes that are gone"
+def _free(context: StepContext) -> bool:
+    if not context.run.dry_run:
+        context.detail = f"{_free_lost(context)} freed of nodes that are gone"
     return True
 
 
-def _free_lost(taken: Taken) -> int:
+def _free_lost(context: StepContext) -> int:
     """Free what nodes that are gone have left. Asked again while the run waits: a witness may have become steady."""
-    rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
+    rows = [row for row in context.rows() if row.state != RecordState.CLOSED]
     lapsed = {
-        row.node_id for row in rows if row.node.state_at(taken.now, taken.values.late_seconds) is NodeState.LAPSED
+        row.node_id for row in rows if row.node.state_at(context.now, context.values.late_seconds) is NodeState.LAPSED
     }
-    if lapsed and lease.fence(taken.values, lapsed):
-        rows = [row for row in taken.rows() if row.state != RecordState.CLOSED]
+    if lapsed and lease.fence(context.values, lapsed):
+        rows = [row for row in context.rows() if row.state != RecordState.CLOSED]
     lost = [row for row in rows if row.node.gone]
-    free = lifecycle.lock_what_is_free(row.pk for row in lost)
+    free = lifecycle.lock_available(row.pk for row in lost)
     freed = 0
     for node in {row.node_id: row.node for row in lost}.values():
         done, _ = lifecycle.end_each(
             [row.pk for row in lost if row.node_id == node.pk and row.pk in free],
             CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST,
             evidence_of(node),
-            actor=taken.actor,
-            now=taken.now,
-            run=taken.run,
+            actor=context.actor,
+            now=context.now,
+            run=context.run,
         )
         freed += done
     return freed
 
 
-def _evict(taken: Taken) -> bool:
+def _evict(context: StepContext) -> bool:
     """A cleanup: back to the soft limit, once the roll call has had its time. A reset: everything it is about."""
-    run = taken.run
+    run = context.run
     if run.kind == RunKind.RESET and not run.dry_run:
         ordered, _ = lifecycle.order_each(
             [UUID(pk) for pk in run.stock],
             CloseReason.RESET,
             f"reset: {run.reason}",
-            actor=taken.actor,
-            now=taken.now,
+            actor=context.actor,
+            now=context.now,
             run=run,
         )
-        taken.bells = set(ordered.values())
-        taken.detail = f"{len(ordered)} told to close"
+        context.bells = set(ordered.values())
+        context.detail = f"{len(ordered)} told to close"
         return True
-    if not run.dry_run and _free_lost(taken):
+    if not run.dry_run and _free_lost(context):
         return False  # what was freed is committed before anybody is evicted: no transaction locks records twice
     # Two beats are for the order to reach its node and for the answer to come back. They are counted a quarter short,
     # so that the eviction itself falls within them.
-    deadline = taken.values.probe_seconds + 1.75 * taken.values.beat_seconds
-    if taken.since_roll_call() < deadline and any(_awaited(row, taken) for row in taken.rows()):
+    deadline = context.values.probe_seconds + 1.75 * context.values.beat_seconds
+    if context.since_roll_call() < deadline and any(_awaited(row, context) for row in context.rows()):
         return False
     if run.dry_run:
         return True
-    evicted = _evict_over(taken)
-    taken.detail = f"{evicted} evicted" if evicted else "not over the limit"
+    evicted = _evict_over(context)
+    context.detail = f"{evicted} evicted" if evicted else "not over the limit"
     return True
 
 
-def _evict_over(taken: Taken) -> int:
+def _evict_over(context: StepContext) -> int:
     """Back to the soft limit in every pool. The gates are locked first, then whoever may have to go, all at once."""
-    if taken.values.observe and taken.run.actor_kind == ActorKind.SYSTEM:
+    if context.values.observe and context.run.actor_kind == ActorKind.SYSTEM:
         return 0
-    gates_of_user = UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
-    limits = {gate.pool: gate.limit_at(taken.now, taken.values.soft_limit) for gate in gates_of_user}
-    counted = counting.counted_holdings({taken.user_id}, taken.now, taken.values)
-    dying = {row.pk for row in taken.rows() if finding_of(row, taken.run, taken.now).verdict in DEAD}
-    living = {pool: [h for h in counted[taken.user_id, pool] if h.id not in dying] for pool in limits}
+    gates_of_user = UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
+    limits = {gate.pool: gate.limit_at(context.now, context.values.soft_limit) for gate in gates_of_user}
+    counted = counting.counted_holdings({context.user_id}, context.now, context.values)
+    dying = {row.pk for row in context.rows() if finding_of(row, context.run, context.now).verdict in DEAD}
+    living = {pool: [h for h in counted[context.user_id, pool] if h.id not in dying] for pool in limits}
     crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
-    free = lifecycle.lock_what_is_free(holding.id for pool in crowded for holding in living[pool])
-    return sum(_evict_among(living[pool], limits[pool], free, taken) for pool in crowded)
+    free = lifecycle.lock_available(holding.id for pool in crowded for holding in living[pool])
+    return sum(_evict_among(living[pool], limits[pool], free, context) for pool in crowded)
 
 
-def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], taken: Taken) -> int:
+def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], context: StepContext) -> int:
     ordered: dict[UUID, UUID] = {}
     unclosable = {holding.id for holding in living} - free
     while victims := excess(living, soft_limit, unclosable):
@@ -174,81 +176,81 @@ def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], taken:
             [victim.id for victim in victims],
             CloseReason.EVICTED,
             f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
-            actor=taken.actor,
-            now=taken.now,
-            run=taken.run,
+            actor=context.actor,
+            now=context.now,
+            run=context.run,
         )
         ordered |= done
         if not failed:
             break
         unclosable |= failed.keys()
         living = [holding for holding in living if holding.id not in done]
-    taken.bells |= set(ordered.values())
+    context.bells |= set(ordered.values())
     if ordered:
-        taken.run.stock = sorted({*taken.run.stock, *(str(pk) for pk in ordered)})
+        context.run.stock = sorted({*context.run.stock, *(str(pk) for pk in ordered)})
     return len(ordered)
 
 
-def _awaited(row: ManagerRecord, taken: Taken) -> bool:
+def _awaited(row: ManagerRecord, context: StepContext) -> bool:
     """Whether a node may still say something of this record."""
-    if row.state != RecordState.LIVE or row.node.gone or row.node_id in taken.lost:
+    if row.state != RecordState.LIVE or row.node.gone or row.node_id in context.lost:
         return False
-    answered = row.probe_answered_at is not None and row.probe_answered_at >= (taken.run.roll_call_at or taken.now)
-    return not answered or (row.probe_verdict in DEAD and not taken.run.dry_run)
+    answered = row.probe_answered_at is not None and row.probe_answered_at >= (context.run.roll_call_at or context.now)
+    return not answered or (row.probe_verdict in DEAD and not context.run.dry_run)
 
 
-def _confirm(taken: Taken) -> bool:
+def _confirm(context: StepContext) -> bool:
     """Wait, at most two leases, for nodes that have not answered and for closes that are not confirmed."""
-    run = taken.run
+    run = context.run
     if not run.dry_run:
-        if _free_lost(taken):
+        if _free_lost(context):
             return False  # as above
         if run.kind == RunKind.CLEANUP:
-            _evict_over(taken)  # who connected above the limit meanwhile found this run open, and opened none
-    rows = taken.rows()
+            _evict_over(context)  # who connected above the limit meanwhile found this run open, and opened none
+    rows = context.rows()
     waiting = [row for row in rows if row.state == RecordState.CLOSING and not run.dry_run]
     if run.kind == RunKind.CLEANUP or run.dry_run:
-        waiting += [row for row in rows if _awaited(row, taken)]
-    if waiting and taken.since_roll_call() < 2 * taken.values.lease_seconds:
+        waiting += [row for row in rows if _awaited(row, context)]
+    if waiting and context.since_roll_call() < 2 * context.values.lease_seconds:
         return False
-    taken.detail = f"{len(waiting)} not confirmed" if waiting else "all confirmed"
+    context.detail = f"{len(waiting)} not confirmed" if waiting else "all confirmed"
     return True
 
 
-def follow_up(taken: Taken) -> None:
+def follow_up(context: StepContext) -> None:
     """A run of its own for whoever connected above the limit after the last look of this one, and found it open."""
-    run, values = taken.run, taken.values
+    run, values = context.run, context.values
     if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
         return
     limits = {  # locked: an admission under way either is counted here, or finds this run finished
-        gate.pool: gate.limit_at(taken.now, values.soft_limit)
-        for gate in UserGate.objects.filter(user_id=taken.user_id).order_by("user_id", "pool").select_for_update()
+        gate.pool: gate.limit_at(context.now, values.soft_limit)
+        for gate in UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
     }
-    counted = counting.counted_holdings({taken.user_id}, taken.now, values)
+    counted = counting.counted_holdings({context.user_id}, context.now, values)
     for (_, pool), holdings in counted.items():
         # Somebody new, or else runs that can't do their work would follow each other without end.
         newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
         if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
-            system_runs.open_system_runs({taken.user_id}, taken.now)
+            system_runs.open_system_runs({context.user_id}, context.now)
 
 
-def _verify(taken: Taken) -> bool:
+def _verify(context: StepContext) -> bool:
     """Count again, from the records."""
-    run = taken.run
-    conclude(run, taken.now, taken.values)
-    taken.detail = f"{run.before} before, {run.after} after"
+    run = context.run
+    conclude(run, context.now, context.values)
+    context.detail = f"{run.before} before, {run.after} after"
     return True
 
 
-def _report(taken: Taken) -> bool:
-    run = taken.run
-    run.finished_at = taken.now
+def _report(context: StepContext) -> bool:
+    run = context.run
+    run.finished_at = context.now
     run.outcome = Outcome.FAILED if run.error else outcome_of(run)
-    taken.detail = run.outcome
+    context.detail = run.outcome
     return True
 
 
-STEP_OF: dict[Step, Callable[[Taken], bool]] = {
+STEP_OF: dict[Step, Callable[[StepContext], bool]] = {
     Step.TAKE_STOCK: _take_stock,
     Step.ROLL_CALL: _roll_call,
     Step.FREE: _free,

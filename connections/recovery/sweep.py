@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # rows a transaction: small, so that nobody waits long for a row of it
 SET_ASIDE_SECONDS = 60.0  # a bad row needs a person: often enough to notice that it was mended
-ASIDE = 10 * BATCH  # bad rows remembered in memory; with more than that something else is wrong
+SET_ASIDE_MAXIMUM = 10 * BATCH  # bad rows remembered in memory; with more than that something else is wrong
 RUN_AGAIN_SECONDS = 60.0  # a run that failed has the same trouble in the next sweep, and its history would only grow
 
 
@@ -42,14 +42,14 @@ class Swept:
         return {"freed": dict(self.freed), "failed": self.failed}
 
 
-class Aside:
+class SetAside:
     """Records that could neither be freed nor be marked in their row, left alone for as long as a mark would do."""
 
     def __init__(self) -> None:
         self._until: dict[UUID, datetime] = {}
 
     def add(self, pk: UUID, now: datetime) -> None:
-        if len(self._until) >= ASIDE:  # the oldest is tried again, no more
+        if len(self._until) >= SET_ASIDE_MAXIMUM:  # the oldest is tried again, no more
             del self._until[next(iter(self._until))]
         self._until[pk] = now + timedelta(seconds=SET_ASIDE_SECONDS)
 
@@ -58,12 +58,12 @@ class Aside:
         return set(self._until)
 
 
-def sweep(tunables: Tunables, label: str, aside: Aside | None = None) -> Swept:
+def sweep(tunables: Tunables, label: str, set_aside: SetAside | None = None) -> Swept:
     """One pass. Anyone may call it at any time; whoever does so again and again keeps `aside` between the passes."""
     swept = Swept(fenced=len(lease.fence(tunables)))
-    aside = Aside() if aside is None else aside
-    for batch in _batches(aside.at(database.now())):
-        swept.freed += _free_batch(batch, label, swept, aside)
+    set_aside = SetAside() if set_aside is None else set_aside
+    for batch in _batches(set_aside.at(database.now())):
+        swept.freed += _free_batch(batch, label, swept, set_aside)
     if not tunables.observe:
         swept.runs_opened = open_runs(tunables)
     if swept.freed or swept.failed:
@@ -148,7 +148,7 @@ def _batches(but: set[UUID]) -> Iterator[list[UUID]]:
         ids = list(rows.filter(pk__gt=ids[-1]).values_list("pk", flat=True)[:BATCH])
 
 
-def _free_batch(ids: list[UUID], label: str, swept: Swept, aside: Aside) -> Counter[str]:
+def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) -> Counter[str]:
     """Free these, and where that fails one by one. Returns how many were freed, by close reason."""
     now = database.now()
     try:
@@ -173,11 +173,11 @@ def _free_batch(ids: list[UUID], label: str, swept: Swept, aside: Aside) -> Coun
         except DatabaseError as error:
             swept.failed += 1
             logger.exception("sweep_failed", extra={"manager": str(pk)})
-            _set_aside(pk, error, now, aside)
+            _mark_set_aside(pk, error, now, set_aside)
     return freed
 
 
-def _set_aside(pk: UUID, error: DatabaseError, now: datetime, aside: Aside) -> None:
+def _mark_set_aside(pk: UUID, error: DatabaseError, now: datetime, set_aside: SetAside) -> None:
     """Mark the row, so that every node leaves it alone for a while and the console shows why; if it takes not even
     that, this process remembers it.
     """
@@ -190,7 +190,7 @@ def _set_aside(pk: UUID, error: DatabaseError, now: datetime, aside: Aside) -> N
         raise
     except DatabaseError:
         logger.exception("sweep_not_marked", extra={"manager": str(pk), "seconds": SET_ASIDE_SECONDS})
-        aside.add(pk, now)
+        set_aside.add(pk, now)
 
 
 def _free(ids: Sequence[UUID], label: str, now: datetime) -> Counter[str]:

@@ -12,9 +12,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Handshake
 from connections.policy.states import CloseReason, RunKind
 from connections.records import lease
-from connections.recovery import actions
-from connections.recovery import runs as recovery
-from connections.recovery import sweep as sweeper
+from connections.recovery import actions, runs, sweep
 from tests.property.cluster import HELD_SECONDS, VALUES, ClusterNode
 from tests.property.judges import Judge
 from tests.property.players import Job, hold
@@ -29,7 +27,7 @@ LOCKS = {
 picks = st.integers(0, 7)
 who = st.sampled_from((0, 0, 0, 1))  # mostly the same user: there the races are
 some_pools = st.sampled_from(("chat", "chat", "orders"))
-runs = st.sampled_from((RunKind.CLEANUP, RunKind.CLEANUP, RunKind.RESET))
+kinds = st.sampled_from((RunKind.CLEANUP, RunKind.CLEANUP, RunKind.RESET))
 Move = tuple[Any, ...]  # the name of a method of `Moves`, and its arguments
 moves: st.SearchStrategy[Move] = st.one_of(
     st.tuples(st.just("connect"), picks, who, some_pools, st.integers(1, 5), st.none() | st.integers(1, 3)),
@@ -41,7 +39,7 @@ moves: st.SearchStrategy[Move] = st.one_of(
     st.tuples(st.just("sweep")),
     st.tuples(st.just("fence")),
     st.tuples(st.just("advance")),
-    st.tuples(st.just("recover"), who, runs, st.sampled_from((False, False, True))),
+    st.tuples(st.just("recover"), who, kinds, st.sampled_from((False, False, True))),
     st.tuples(st.just("set_limit"), who, some_pools, st.none() | st.integers(1, 4)),
     st.tuples(st.just("close_own"), who),
     st.tuples(st.just("close_one"), who, picks),
@@ -93,16 +91,16 @@ class Moves:
         self.node(pick).drain()
 
     def sweep(self) -> None:
-        sweeper.sweep(VALUES, "web-2")
+        sweep.sweep(VALUES, "web-2")
 
     def fence(self) -> None:
         lease.fence(VALUES)
 
     def advance(self) -> None:
-        recovery.advance_due(VALUES)
+        runs.advance_due(VALUES)
 
     def recover(self, user: int, kind: RunKind, dry_run: bool) -> None:
-        recovery.request(self.users[user], kind, actor=STAFF, reason="can't connect", dry_run=dry_run)
+        runs.request(self.users[user], kind, actor=STAFF, reason="can't connect", dry_run=dry_run)
 
     def set_limit(self, user: int, pool: str, soft_limit: int | None) -> None:
         actions.set_limit(self.users[user], pool, soft_limit, reason="asked for", actor=STAFF)

@@ -20,7 +20,7 @@ from connections.models import RecoveryRun
 from connections.policy.states import RunKind, Step
 from tests.property import judges
 from tests.property.cluster import VALUES, ClusterNode, ShiftedClock
-from tests.property.moves import LOCKS, Move, Moves, moves, picks, runs, some_pools, who
+from tests.property.moves import LOCKS, Move, Moves, kinds, moves, picks, some_pools, who
 from tests.property.players import Job, Players, Samples
 from tests.support.databases import Database
 from tests.support.switch import default_database
@@ -113,7 +113,7 @@ class OnPostgres(Moves, RuleBasedStateMachine):
         both: list[Move] = [("connect", n, n, "chat", 2, None) for n in (0, 1)]
         self.at_once([("hold", 0, what), *both, ("connect", 0, 1, "chat", 1, None), ("leave", pick, 2), *also])
 
-    @rule(user=who, kind=runs, also=st.lists(moves, max_size=2))
+    @rule(user=who, kind=kinds, also=st.lists(moves, max_size=2))
     def a_recovery(self, user: int, kind: RunKind, also: list[Move]) -> None:
         """From its request to its end, with two that advance it at the same time."""
         self.at_once([("recover", user, kind, False), ("advance",), ("beat", 0), ("beat", 1), *also])

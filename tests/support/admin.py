@@ -9,7 +9,7 @@ from django.utils import timezone
 from connections.models import Refusal, RunStep
 from connections.policy.actor import Actor
 from connections.policy.states import Refused, RunKind, Step
-from connections.records.audit import Attempt
+from connections.records.audit import AuditedAction
 from tests.support import rows
 
 
@@ -35,4 +35,4 @@ def fill(count: int) -> None:
         run = rows.make_run(user, kind=RunKind.RESET)
         RunStep.objects.create(run=run, step=Step.TAKE_STOCK, at=timezone.now())
         Refusal.objects.create(user=user, node=node, cause=Refused.RATE_LIMITED, at=timezone.now())
-        Attempt(Actor.staff(user), "cleanup", user, reason="x").done("opened", run=run)
+        AuditedAction(Actor.staff(user), "cleanup", user, reason="x").done("opened", run=run)

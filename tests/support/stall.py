@@ -22,8 +22,8 @@ from connections.recovery import runs, steps  # noqa: E402
 def main(name: str, step: Step) -> None:
     take = steps.STEP_OF[step]
 
-    def stalls(taken: steps.Taken) -> bool:
-        done = take(taken)
+    def stalls(context: steps.StepContext) -> bool:
+        done = take(context)
         os.kill(os.getpid(), signal.SIGSTOP)
         return done
 

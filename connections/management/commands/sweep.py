@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 from connections import database
 from connections.conf import tunables
 from connections.management.base import Command as Base
-from connections.recovery.sweep import Aside, Swept, sweep, would_sweep
+from connections.recovery.sweep import SetAside, Swept, sweep, would_sweep
 from connections.recovery.witness import acting_as_witness
 
 
@@ -32,11 +32,11 @@ class Command(Base):
                 return
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._stop)
-            aside = Aside()
+            set_aside = SetAside()
             with database.own_connection(values.beat_seconds):
                 while not self.stopped:
                     with database.round_of("sweep command"):
-                        self.tell(sweep(values, "sweep command", aside), options, "freed")
+                        self.tell(sweep(values, "sweep command", set_aside), options, "freed")
                         self.stdout.flush()
                     self._pause(values.sweep_seconds or 5.0)
 

@@ -12,8 +12,7 @@ from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Ref
 from connections.policy.actor import Actor
 from connections.policy.states import Action, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step, Verdict
 from connections.records import lifecycle
-from connections.recovery import runs as recovery
-from connections.recovery import steps
+from connections.recovery import runs, steps
 from connections.recovery.findings import report
 from tests.support.rows import answer_roll_call, lost_node, make_gate, make_node, make_record, make_records, make_user
 from tests.support.together import together
@@ -23,7 +22,7 @@ STAFF = Actor.command("support")
 
 
 def request(user: User, kind: RunKind = RunKind.CLEANUP, *, dry_run: bool = False) -> RecoveryRun:
-    return recovery.request(user, kind, actor=STAFF, reason="can't connect", dry_run=dry_run)[0]
+    return runs.request(user, kind, actor=STAFF, reason="can't connect", dry_run=dry_run)[0]
 
 
 def back_in_time(run: RecoveryRun, seconds: float) -> None:
@@ -44,7 +43,7 @@ def due(run: RecoveryRun) -> None:
 
 def advance(run: RecoveryRun) -> RecoveryRun:
     due(run)
-    return recovery.advance(run.pk)
+    return runs.advance(run.pk)
 
 
 def actions(run: RecoveryRun) -> dict[str, str]:
@@ -115,7 +114,7 @@ def test_a_client_that_was_found_silent_is_not_counted_when_victims_are_chosen()
     answer_roll_call(*living)
     answer_roll_call(silent, verdict=Verdict.UNRESPONSIVE)
     back_in_time(run, 60)
-    recovery.advance(run.pk)
+    runs.advance(run.pk)
     assert not ManagerRecord.objects.filter(close_reason=CloseReason.EVICTED).exists()
 
 
@@ -128,7 +127,7 @@ def test_a_node_that_holds_its_lease_and_does_not_answer_is_unknown_never_dead()
     run = advance(run)
     assert run.finished_at is None
     back_in_time(run, 2 * tunables().lease_seconds + 1)
-    run = recovery.advance(run.pk)
+    run = runs.advance(run.pk)
     assert run.outcome == Outcome.PARTIAL
     assert actions(run) == {str(known.pk): Action.SPARED, str(unknown.pk): Action.WAITING}
     unknown.refresh_from_db()
@@ -143,7 +142,7 @@ def test_eviction_does_not_wait_for_a_node_that_does_not_answer() -> None:
     run = advance(request(ada))
     answer_roll_call(*answering)
     back_in_time(run, tunables().probe_seconds + 2 * tunables().beat_seconds)
-    recovery.advance(run.pk)
+    runs.advance(run.pk)
     late.refresh_from_db()
     assert (late.state, late.close_reason) == (RecordState.CLOSING, CloseReason.EVICTED), "on a late node goes first"
 
@@ -169,7 +168,7 @@ def test_a_close_that_is_not_confirmed_is_reported_and_takes_no_slot() -> None:
     record = make_record(ada, deaf)
     run = advance(request(ada, RunKind.RESET))
     back_in_time(run, 2 * tunables().lease_seconds + 1)
-    run = recovery.advance(run.pk)
+    run = runs.advance(run.pk)
     assert (run.outcome, report(run)["unconfirmed"]) == (Outcome.PARTIAL, 1)
     assert ManagerRecord.objects.counted().count() == 0
     assert actions(run) == {str(record.pk): Action.UNCONFIRMED}
@@ -182,7 +181,7 @@ def test_nothing_to_do_says_so() -> None:
 
 def test_a_second_click_joins_the_run_and_adds_its_own_audit_entry() -> None:
     ada = make_user("ada")
-    found = together(*[lambda: recovery.request(ada, RunKind.CLEANUP, actor=STAFF, reason="click")] * 2)
+    found = together(*[lambda: runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="click")] * 2)
     assert len({run.pk for run, _ in found}) == 1
     assert sorted(joined for _, joined in found) == [False, True]
     assert AuditEntry.objects.filter(run=found[0][0]).count() == 2
@@ -190,13 +189,13 @@ def test_a_second_click_joins_the_run_and_adds_its_own_audit_entry() -> None:
 
 def test_a_cleanup_and_a_reset_of_one_user_are_two_runs_and_a_dry_run_joins_none() -> None:
     ada = make_user("ada")
-    runs = {
+    opened = {
         request(ada).pk,
         request(ada, RunKind.RESET).pk,
         request(ada, dry_run=True).pk,
         request(ada, dry_run=True).pk,
     }
-    assert len(runs) == 4
+    assert len(opened) == 4
 
 
 def test_many_that_advance_a_run_at_once_take_each_step_once() -> None:
@@ -205,7 +204,7 @@ def test_many_that_advance_a_run_at_once_take_each_step_once() -> None:
     make_records(3, ada, lost_node())
     make_node()
     run = request(ada)
-    together(*[lambda: recovery.advance(run.pk)] * 4)
+    together(*[lambda: runs.advance(run.pk)] * 4)
     run = advance(run)
     assert run.outcome == Outcome.RECOVERED
     taken = list(run.steps.values_list("step", flat=True))

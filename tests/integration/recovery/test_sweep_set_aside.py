@@ -11,8 +11,7 @@ from connections.conf import tunables
 from connections.models import ManagerRecord
 from connections.node.sweeper import Sweeper
 from connections.records import lifecycle
-from connections.recovery import sweep as sweeper
-from connections.recovery.sweep import ASIDE, SET_ASIDE_SECONDS, Aside, sweep
+from connections.recovery.sweep import SET_ASIDE_MAXIMUM, SET_ASIDE_SECONDS, SetAside, sweep
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_node, make_records, make_user
 
@@ -26,7 +25,7 @@ def failures(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
 def test_a_row_that_takes_not_even_a_mark_keeps_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(sweeper, "BATCH", 2)
+    monkeypatch.setattr("connections.recovery.sweep.BATCH", 2)
     make_node("witness")
     bad = make_records(7, make_user("ada"), lost_node())[3]
     with unwritable(bad, columns=""):
@@ -69,12 +68,12 @@ def test_somebody_elses_lock_makes_no_bad_row(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_remembered_is_tried_again_when_its_time_is_over_and_is_bounded() -> None:
-    aside, now, pk = Aside(), database.now(), uuid.uuid4()
-    aside.add(pk, now)
-    assert aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS - 1)) == {pk}
-    assert aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS)) == set()
-    for _ in range(ASIDE):
-        aside.add(uuid.uuid4(), now)
-    aside.add(pk, now)
-    assert len(aside.at(now)) == ASIDE
-    assert pk in aside.at(now)
+    set_aside, now, pk = SetAside(), database.now(), uuid.uuid4()
+    set_aside.add(pk, now)
+    assert set_aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS - 1)) == {pk}
+    assert set_aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS)) == set()
+    for _ in range(SET_ASIDE_MAXIMUM):
+        set_aside.add(uuid.uuid4(), now)
+    set_aside.add(pk, now)
+    assert len(set_aside.at(now)) == SET_ASIDE_MAXIMUM
+    assert pk in set_aside.at(now)
