@@ -1,1 +1,1 @@
-"""Every change of a row: records, leases, audit entries. Code here runs in a transaction and touches no event loop."""
+"""All changes of records, leases and audit entries. Code here works on rows in transactions, and on no event loop."""

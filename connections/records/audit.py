@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AuditedAction:
-    """Something that somebody is about to do, and the one entry about it."""
+    """An action that an actor is about to take, and its one audit entry."""
 
     actor: Actor
     action: str
@@ -26,7 +26,7 @@ class AuditedAction:
     reason: str = ""
 
     def done(self, outcome: str, *, target: str = "", run: RecoveryRun | None = None) -> AuditEntry:
-        """The entry. Call it once, in the transaction of the change."""
+        """Write the entry and return it. Call this once, in the transaction of the change."""
         return AuditEntry.objects.create(
             at=database.now(),
             actor_kind=self.actor.kind,
@@ -43,7 +43,7 @@ class AuditedAction:
         )
 
     def failed(self, error: Exception) -> None:
-        """The entry about a failure, in a transaction of its own. Where not even that can be written, it is logged."""
+        """Write the entry about a failure, in its own transaction. If that fails too, log the entry."""
         try:
             self.done(f"failed: {in_a_line(error)}")
         except Error as unwritten:
@@ -63,8 +63,9 @@ class AuditedAction:
 def audited(
     actor: Actor, action: str, *, user: Any = None, target: str = "", reason: str = ""
 ) -> Iterator[AuditedAction]:
-    """Around the transaction of an action, which writes its entry with `done`. If it raises, the entry says that it
-    failed, and the error goes on to the caller.
+    """Wrap the transaction of an action; the transaction writes its audit entry with `done`.
+
+    If the transaction raises, write an entry that says that the action failed, and re-raise the error.
     """
     audit = AuditedAction(actor, action, user, target, reason)
     try:
@@ -75,5 +76,5 @@ def audited(
 
 
 def in_a_line(error: BaseException) -> str:
-    """What an error says first: that of a driver goes on for lines about where it happened."""
+    """Return the first line of an error: database drivers add lines about where the error happened."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,7 +1,8 @@
-"""A batch of admissions under the gates of its users: facts are read, policy decides, lifecycle's rows are written.
+"""A batch of admissions under the gates of its users: read the facts, let policy decide, write the rows.
 
-All of a batch is one transaction, which decides before it writes. Its gates are created beforehand in autocommit, and
-locked in (user, pool) order; then its caller locks every record that it is to change, the victims among them.
+A batch is one transaction: `plan_batch` decides, then `write_batch` writes. `ensure_gates` creates missing gates
+beforehand, in autocommit. `plan_batch` locks the gates in (user, pool) order; before `write_batch`, its caller locks
+every record that the transaction changes, including the victims.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ class Batch:
     admissions: dict[UUID, Admission] = field(default_factory=dict)
     refused: dict[UUID, Refused] = field(default_factory=dict)
     locked: list[Handshake] = field(default_factory=list)
-    closing: dict[UUID, UUID] = field(default_factory=dict)  # record id -> node id, to be told
+    closing: dict[UUID, UUID] = field(default_factory=dict)  # record id -> id of the node to ring
     runs_opened: int = 0
 
 
@@ -52,7 +53,7 @@ class Plan:
 
 
 def ensure_gates(pairs: set[tuple[Any, str]]) -> None:
-    """Create the missing gates, in autocommit. Two that do it at once make one row."""
+    """Create the missing gates, in autocommit. Concurrent calls create one row."""
     users = {user_id for user_id, _ in pairs}
     known = set(UserGate.objects.filter(user_id__in=users).values_list("user_id", "pool"))
     missing = pairs - known
@@ -118,7 +119,7 @@ def write_batch(plan: Plan) -> Batch:
 
 
 def fingerprint(session_key: str) -> str:
-    """What is stored of a session key, hex, 64 characters; empty for none. The key itself is a credential."""
+    """Return what is stored of a session key: its SHA-256 in hex, or "" for no key. The key itself is a credential."""
     return hashlib.sha256(session_key.encode()).hexdigest() if session_key else ""
 
 

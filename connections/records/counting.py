@@ -1,4 +1,4 @@
-"""What a user holds, as facts: counted records, and the limits of each pool."""
+"""Counted records of users, as the facts that policy decides by."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from connections.policy.admission import Holding
 def counted_holdings(
     user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
 ) -> dict[tuple[Any, str], list[Holding]]:
-    """The counted records of these users as policy's facts, by (user, pool); all `but` these."""
+    """Return the counted records of these users as policy's facts, by (user, pool), without the ids in `but`."""
     late = now - timedelta(seconds=tunables.late_seconds)
     found: dict[tuple[Any, str], list[Holding]] = defaultdict(list)
     rows = (

@@ -1,6 +1,6 @@
 """The lease of a node and the fence, which are columns of one row, so that they exclude each other.
 
-Each is one conditional UPDATE whose row count is checked: whom the fence took first may write no more.
+Each is one conditional UPDATE whose row count is checked: a node that was fenced first may write no more.
 """
 
 import logging
@@ -48,7 +48,7 @@ def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
 
 
 def register(tunables: Tunables, *, name: str, host: str, pid: int, serves: bool) -> Node:
-    """A new incarnation with a lease; steady after a whole one. A restart is a new node."""
+    """Create the row of a new node with a lease. The node is steady after a whole lease. A restart is a new node."""
     now = database.now()
     return Node.objects.create(
         name=name[:255],
@@ -64,10 +64,10 @@ def register(tunables: Tunables, *, name: str, host: str, pid: int, serves: bool
 
 
 def hold_node(node_id: UUID) -> None:
-    """Keep the fence off this node until the transaction ends. Raises NodeGone if it came first."""
+    """Keep the fence from taking this node until the transaction ends. Raises NodeGone if the node is gone already."""
     sql = "SELECT 1 FROM connections_node WHERE id = %s AND fenced_at IS NULL AND retired_at IS NULL"
     if not database.is_sqlite():
-        sql += " FOR KEY SHARE"  # the ORM has no word for it; a renewal passes it, the fence's FOR UPDATE does not
+        sql += " FOR KEY SHARE"  # the ORM can't say it; a renewal is not blocked by it, the fence's FOR UPDATE is
     key = Node._meta.pk.get_db_prep_value(node_id, connection)
     with connection.cursor() as cursor:
         cursor.execute(sql, [key])
@@ -78,7 +78,7 @@ def hold_node(node_id: UUID) -> None:
 def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[Node]:
     """Mark lapsed nodes as lost, once and for all, if a steady witness vouches that the database was reachable.
 
-    Returns the nodes fenced by this call. Sweep, runs and commands all come here; who calls does not matter.
+    Returns the nodes fenced by this call. Sweep, runs and commands all call this function.
     """
     fenced = []
     with transaction.atomic():
@@ -106,7 +106,7 @@ def _tell(node: Node) -> None:
 
 
 def would_fence(tunables: Tunables, now: datetime) -> set[UUID]:
-    """The lapsed nodes that the fence would take now. Changes nothing."""
+    """Return the lapsed nodes that `fence` would fence now. Changes nothing."""
     if not witnesses(now, tunables).exists():
         return set()
     return set(Node.objects.lapsed(now).values_list("pk", flat=True))
@@ -119,7 +119,7 @@ def witnesses(now: datetime, tunables: Tunables) -> "QuerySet[Node]":
 
 
 def retire(node_id: UUID) -> bool:
-    """A node that has drained, or a command that is done, gives up its lease by itself."""
+    """End the lease of a node that has drained, or of a command that is done. False if the node was gone already."""
     return bool(Node.objects.holding().filter(pk=node_id).update(retired_at=database.now()))
 
 

@@ -3,8 +3,8 @@
 A transition is one conditional UPDATE whose row count is checked; losing a race is normal, and then the first
 reason written stands. Every function runs in its caller's transaction, or is a transaction of its own.
 
-Whoever changes several records in one transaction locks all of them before the first change, in one statement and by
-their ids: two who do so never wait for each other. Gates are locked before records.
+A transaction that changes several records locks all of them before the first change, in one statement and in order of
+their ids, so that two such transactions never deadlock. Gates are locked before records.
 """
 
 import logging
@@ -29,12 +29,15 @@ LOCKED = "somebody else has locked it, or deleted it"
 
 
 def lock(ids: Iterable[UUID]) -> set[UUID]:
-    """Lock these records until the transaction ends; returns those that there are. Raises database.Busy."""
+    """Lock these records until the transaction ends. Returns the ids that exist. Raises database.Busy."""
     return _lock(sorted(ids))
 
 
 def lock_available(ids: Iterable[UUID]) -> set[UUID]:
-    """`lock`, and if that waited in vain, those that nobody holds."""
+    """Lock these records; if waiting for a lock times out, lock those that no other transaction holds.
+
+    Returns the ids of the locked records.
+    """
     wanted = sorted(ids)
     try:
         with transaction.atomic():
@@ -60,9 +63,9 @@ def order_close(
     now: datetime,
     run: RecoveryRun | None = None,
 ) -> dict[UUID, UUID]:
-    """live -> closing: the node that holds the socket shall close it. It takes no slot from now on.
+    """live -> closing: order the node that holds the socket to close it. The record takes no slot from now on.
 
-    Returns {record id: node id} of those that were live until now. Call it in a transaction.
+    Returns {record id: node id} of the records that were live until now. Call this in a transaction.
     """
     rows = list(
         records.filter(state=RecordState.LIVE)
@@ -95,8 +98,8 @@ def end(
     now: datetime,
     run: RecoveryRun | None = None,
 ) -> int:
-    """live or closing -> closed. A `closing` record keeps the reason it was closing for; what the client was told
-    instead is added to its evidence. Returns how many were still held. Of several, call it with all of them locked.
+    """live or closing -> closed. A `closing` record keeps the reason it was closing for; if its client got another
+    reason, the evidence has that too. Returns how many were still held. Lock all the records before the call.
     """
     wanted = list(ids)
     held = ManagerRecord.objects.filter(pk__in=wanted)
@@ -130,10 +133,9 @@ def end_each(
     now: datetime,
     run: RecoveryRun | None = None,
 ) -> tuple[int, dict[UUID, str]]:
-    """`end` of records whose sockets are gone, and where that fails row by row, so that one bad row keeps nobody
-    else's.
+    """`end` records whose sockets are gone. On error, retry row by row so that one bad row doesn't block the others.
 
-    Returns how many were still held, and the error of each that could not be ended.
+    Returns how many were still held, and the error of each record that could not be ended.
     """
 
     def change(some: list[UUID]) -> int:
@@ -154,9 +156,9 @@ def order_each(
     now: datetime,
     run: RecoveryRun | None = None,
 ) -> tuple[dict[UUID, UUID], dict[UUID, str]]:
-    """`order_close`, and where that fails row by row, so that one bad row keeps nobody else's.
+    """`order_close`. On error, retry row by row so that one bad row doesn't block the others.
 
-    Returns {record id: node id} of those that were live until now, and the error of each that could not be ordered.
+    Returns {record id: node id} of the records that were live until now, and the error of each that failed.
     """
 
     def change(some: list[UUID]) -> dict[UUID, UUID]:
@@ -170,10 +172,10 @@ def order_each(
 def _together_or_singly(
     change: Callable[[list[UUID]], Result], ids: Iterable[UUID], reason: CloseReason
 ) -> tuple[list[Result], dict[UUID, str]]:
-    """`change` of all of them in one transaction; where that fails, of each in its own.
+    """Apply `change` to all records in one transaction; if that fails, to each record in its own transaction.
 
-    Returns what the changes gave, and the error of each row that failed: what somebody holds for too long failed too.
-    Raises what says that the database is away.
+    Returns the results of the changes, and the error of each record that failed; one that stays locked counts as
+    failed. Raises database.AWAY.
     """
     wanted = sorted(ids)
     try:
@@ -206,7 +208,7 @@ def _log(
     actor: Actor,
     run: RecoveryRun | None,
 ) -> None:
-    """One line for each record, once it is committed. `rows`: (manager, name of its node, user)."""
+    """Log one line for each record after the commit. `rows`: (manager, name of its node, user)."""
     why = {
         "reason": reason,
         "evidence": evidence,
@@ -217,13 +219,13 @@ def _log(
         {"manager": str(pk), "node": node, "user": str(user_id)} | why for pk, node, user_id in rows
     ]
 
-    def tell() -> None:
+    def log_lines() -> None:
         for line in lines:
             logger.info(event, extra=line)
 
-    transaction.on_commit(tell)
+    transaction.on_commit(log_lines)
 
 
 def accepted(ids: Iterable[UUID], now: datetime) -> int:
-    """Note that these were accepted. Returns how many were not before. Call it with all of them locked."""
+    """Mark records as accepted. Returns how many were not marked before. Lock all the records before the call."""
     return ManagerRecord.objects.filter(pk__in=list(ids), accepted_at=None).update(accepted_at=now)

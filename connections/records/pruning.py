@@ -1,4 +1,4 @@
-"""History's end: closed records, runs, refusals and nodes older than they are kept. Audit entries only on request."""
+"""Pruning: delete closed records, runs, refusals and nodes past their retention; audit entries only on request."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from connections import database
 from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Refusal
 
-BATCH = 500  # rows a transaction: some 20 ms, so that nobody waits long for what it holds
+BATCH = 500  # rows a transaction: some 20 ms, so that nobody waits long for its locks
 
 
 def outdated(older_than: timedelta, *, audit: bool) -> "dict[str, QuerySet[Any]]":
-    """What is past its time, by kind."""
+    """Return the rows that are past their retention, by kind."""
     before = database.now() - older_than
     owns = ManagerRecord.objects.filter(node_id=OuterRef("pk"))
     sets: dict[str, QuerySet[Any]] = {
@@ -30,7 +30,7 @@ def outdated(older_than: timedelta, *, audit: bool) -> "dict[str, QuerySet[Any]]
 
 
 def prune(older_than: timedelta, *, audit: bool) -> Counter[str]:
-    """Delete all of it. Returns how many of each kind."""
+    """Delete all outdated rows. Returns how many of each kind."""
     deleted: Counter[str] = Counter()
     for kind, count in prune_in_batches(older_than, audit=audit):
         deleted[kind] += count
@@ -38,8 +38,9 @@ def prune(older_than: timedelta, *, audit: bool) -> Counter[str]:
 
 
 def prune_in_batches(older_than: timedelta, *, audit: bool) -> Iterator[tuple[str, int]]:
-    """Delete it step by step, for those who have other things to do: each step of the iteration deletes one batch, and
-    says of what kind and how many.
+    """Delete one batch of outdated rows at each step, so that the caller can do other work in between.
+
+    Yields the kind of the batch and how many rows it had.
     """
     for kind, rows in outdated(older_than, audit=audit).items():
         while count := _delete_batch(rows):
@@ -48,7 +49,7 @@ def prune_in_batches(older_than: timedelta, *, audit: bool) -> Iterator[tuple[st
 
 @transaction.atomic
 def _delete_batch(rows: "QuerySet[Any]") -> int:
-    # What another node is deleting is skipped, so that no two wait for each other.
+    # Rows that another node is deleting are skipped, so that no two nodes wait for each other.
     ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])
     if ids:
         rows.model._default_manager.filter(pk__in=ids).delete()

@@ -1,4 +1,4 @@
-"""What waits to be written by a node's writer: in order for each manager, and known until it is written."""
+"""The queue of a node's writer. Items of one manager keep their order; each item is pending until it is written."""
 
 import threading
 import time
@@ -47,10 +47,10 @@ Item = Admit | Accepted | Release
 
 
 class WriteQueue:
-    """`put`, `is_writing`, `backlog` and `stop` may be called from any thread; the rest is for the writer's own."""
+    """`put`, `is_writing`, `backlog` and `stop`: from any thread; all other methods: from the writer's thread only."""
 
     def __init__(self, idle_seconds: float) -> None:
-        """`idle_seconds`: after which `take` returns with nothing."""
+        """`idle_seconds`: how long `take` waits for an item before it returns an empty list."""
         self.stopping = False
         self._idle_seconds = idle_seconds
         self._items: deque[Item] = deque()
@@ -64,7 +64,7 @@ class WriteQueue:
             self._wake.notify()
 
     def stop(self) -> None:
-        """From now on, hand out what is left without waiting for its next try."""
+        """From now on, hand out the remaining items without waiting for their retry times."""
         with self._wake:
             self.stopping = True
             self._wake.notify()
@@ -80,7 +80,7 @@ class WriteQueue:
             return sum(self._pending.values())
 
     def take(self, last_began: float) -> list[Item]:
-        """The next batch, at least GATHER_SECONDS after the last one began; empty if there is none for a while."""
+        """Return the next batch, GATHER_SECONDS or more after the last one began; empty after `idle_seconds` idle."""
         with self._wake:
             if not self._items and not self.stopping:
                 self._wake.wait(self._idle_seconds)
@@ -90,11 +90,11 @@ class WriteQueue:
         with self._wake:
             taken = self._next_batch(time.monotonic())
             if not taken and not self.stopping:
-                self._wake.wait(self._idle_seconds)  # every item that is left waits for its next try
+                self._wake.wait(self._idle_seconds)  # every remaining item waits for its retry time
             return taken
 
     def _next_batch(self, now: float) -> list[Item]:
-        """Take items in order. An item that waits for its next try holds back the later ones of its manager."""
+        """Take items in order. An item that waits for its retry time holds back later items of its manager."""
         taken: list[Item] = []
         kept: list[Item] = []
         held_back: set[UUID] = set()
@@ -110,12 +110,12 @@ class WriteQueue:
         return taken
 
     def put_back(self, items: list[Item]) -> None:
-        """Put items that were taken back to the front, in their order."""
+        """Return taken items to the front of the queue, in their order."""
         with self._wake:
             self._items.extendleft(reversed(items))
 
     def done(self, item: Item) -> None:
-        """Forget an item that is written, or is given up."""
+        """Forget an item that was written or given up."""
         with self._wake:
             left = self._pending.get(item.id, 1) - 1
             if left:

@@ -17,7 +17,7 @@ SYSTEM_REASON = "over the soft limit"
 
 
 def open_system_runs(user_ids: set[Any], now: datetime) -> int:
-    """A cleanup run of the system for each, unless one is open. At once: the constraint lets one win."""
+    """Open a cleanup run of the system for each user without one. Of concurrent calls the constraint lets one win."""
     if not user_ids:
         return 0
     taken = set(
@@ -40,7 +40,7 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
         for user_id in wanted
     ]
     RecoveryRun.objects.bulk_create(runs, ignore_conflicts=True)
-    for run in runs:  # of two that opened one at the same moment both say so, and one of the runs is there
+    for run in runs:  # two concurrent calls both log it, though only one run is stored
         facts = {"run": str(run.pk), "user": str(run.user_id), "kind": run.kind, "actor": "", "reason": run.reason}
         transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
     return len(wanted)

@@ -1,8 +1,8 @@
-"""Group commit: one thread and one connection write whatever waits as one transaction, at most one each 20 ms.
+"""Group commit: one thread with one connection writes all waiting items in one transaction, at most one each 20 ms.
 
 Items of one manager keep their order. A batch that fails is replayed item by item, so that one bad row fails one
-handshake. While the database does not answer, releases wait; a handshake gives up after its 4 s, and whatever it may
-have written is released.
+handshake. While the database does not answer, releases wait; a handshake is refused after 4 s, and a release is queued
+for the record that it may have written.
 """
 
 import logging
@@ -28,7 +28,7 @@ from connections.records.queue import Accepted, Admit, Item, Release, WriteQueue
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS = 0.25  # on PostgreSQL, for a row that somebody holds: all that waits in the queue waits as long
+LOCK_SECONDS = 0.25  # to wait on PostgreSQL for a locked row; the whole queue waits as long
 
 
 class Writer:
@@ -49,13 +49,13 @@ class Writer:
         self._thread.start()
 
     def stop(self, timeout: float) -> bool:
-        """Write what is left, then end. False if it did not within `timeout` seconds."""
+        """Write the remaining items, then end the thread. False if it is still running after `timeout` seconds."""
         self._queue.stop()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def admit(self, handshake: Handshake) -> "Future[Admission | Refused]":
-        """Resolves to what was decided. Cancelling it withdraws the handshake; release it then all the same."""
+        """Return a future of the decision. Cancelling it withdraws the handshake; call `release` even then."""
         future: Future[Admission | Refused] = Future()
         self._queue.put(Admit(handshake, future, time.monotonic() + self.tunables.admission_seconds))
         return future
@@ -67,7 +67,7 @@ class Writer:
         self._queue.put(Release(manager_id, reason, evidence))
 
     def is_writing(self, manager_id: UUID) -> bool:
-        """Whether something of this manager is still to be written; reconcile passes it over then."""
+        """Whether an item of this manager is still to be written; reconcile skips such a manager."""
         return self._queue.is_writing(manager_id)
 
     def backlog(self) -> int:
@@ -120,7 +120,7 @@ class Writer:
     def _plan(self, admits: list[Handshake], leaving: set[UUID]) -> Plan:
         if admits and self.node_id is not None:
             return plan_batch(admits, self.node_id, self.tunables, leaving)
-        # The node's row is being written: wait, as with a locked gate, until the 4 s are over.
+        # The node has no row yet: handshakes wait, as for a locked gate, until their 4 s are over.
         return Plan(Batch(locked=admits))
 
     def _end(self, items: list[Release], now: datetime) -> None:
@@ -136,7 +136,7 @@ class Writer:
         return Actor.system(self.node_name)
 
     def _settle(self, items: list[Item], batch: Batch) -> None:
-        """Resolve the futures of a committed transaction. Items that wait for a locked gate are tried again."""
+        """Resolve the futures of a committed transaction. Items that wait for a locked gate are retried."""
         locked = {h.id for h in batch.locked}
         now = time.monotonic()
         again: list[Item] = []
@@ -151,7 +151,7 @@ class Writer:
             self._queue.done(item)
         if again:
             self._queue.put_back(again)
-            time.sleep(0.02)  # somebody's transaction holds the gate, as a rule for milliseconds
+            time.sleep(0.02)  # another transaction holds the gate, usually for milliseconds
         try:
             self._on_committed(batch)
         except Exception:  # the batch is committed: a failed bell must not repeat it
@@ -159,7 +159,7 @@ class Writer:
 
     def _away(self, error: Exception, items: list[Item]) -> None:
         metrics.database_trouble.labels("writer", "away").inc()
-        # A database that refuses at once is asked often, and logged once a beat.
+        # If the database refuses at once, the writer retries often but logs once a beat.
         if time.monotonic() - self._logged_away_at >= self.tunables.beat_seconds:
             self._logged_away_at = time.monotonic()
             logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
@@ -173,7 +173,7 @@ class Writer:
         for item in items:
             if isinstance(item, Admit) and (item.withdrawn or item.deadline <= now):
                 _resolve(item.future, Refused.TRY_AGAIN)
-                # Nobody knows whether its transaction was committed, so free whatever it left.
+                # Its transaction may have been committed, so release the record in any case.
                 keep.append(Release(item.id, CloseReason.CLIENT_GONE, "its admission was given up"))
             else:
                 keep.append(item)

@@ -1,1 +1,1 @@
-"""Recoveries: runs, their steps, the sweep, and what both find. Code here may touch records, and ring nodes."""
+"""Recovery: runs and their steps, the sweep, and their findings. Code here may change records and ring nodes."""

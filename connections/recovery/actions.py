@@ -1,7 +1,7 @@
-"""What staff and users do besides recovery: close a manager, sign out sessions, set a limit, drain a node.
+"""Actions of staff and users besides recovery: close a manager, close own sessions, set a limit, drain a node.
 
-Each writes its audit entry in the transaction of the change, or one that says that it failed; and rings the nodes it
-concerns after the commit. Raises what the database does.
+Each action writes its audit entry in the transaction of the change, or an entry that says that it failed; after the
+commit it rings the nodes concerned. Database errors are raised.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from connections.records.audit import audited
 
 
 class Obsolete(Exception):
-    """Who asked for it has gone, or wants it no more. The message is a sentence for them."""
+    """The requester has gone, or no longer wants the action. The message is a sentence for the requester."""
 
 
 def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
@@ -51,11 +51,11 @@ def close_own(
     actor: Actor,
     wanted: Callable[[], bool] = lambda: True,
 ) -> list[UUID]:
-    """Close sessions of a user's own; `ids` None: all but `except_id`. Those of others are passed over.
+    """Close managers of `user`: those in `ids`, or with None all but `except_id`. Ids of other users are skipped.
 
-    Returns the ids of those that were live until now. Raises Obsolete, and closes nothing, where `except_id` has ended
-    (whoever asked may be one of the others by now, under another id) or where it is no longer `wanted`, which is asked
-    in the same transaction.
+    Returns the ids of those that were live until now. Raises Obsolete and closes nothing if the record `except_id` has
+    ended (the requester may have reconnected under another id), or if `wanted`, called in the same transaction, is
+    False.
     """
     target = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
     with audited(actor, "close_own", user=user, target=target) as audit, transaction.atomic():
@@ -84,8 +84,8 @@ def set_limit(
     reason: str,
     actor: Actor,
 ) -> UserGate:
-    """Override the soft limit of a user in a pool, or with None clear it. Two at once: the later one stands, and both
-    are in the audit trail. Raises ValueError for a limit below 1.
+    """Override the soft limit of a user in a pool; None clears the override. Of two concurrent calls the later one
+    stands, and both have audit entries. Raises ValueError for a limit below 1.
     """
     with audited(actor, "set_limit", user=user, target=pool, reason=reason) as audit:
         if soft_limit is not None and soft_limit < 1:

@@ -1,4 +1,4 @@
-"""Many recoveries asked for at once."""
+"""Recovery of many users at once."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ PACE_SECONDS = 0.1
 
 @dataclass(slots=True)
 class Bulk:
-    """What became of a bulk recovery. Usernames of those that failed, and of those not tried any more."""
+    """The result of a bulk recovery. `failed` and `left_out` are usernames; those left out were not tried."""
 
     opened: int = 0
     joined: int = 0
@@ -44,9 +44,9 @@ class Bulk:
 
 
 def recover_each(users: Sequence[Any], actor: Actor, reason: str) -> Bulk:
-    """Open or join a cleanup for each user. One that fails keeps nobody else's.
+    """Open or join a cleanup for each user. A failure for one user doesn't block the others.
 
-    Raises one of `database.AWAY` if that is why none was opened or joined.
+    Raises database.AWAY if the database was away before any run was opened or joined.
     """
     done = Bulk()
     for number, user in enumerate(users):

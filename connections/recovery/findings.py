@@ -1,4 +1,4 @@
-"""What a run found and did, manager by manager, and what that makes of the run as a whole."""
+"""Findings of a run: what it found and did for each manager, and the outcome that follows from them."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -30,7 +30,7 @@ class Finding:
 
 
 def evidence_of(node: Node) -> str:
-    """Why records of a node that is gone are free, for people."""
+    """Return the sentence that says why the records of a gone node are freed."""
     if node.retired_at is not None:
         return f"node {node.name} drained at {node.retired_at:%H:%M:%S} UTC"
     return f"node {node.name} was fenced at {node.fenced_at:%H:%M:%S} UTC: {node.fenced_evidence}"
@@ -42,7 +42,7 @@ def silence_of(node: Node, now: datetime) -> str:
 
 
 def stock_of(run: RecoveryRun) -> list[ManagerRecord]:
-    """The records a run is about, as they are now."""
+    """Return the records of a run's stock, as they are now."""
     rows = ManagerRecord.objects.filter(pk__in=run.stock).select_related("node").order_by("opened_at", "pk")
     return list(rows)
 
@@ -163,7 +163,7 @@ def _would_go(findings: list[dict[str, Any]]) -> int:
 
 
 def outcome_of(run: RecoveryRun) -> Outcome:
-    """What the findings make of the run. It is stored as the run ends: an open run has none."""
+    """Return the outcome that the findings of a run add up to. It is stored when the run ends."""
     actions = {finding["action"] for finding in run.findings}
     if actions & {Action.WAITING, Action.UNCONFIRMED}:
         return Outcome.PARTIAL
@@ -172,7 +172,7 @@ def outcome_of(run: RecoveryRun) -> Outcome:
 
 
 def report(run: RecoveryRun) -> dict[str, Any]:
-    """A run as the contract's JSON of `recover_user` has it."""
+    """Return a run as the JSON that `recover_user` prints, as the contract has it."""
     counted = WOULD_GO if run.dry_run else GONE
     freed = Counter(f["reason"] for f in run.findings if f["action"] in counted)
     actions = Counter(f["action"] for f in run.findings)

@@ -1,4 +1,4 @@
-"""The read side: rows as facts for the diagnosis, and as what commands and pages show."""
+"""The read side: rows as facts for the diagnosis, and as JSON for commands and pages."""
 
 import time
 from collections import Counter
@@ -20,11 +20,11 @@ DEFAULT_POOL = "chat"
 
 
 class UnknownUser(LookupError):
-    """No user, or no single one, bears that name."""
+    """No user, or more than one, has that name."""
 
 
 def find_user(text: str) -> Any:
-    """A user by `#id`, username or email, in this order. Raises UnknownUser with a sentence for people."""
+    """Return a user by `#id`, username or email, in this order. Raises UnknownUser with a sentence for people."""
     model = get_user_model()
     users = model._default_manager
     if text.startswith("#"):
@@ -48,12 +48,12 @@ def find_user(text: str) -> Any:
 
 
 def diagnose_user(user: Any, now: datetime | None = None) -> diagnosis.Diagnosis:
-    """From stored facts alone: nobody is asked, nothing is changed."""
+    """Diagnose a user from stored facts alone. No client is probed, and nothing is changed."""
     return _diagnose(user, None, now)
 
 
 def diagnosis_of_run(run: RecoveryRun) -> diagnosis.Diagnosis:
-    """From what the roll call of a dry run found."""
+    """Diagnose the user of a dry run from the answers to its roll call."""
     return _diagnose(run.user, run, None)
 
 

@@ -1,5 +1,5 @@
-"""Recovery as a state machine in a row. `advance` is all there is to it: lock the run, take the one next step that the
-facts allow, commit. Any node and any waiting command may call it; whoever dies, the next beat goes on.
+"""Recovery runs: each is a state machine in its row. `advance` locks the run, takes the next step that the facts
+allow, and commits. Any node and any waiting command may call it; if the caller dies, a later beat continues the run.
 """
 
 import logging
@@ -23,7 +23,7 @@ from connections.recovery.steps import STEP_OF, StepContext, follow_up
 
 logger = logging.getLogger(__name__)
 
-STEPS_A_ROUND = 20  # of one run in one round: each is due at once or not at all, so this only bounds a mistake
+STEPS_A_ROUND = 20  # of one run in one round; a run has seven, so this only bounds a bug
 
 
 def request(
@@ -32,8 +32,8 @@ def request(
     """Open a run, or join the one of this kind that is open for the user. A dry run joins none. A new run takes its
     first step after `delay` seconds, so that many can be paced.
 
-    Returns (run, whether it was joined). Writes the audit entry, and rings all nodes. Two at once: one opens it, the
-    constraint makes the other join. Raises what the database does.
+    Returns (run, whether it was joined). Writes the audit entry, and rings all nodes. Of two concurrent calls one opens
+    the run, and the constraint makes the other join it. Database errors are raised.
     """
     action = action or ("dry_run" if dry_run else kind.value)
     with audited(actor, action, user=user, reason=reason) as audit, transaction.atomic():
@@ -47,7 +47,7 @@ def _open_or_join(
     user: Any, kind: RunKind, actor: Actor, reason: str, dry_run: bool, delay: float
 ) -> tuple[RecoveryRun, bool]:
     for _ in range(2):
-        # The constraint says that somebody opened one in between: join that, unless it has ended since.
+        # IntegrityError: another caller opened a run in between. Join that run, unless it has ended since.
         with suppress(IntegrityError), transaction.atomic():
             return _open_unless_open(user, kind, actor, reason, dry_run, delay)
     return _open_unless_open(user, kind, actor, reason, dry_run, delay)
@@ -106,7 +106,7 @@ def advance(run_id: UUID, values: Tunables | None = None) -> RecoveryRun:
 
 
 def wait(run_id: UUID, timeout: float) -> RecoveryRun:
-    """Advance a run until it has finished, or `timeout` seconds are over. For commands, which have time to spare."""
+    """Advance a run until it has finished, or `timeout` seconds are over. Blocks: for management commands."""
     deadline = time.monotonic() + timeout
     while True:
         run = advance(run_id)
@@ -116,7 +116,7 @@ def wait(run_id: UUID, timeout: float) -> RecoveryRun:
 
 
 def _advance_once(run_id: UUID, values: Tunables) -> bool:
-    """One step. False if the run has finished, is not due, or is being advanced by somebody else."""
+    """Take one step. False if the run has finished, is not due, or is being advanced elsewhere."""
     with transaction.atomic():
         run = RecoveryRun.objects.select_for_update(skip_locked=True).filter(pk=run_id).first()
         if run is None or run.finished_at is not None:
@@ -124,11 +124,11 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         now = database.now()
         if run.due_at > now:
             return False
-        if run.user_id is None:  # never by "no user": that would be the records of everybody who was deleted
+        if run.user_id is None:  # user_id=None would match the records of every deleted user
             run.finished_at, run.outcome = now, Outcome.FAILED
             run.error = "the account was deleted meanwhile"
             run.save()
-            transaction.on_commit(partial(_tell_finished, run))
+            transaction.on_commit(partial(_log_finished, run))
             return False
         step = Step(run.step)
         context = StepContext(run, now, values)
@@ -137,19 +137,19 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         if done and not finished:
             run.step = STEPS[STEPS.index(step) + 1]
             run.due_at = now
-        elif not done:  # counted from here, since it may have waited for a lock
+        elif not done:  # from the current time, since the step may have waited for a lock
             run.due_at = database.now() + timedelta(seconds=min(0.25, values.beat_seconds / 4))
         run.save()
         if finished:
             follow_up(context)
-            transaction.on_commit(partial(_tell_finished, run))
+            transaction.on_commit(partial(_log_finished, run))
         if context.bells:
             bells = set(context.bells)
             transaction.on_commit(lambda: ring(bells))
         return done
 
 
-def _tell_finished(run: RecoveryRun) -> None:
+def _log_finished(run: RecoveryRun) -> None:
     seconds = run.duration_ms / 1000
     metrics.runs.labels(run.shown_kind, run.outcome).observe(seconds)
     facts = {"kind": run.shown_kind, "outcome": run.outcome, "before": run.before, "after": run.after}
@@ -160,8 +160,8 @@ def _tell_finished(run: RecoveryRun) -> None:
 
 
 def _take_step(step: Step, context: StepContext) -> bool:
-    """Take a step in a savepoint. One that fails is recorded, and the run goes on: what it would have done shows up
-    as not done in the report. False if it is not due yet, or waits for somebody else's lock.
+    """Take a step in a savepoint. If it fails, record the error and go on with the run; the report shows what was not
+    done. False if the step is not due yet, or waits for a lock of another transaction.
     """
     run, now = context.run, context.now
     try:

@@ -1,6 +1,6 @@
-"""The seven steps of a run. Each takes what the facts allow now, and says whether it is done.
+"""The seven steps of a run. Each does what the facts allow now, and returns whether the step is done.
 
-All of them run in the transaction of `recovery.advance`, which holds the lock on the run's row.
+Every step runs in the transaction of `runs.advance`, which holds the lock on the run's row.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from connections.recovery.findings import conclude, evidence_of, finding_of, out
 
 
 class StepContext:
-    """One step being taken: the run, the clock, and what the step says of itself."""
+    """The context of one step: the run, the time, the settings, and the detail and bells that the step leaves."""
 
     def __init__(self, run: RecoveryRun, now: datetime, values: Tunables) -> None:
         assert run.user_id is not None
@@ -37,7 +37,7 @@ class StepContext:
 
     @cached_property
     def lost(self) -> set[UUID]:
-        """The nodes that a dry run takes for lost: it fences none itself."""
+        """The nodes that a dry run counts as lost, since it fences none itself."""
         return lease.would_fence(self.values, self.now) if self.run.dry_run else set()
 
     def rows(self) -> list[ManagerRecord]:
@@ -71,14 +71,16 @@ def _take_stock(context: StepContext) -> bool:
 
 
 def _roll_call(context: StepContext) -> bool:
-    """Ask every node that may answer, at once. A reset closes all the same, so it asks only in a dry run."""
+    """Probe the managers on every node that may answer, at once. A reset closes them anyway, so it probes only in a dry
+    run.
+    """
     run, now = context.run, context.now
     run.roll_call_at = now
     if run.kind == RunKind.RESET and not run.dry_run:
         context.detail = "not asked: a reset closes everything"
         return True
     rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
-    if run.dry_run:  # a roll call under way is asked no second time, and never weakened
+    if run.dry_run:  # a roll call under way is neither repeated nor weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
     free = lifecycle.lock_available(rows.values_list("pk", flat=True))
     ids = dict(rows.filter(pk__in=free).values_list("pk", "node_id"))
@@ -102,7 +104,7 @@ def _free(context: StepContext) -> bool:
 
 
 def _free_lost(context: StepContext) -> int:
-    """Free what nodes that are gone have left. Asked again while the run waits: a witness may have become steady."""
+    """Free the records of gone nodes. Repeated while the run waits, since a witness may have become steady."""
     rows = [row for row in context.rows() if row.state != RecordState.CLOSED]
     lapsed = {
         row.node_id for row in rows if row.node.state_at(context.now, context.values.late_seconds) is NodeState.LAPSED
@@ -126,7 +128,7 @@ def _free_lost(context: StepContext) -> int:
 
 
 def _evict(context: StepContext) -> bool:
-    """A cleanup: back to the soft limit, once the roll call has had its time. A reset: everything it is about."""
+    """Cleanup: evict down to the soft limit, once the roll call has had its time. Reset: close the whole stock."""
     run = context.run
     if run.kind == RunKind.RESET and not run.dry_run:
         ordered, _ = lifecycle.order_each(
@@ -141,7 +143,7 @@ def _evict(context: StepContext) -> bool:
         context.detail = f"{len(ordered)} told to close"
         return True
     if not run.dry_run and _free_lost(context):
-        return False  # what was freed is committed before anybody is evicted: no transaction locks records twice
+        return False  # commit before evicting: no transaction locks records twice
     # Two beats are for the order to reach its node and for the answer to come back. They are counted a quarter short,
     # so that the eviction itself falls within them.
     deadline = context.values.probe_seconds + 1.75 * context.values.beat_seconds
@@ -155,7 +157,7 @@ def _evict(context: StepContext) -> bool:
 
 
 def _evict_over(context: StepContext) -> int:
-    """Back to the soft limit in every pool. The gates are locked first, then whoever may have to go, all at once."""
+    """Evict down to the soft limit in every pool. Lock the gates first, then all possible victims in one statement."""
     if context.values.observe and context.run.actor_kind == ActorKind.SYSTEM:
         return 0
     gates_of_user = UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
@@ -192,7 +194,7 @@ def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], contex
 
 
 def _awaited(row: ManagerRecord, context: StepContext) -> bool:
-    """Whether a node may still say something of this record."""
+    """Whether the node of this record may still answer the roll call or confirm a close."""
     if row.state != RecordState.LIVE or row.node.gone or row.node_id in context.lost:
         return False
     answered = row.probe_answered_at is not None and row.probe_answered_at >= (context.run.roll_call_at or context.now)
@@ -206,7 +208,7 @@ def _confirm(context: StepContext) -> bool:
         if _free_lost(context):
             return False  # as above
         if run.kind == RunKind.CLEANUP:
-            _evict_over(context)  # who connected above the limit meanwhile found this run open, and opened none
+            _evict_over(context)  # users over the limit since then found this run open and opened none
     rows = context.rows()
     waiting = [row for row in rows if row.state == RecordState.CLOSING and not run.dry_run]
     if run.kind == RunKind.CLEANUP or run.dry_run:
@@ -218,7 +220,7 @@ def _confirm(context: StepContext) -> bool:
 
 
 def follow_up(context: StepContext) -> None:
-    """A run of its own for whoever connected above the limit after the last look of this one, and found it open."""
+    """Open a new run if the user connected above the limit after the last check of this run, which was still open."""
     run, values = context.run, context.values
     if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
         return
@@ -228,14 +230,14 @@ def follow_up(context: StepContext) -> None:
     }
     counted = counting.counted_holdings({context.user_id}, context.now, values)
     for (_, pool), holdings in counted.items():
-        # Somebody new, or else runs that can't do their work would follow each other without end.
+        # Only for new records: otherwise runs that can't evict would follow each other without end.
         newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
         if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
             system_runs.open_system_runs({context.user_id}, context.now)
 
 
 def _verify(context: StepContext) -> bool:
-    """Count again, from the records."""
+    """Count the held records again, and set the findings."""
     run = context.run
     conclude(run, context.now, context.values)
     context.detail = f"{run.before} before, {run.after} after"

@@ -1,5 +1,5 @@
-"""What every node does each few seconds: fence, free what is proven dead, open a run for whoever is over the limit,
-and go on with the runs that are open. No leader is needed; locked rows are skipped; a bad row is set aside.
+"""The sweep, which every node makes each few seconds: fence lapsed nodes, free records that are proven dead, and open
+runs for users over the limit. No leader is needed; locked rows are skipped; a bad row is set aside.
 """
 
 import logging
@@ -23,15 +23,15 @@ from connections.recovery.findings import evidence_of
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100  # rows a transaction: small, so that nobody waits long for a row of it
-SET_ASIDE_SECONDS = 60.0  # a bad row needs a person: often enough to notice that it was mended
-SET_ASIDE_MAXIMUM = 10 * BATCH  # bad rows remembered in memory; with more than that something else is wrong
-RUN_AGAIN_SECONDS = 60.0  # a run that failed has the same trouble in the next sweep, and its history would only grow
+BATCH = 100  # rows a transaction: small, so that its locks are short
+SET_ASIDE_SECONDS = 60.0  # a bad row needs a person; often enough to notice the repair
+SET_ASIDE_MAXIMUM = 10 * BATCH  # bad rows kept in memory; more than that means another fault
+RUN_AGAIN_SECONDS = 60.0  # a run that failed would fail again in the next sweep and fill the history
 
 
 @dataclass(slots=True)
 class Swept:
-    """What one pass did, or with `dry_run` would do: how many were freed by close reason, how many could not be."""
+    """The result of a pass, or of `would_sweep`: records freed by close reason, records that failed, nodes and runs."""
 
     freed: Counter[str] = field(default_factory=Counter)
     failed: int = 0
@@ -43,13 +43,13 @@ class Swept:
 
 
 class SetAside:
-    """Records that could neither be freed nor be marked in their row, left alone for as long as a mark would do."""
+    """In-memory list of records that could neither be freed nor marked in their row; skipped for SET_ASIDE_SECONDS."""
 
     def __init__(self) -> None:
         self._until: dict[UUID, datetime] = {}
 
     def add(self, pk: UUID, now: datetime) -> None:
-        if len(self._until) >= SET_ASIDE_MAXIMUM:  # the oldest is tried again, no more
+        if len(self._until) >= SET_ASIDE_MAXIMUM:  # drop the oldest, so the sweep retries it
             del self._until[next(iter(self._until))]
         self._until[pk] = now + timedelta(seconds=SET_ASIDE_SECONDS)
 
@@ -59,7 +59,7 @@ class SetAside:
 
 
 def sweep(tunables: Tunables, label: str, set_aside: SetAside | None = None) -> Swept:
-    """One pass. Anyone may call it at any time; whoever does so again and again keeps `aside` between the passes."""
+    """Make one pass. Any process may call this at any time; a repeated caller keeps `set_aside` between passes."""
     swept = Swept(fenced=len(lease.fence(tunables)))
     set_aside = SetAside() if set_aside is None else set_aside
     for batch in _batches(set_aside.at(database.now())):
@@ -72,7 +72,7 @@ def sweep(tunables: Tunables, label: str, set_aside: SetAside | None = None) -> 
 
 
 def would_sweep(tunables: Tunables) -> Swept:
-    """What a pass would free. Changes nothing."""
+    """Return what a pass would free. Changes nothing."""
     now = database.now()
     lost = lease.would_fence(tunables, now)
     rows = ManagerRecord.objects.held().filter(_ownerless(now) | Q(node_id__in=lost))
@@ -83,7 +83,7 @@ def would_sweep(tunables: Tunables) -> Swept:
 
 
 def open_runs(tunables: Tunables) -> int:
-    """A cleanup run of the system for each user over the soft limit in some pool, whatever the cause."""
+    """Open a cleanup run of the system for each user over the soft limit in a pool, whatever the cause."""
     now = database.now()
     counts = (
         ManagerRecord.objects.counted()
@@ -103,10 +103,10 @@ def open_runs(tunables: Tunables) -> int:
 
 
 def _in_vain(over: dict[tuple[Any, str], int], now: datetime) -> set[Any]:
-    """Users for whom another run would do no more than the last one, which ended a moment ago: it failed, or what they
-    have above the limit is what it could not close. `over` says how many, by (user, pool).
+    """Return users for whom another run would do no more than the last one, which ended within RUN_AGAIN_SECONDS: that
+    run failed, or the user's excess is the records that it could not close. `over`: the excess by (user, pool).
 
-    Only the sweep asks: an admission opens its run all the same, since it brought somebody new.
+    Only the sweep checks this: an admission opens its run in any case, since it added a record.
     """
     runs = RecoveryRun.objects.filter(
         user_id__in={user_id for user_id, _ in over},
@@ -140,7 +140,7 @@ def _reason(state: str, close_reason: str, retired: bool) -> str:
 
 
 def _batches(but: set[UUID]) -> Iterator[list[UUID]]:
-    """Held records of nodes that are gone. Each comes up once, so that a pass ends whatever can't be freed."""
+    """Yield the held records of gone nodes in batches. Each record comes up once, so that a pass always ends."""
     rows = ManagerRecord.objects.held().filter(_ownerless(database.now())).exclude(pk__in=but).order_by("pk")
     ids = list(rows.values_list("pk", flat=True)[:BATCH])
     while ids:
@@ -149,14 +149,14 @@ def _batches(but: set[UUID]) -> Iterator[list[UUID]]:
 
 
 def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) -> Counter[str]:
-    """Free these, and where that fails one by one. Returns how many were freed, by close reason."""
+    """Free a batch; on error, free its records one by one. Returns how many were freed, by close reason."""
     now = database.now()
     try:
         with transaction.atomic():
             return _free(ids, label, now)
     except database.AWAY:
         raise
-    except database.Busy as error:  # somebody's lock and no bad row: the next sweep finds them again
+    except database.Busy as error:  # a lock, not a bad row: the next sweep retries
         logger.warning("sweep_busy", extra={"error": str(error), "records": len(ids)})
         return Counter()
     except DatabaseError as error:
@@ -178,8 +178,8 @@ def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) 
 
 
 def _mark_set_aside(pk: UUID, error: DatabaseError, now: datetime, set_aside: SetAside) -> None:
-    """Mark the row, so that every node leaves it alone for a while and the console shows why; if it takes not even
-    that, this process remembers it.
+    """Mark the row, so that every node skips it for SET_ASIDE_SECONDS and the console shows why. If the mark can't be
+    written either, keep the record in `set_aside`, in memory.
     """
     try:
         with transaction.atomic():
@@ -194,7 +194,7 @@ def _mark_set_aside(pk: UUID, error: DatabaseError, now: datetime, set_aside: Se
 
 
 def _free(ids: Sequence[UUID], label: str, now: datetime) -> Counter[str]:
-    """Free those of them that are still to be freed and that nobody else has locked."""
+    """Free the records that still belong to a gone node and that no other transaction has locked."""
     rows = (
         ManagerRecord.objects.held()
         .filter(_ownerless(now), pk__in=ids)
