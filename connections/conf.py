@@ -86,7 +86,7 @@ class Tunables:
         return self.beat_seconds / 4
 
 
-_FROM_ENVIRONMENT = tuple(
+ENVIRONMENT = tuple(
     field.name for field in fields(Tunables) if field.name not in ("admission_seconds", "grace_seconds")
 )
 
@@ -123,10 +123,10 @@ def read(environ: dict[str, str] | None = None) -> Tunables:
     tunables = Tunables(node_capacity=_file_limit_capacity())
     given: dict[str, Any] = {}
     for name, value in getattr(django_settings, "CONNECTIONS", {}).items():
-        if name not in _FROM_ENVIRONMENT:
+        if name not in ENVIRONMENT:
             raise ImproperlyConfigured(f"CONNECTIONS has no setting {name!r}")
         given[name] = _parse(name, value) if isinstance(value, str) else value
-    for name in _FROM_ENVIRONMENT:
+    for name in ENVIRONMENT:
         variable = f"CONNECTIONS_{name.upper()}"
         text = environ.get(variable, "").strip()
         if not text:
