@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 
 from connections.chat import frames as wire
 from connections.chat import limits, messages, sessions
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.executors import in_database
 from connections.chat.frames import BadFrame
 from connections.chat.rate_limit import FrameRate
@@ -41,7 +41,7 @@ class ChatConsumer(AsyncConsumer):
     channel_layer_alias = None  # type: ignore[assignment]  # Channels then asks no layer for a channel
 
     manager: Manager
-    reader: Reader | None = None
+    subscriber: Subscriber | None = None
 
     def __init__(self) -> None:
         self.rate = FrameRate(limits.FRAMES_PER_SECOND)
@@ -56,8 +56,8 @@ class ChatConsumer(AsyncConsumer):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            if self.reader is not None:
-                self.chat.hub.detach(self.reader)
+            if self.subscriber is not None:
+                self.chat.hub.detach(self.subscriber)
             self.chat.runner.forget(self.manager)
             if self.worker is not None:
                 self.worker.cancel()
@@ -119,7 +119,7 @@ class ChatConsumer(AsyncConsumer):
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
         # Directly before `ready`: nothing is told before it, and nothing missed after it.
-        self.reader = self.chat.hub.attach(self.manager, admission.at)
+        self.subscriber = self.chat.hub.attach(self.manager, admission.at)
         await self.say(
             wire.frame(
                 "ready",
@@ -202,11 +202,11 @@ class ChatConsumer(AsyncConsumer):
         await acknowledging
 
     async def resume(self, wanted: wire.Resume) -> None:
-        assert self.reader is not None, "frames are handled after the greeting"
+        assert self.subscriber is not None, "frames are handled after the greeting"
         conversation = wanted.conversation
-        last = await self.reader.resume(conversation, wanted.after_seq, self.say)
+        last = await self.subscriber.resume(conversation, wanted.after_seq, self.say)
         await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
-        self.chat.hub.show_turn(self.reader, conversation)
+        self.chat.hub.show_turn(self.subscriber, conversation)
 
     async def earlier(self, wanted: wire.Earlier) -> None:
         conversation = wanted.conversation

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from django.contrib.auth.models import User
 
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 
 
 class Bells:
@@ -81,7 +81,7 @@ class Client:
     shown: dict[int, str] = field(default_factory=dict)
     conversation: UUID | None = None
     socket: Socket | None = None
-    reader: Reader | None = None
+    reader: Subscriber | None = None
     hub: Hub | None = None
 
     def show(self, frame: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from connections.chat import messages
-from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery import subscriber as subscriber_module
 from connections.chat.delivery.hub import Hub
 from connections.chat.executors import in_database
 from connections.chat.frames import UserMessage
@@ -122,7 +122,7 @@ class World:
         del self.bells.waiting[: how + 1]
 
     async def look(self, who: int, how: int) -> None:
-        await self.hubs[who % NODES]._look_once(timezone.now() - LONG_AGO)
+        await self.hubs[who % NODES]._catch_up_once(timezone.now() - LONG_AGO)
 
     async def crash(self, who: int, how: int) -> None:
         place = who % NODES
@@ -150,8 +150,8 @@ class World:
             if stored is not None and how % 3:
                 self.hubs[how % NODES].message(self.user.pk, stored.message)
 
-    async def rescue(self, who: int, how: int) -> None:
-        ended, _ = await in_database(turn_rows.rescue, timezone.now())
+    async def requeue_abandoned(self, who: int, how: int) -> None:
+        ended, _ = await in_database(turn_rows.requeue_abandoned, timezone.now())
         for turn in ended:
             self.hubs[how % NODES].message(self.user.pk, turn.message)
 
@@ -159,7 +159,7 @@ class World:
         """A turn's node is lost, and another has begun it again; the first may still answer."""
         await self.claim(who, 0)
         await self.crash(who, 0)
-        await self.rescue(0, 0)
+        await self.requeue_abandoned(0, 0)
         await self.claim(who + 1, 0)
 
     async def rest(self, who: int, how: int) -> None:
@@ -188,7 +188,7 @@ class World:
             while client.outbox:
                 await self.send(who, 0)
         while await in_database(AgentTurn.objects.unfinished().exists):
-            await self.rescue(0, 0)
+            await self.requeue_abandoned(0, 0)
             await self.claim(0, 0)
             for which in range(len(self.claims)):
                 await self.answer(which, 0)
@@ -200,7 +200,7 @@ class World:
 
 MOVES = (
     "say", "say", "connect", "drop", "behind", "send", "send_together", "ring", "ring", "lose", "look", "crash",
-    "claim", "answer", "answer", "rescue", "take_over", "rest",
+    "claim", "answer", "answer", "requeue_abandoned", "take_over", "rest",
 )  # fmt: skip
 
 
@@ -238,7 +238,7 @@ def judge(world: World) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_is_acknowledged_is_stored_once_and_shown_once_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "BEHIND_SECONDS", 0.005)
+    monkeypatch.setattr(subscriber_module, "BEHIND_SECONDS", 0.005)
     user = make_user("ada")
 
     @given(st.lists(st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.integers(0, 5)), min_size=10, max_size=40))

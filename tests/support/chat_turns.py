@@ -15,7 +15,7 @@ from connections.bus import Bus
 from connections.chat import messages
 from connections.chat.agents.protocol import Agent, Question, Step, ToolResult
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.frames import UserMessage
 from connections.chat.messages import StoredMessage
 from connections.chat.models import AgentTurn
@@ -113,10 +113,10 @@ def write(user: User, count: int) -> list[StoredMessage]:
 
 
 SINCE = timezone.now() + timedelta(days=1)  # a socket that is younger than everything: it is told what is new
-Main = Callable[[Hub, Reader, Socket], Awaitable[None]]
+Main = Callable[[Hub, Subscriber, Socket], Awaitable[None]]
 
 
-def told(user: User, main: Main, show: Callable[[Reader, UUID], None] | None = None) -> Socket:
+def told(user: User, main: Main, show: Callable[[Subscriber, UUID], None] | None = None) -> Socket:
     """A socket that has been told everything. `show`: how a hub shows a turn."""
     socket, hub = Socket(user), Hub(Bus())
     if show is not None:

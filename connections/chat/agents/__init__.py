@@ -18,6 +18,6 @@ def configured() -> Agent:
 
 @cache
 def _model(name: str, url: str, key: str) -> Agent:
-    from connections.chat.agents.openai_agent import ModelAgent
+    from connections.chat.agents.openai_agent import OpenAIAgent
 
-    return ModelAgent(name, url, key)
+    return OpenAIAgent(name, url, key)

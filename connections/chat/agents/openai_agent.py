@@ -57,7 +57,7 @@ AT_FIRST = _offer(TOOLS.values())
 AFTERWARDS = _offer(tool for tool in TOOLS.values() if not tool.changes)
 
 
-class ModelAgent:
+class OpenAIAgent:
     remembers = REMEMBERS
 
     def __init__(self, name: str, url: str, key: str, *, silent_seconds: float = SILENT_SECONDS) -> None:

@@ -1,7 +1,7 @@
 """The hub: one per node. It gives messages and agent events to the sockets of their user.
 
-Nodes tell each other by a bell on the bus, and read the rows; what a lost bell announced is found a beat later. A
-socket is told each message once and in order: a gap, or a client that was too far behind, is filled from the rows.
+A node rings the others when a message is committed, and they read its row. If a bell is lost, a node finds the message
+when it catches up, a beat later. A socket gets each message once and in order: gaps are filled from the rows.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from connections import database
 from connections.bus import Bus
 from connections.chat import messages
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.executors import in_database
 from connections.chat.messages import StoredMessage
 from connections.chat.turn_events import Events
@@ -26,119 +26,121 @@ from connections.websocket.manager import Manager
 logger = logging.getLogger(__name__)
 
 TOPIC = "conversation"
-LOOK_SECONDS = 2.0  # how often lost bells are made good: a beat on the defaults
-OVERLAP_SECONDS = 10.0  # a change may be committed that much later than it says: a call has 8 s
+CATCH_UP_SECONDS = 2.0  # between two looks for messages whose bell was lost: a beat on the defaults
+OVERLAP_SECONDS = 10.0  # a change may be committed this much later than its time says: a call has 8 s
 
 
 class Hub:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
-        self.show_turn: Callable[[Reader, UUID], None] = lambda reader, conversation: None
-        self._readers: dict[str, set[Reader]] = {}
+        self.show_turn: Callable[[Subscriber, UUID], None] = lambda subscriber, conversation: None
+        self._subscribers: dict[str, set[Subscriber]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._looking: asyncio.Task[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         bus.subscribe(TOPIC, self._heard)
 
     def start(self) -> None:
-        """Make lost bells good, from now on. Does nothing the second time."""
-        if self._looking is None or self._looking.done():
-            self._looking = self._spawn(self._look(), "chat-look")
+        """Catch up with lost bells from now on. A second call does nothing."""
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = self._spawn(self._catch_up(), "chat-catch-up")
 
-    def attach(self, manager: Manager, since: datetime | None) -> Reader:
-        """`since`: when it was admitted. What is younger is told, whatever becomes of the bells."""
-        reader = Reader(manager, since, self.show_turn)
-        self._readers.setdefault(str(reader.user_id), set()).add(reader)
-        return reader
+    def attach(self, manager: Manager, since: datetime | None) -> Subscriber:
+        """Deliver to this socket. `since` is when it was admitted: it gets every younger message, also if a bell is lost."""
+        subscriber = Subscriber(manager, since, self.show_turn)
+        self._subscribers.setdefault(str(subscriber.user_id), set()).add(subscriber)
+        return subscriber
 
-    def detach(self, reader: Reader) -> None:
-        reader.close()
-        key = str(reader.user_id)
-        same = self._readers.get(key, set())
-        same.discard(reader)
+    def detach(self, subscriber: Subscriber) -> None:
+        subscriber.close()
+        key = str(subscriber.user_id)
+        same = self._subscribers.get(key, set())
+        same.discard(subscriber)
         if not same:
-            self._readers.pop(key, None)
+            self._subscribers.pop(key, None)
 
     def holds(self, user_id: Any) -> bool:
         """Whether the user has sockets on this node."""
-        return str(user_id) in self._readers
+        return str(user_id) in self._subscribers
 
     def message(self, user_id: Any, message: StoredMessage) -> None:
-        """Tell all sockets of the user, here and on the other nodes, of a message that is committed."""
+        """Send a committed message to all sockets of the user, here and on the other nodes."""
         self._tell(self._of(user_id), message)
         ids = {"user": str(user_id), "conversation": str(message.conversation), "seq": message.seq}
         self.bus.ring(None, TOPIC, ids)
 
     def events(self, user_id: Any, events: Events) -> bool:
-        """Tell the user's sockets on this node of agent events. False if one of them lacks what came before."""
-        told = [reader.shown.events(events) for reader in self._of(user_id)]
+        """Send agent events to the user's sockets on this node. Returns False if one of them lacks the events before."""
+        told = [subscriber.turn_cursors.events(events) for subscriber in self._of(user_id)]
         return all(told)
 
     def turn_ended(self, user_id: Any, run: UUID, text: str) -> None:
-        """Tell the user's sockets on this node the end of a turn."""
-        for reader in self._of(user_id):
-            reader.shown.ended(run, text)
+        """Send the end of a turn to the user's sockets on this node."""
+        for subscriber in self._of(user_id):
+            subscriber.turn_cursors.ended(run, text)
 
-    def _of(self, user_id: Any) -> Collection[Reader]:
-        return self._readers.get(str(user_id), ())
+    def _of(self, user_id: Any) -> Collection[Subscriber]:
+        return self._subscribers.get(str(user_id), ())
 
-    def _tell(self, readers: Collection[Reader], message: StoredMessage) -> None:
-        if readers:
+    def _tell(self, subscribers: Collection[Subscriber], message: StoredMessage) -> None:
+        if subscribers:
             text = message.as_frame()
-            for reader in readers:
-                reader.offer(message, text)
+            for subscriber in subscribers:
+                subscriber.offer(message, text)
 
     def _heard(self, ids: dict[str, Any]) -> None:
-        """A bell from a node, perhaps from this one, whose readers know already."""
-        readers = self._of(ids.get("user"))
-        if not readers:
+        """Handle a bell, which may be this node's own: then its subscribers have the message already."""
+        subscribers = self._of(ids.get("user"))
+        if not subscribers:
             return
         try:
             conversation, seq = UUID(ids["conversation"]), int(ids["seq"])
         except (KeyError, TypeError, ValueError):
             logger.warning("chat_bell_unreadable", extra={"bell": ids})
             return
-        self._read_soon([reader for reader in readers if not reader.knows(conversation, seq)], conversation, seq)
+        self._read_soon(
+            [subscriber for subscriber in subscribers if not subscriber.knows(conversation, seq)], conversation, seq
+        )
 
-    def _read_soon(self, readers: list[Reader], conversation: UUID, seq: int) -> None:
-        if readers:
-            self._spawn(self._read(readers, conversation, seq), f"chat-read {conversation}")
+    def _read_soon(self, subscribers: list[Subscriber], conversation: UUID, seq: int) -> None:
+        if subscribers:
+            self._spawn(self._read(subscribers, conversation, seq), f"chat-read {conversation}")
 
-    async def _read(self, readers: list[Reader], conversation: UUID, seq: int) -> None:
-        """Tell these readers, all of one user, of a message that is in its row."""
+    async def _read(self, subscribers: list[Subscriber], conversation: UUID, seq: int) -> None:
+        """Read one message and send it to these subscribers, all of one user."""
         try:
-            message = await in_database(messages.message, readers[0].user_id, conversation, seq)
+            message = await in_database(messages.message, subscribers[0].user_id, conversation, seq)
             if message is not None:
-                self._tell(readers, message)
+                self._tell(subscribers, message)
         except messages.NotFound:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
         except Exception:
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
 
-    async def _look(self) -> None:
-        """Look for what was stored and not told here, whatever became of the bell. The cost is in what changed, not in
-        how many are connected.
+    async def _catch_up(self) -> None:
+        """Find stored messages that were not sent here, because their bell was lost. The cost grows with what changed, not
+        with how many are connected.
         """
         looked_at: datetime | None = None
         while True:
             try:
-                looked_at = await self._look_once(looked_at)
-            except (DatabaseError, TimeoutError) as error:  # the next look begins where this one did
+                looked_at = await self._catch_up_once(looked_at)
+            except (DatabaseError, TimeoutError) as error:  # the next one begins where this one did
                 logger.warning("chat_look_waits", extra={"error": str(error)})
-            except Exception:  # lost bells are made good for as long as the process lives
+            except Exception:  # the loop must run for as long as the process
                 logger.exception("chat_look_failed")
-            await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))
+            await asyncio.sleep(CATCH_UP_SECONDS * random.uniform(0.8, 1.2))
 
-    async def _look_once(self, last: datetime | None) -> datetime | None:
-        if not self._readers:
+    async def _catch_up_once(self, last: datetime | None) -> datetime | None:
+        if not self._subscribers:
             return None
         now = await in_database(database.now)
         if last is not None:
             since = last - timedelta(seconds=OVERLAP_SECONDS)
             for changed in await in_database(messages.changed_since, since):
                 lacking = [
-                    reader
-                    for reader in self._of(changed.user_id)
-                    if reader.lacks(changed.conversation, changed.last_seq, changed.at)
+                    subscriber
+                    for subscriber in self._of(changed.user_id)
+                    if subscriber.lacks(changed.conversation, changed.last_seq, changed.at)
                 ]
                 self._read_soon(lacking, changed.conversation, changed.last_seq)
         return now

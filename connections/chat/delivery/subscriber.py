@@ -1,4 +1,4 @@
-"""One socket of ours, and how far it has been told of each conversation."""
+"""One socket of the chat, and how far it got in each conversation."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from connections.chat import messages
-from connections.chat.delivery.turn_cursors import Shown
+from connections.chat.delivery.turn_cursors import TurnCursors
 from connections.chat.executors import in_database
 from connections.chat.limits import PAGE_OF_MESSAGES
 from connections.chat.messages import StoredMessage
@@ -19,33 +19,37 @@ from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-CURSORS = 200  # conversations a socket is followed in; whoever looks at more gets a message twice, which is harmless
-BEHIND_SECONDS = 0.5  # how often a client that is too far behind is tried again
-AGAIN_SECONDS = 2.0  # after the rows could not be read
-ANSWERED_SECONDS = 2.0  # after its answer, the end of a turn is on its way no more
+CURSORS = 200  # conversations followed per socket; beyond these a message may come twice, which the page ignores
+BEHIND_SECONDS = 0.5  # between two attempts to send to a client that is too far behind
+AGAIN_SECONDS = 2.0  # until the rows are read again after an error
+ANSWERED_SECONDS = 2.0  # after an answer; if the end of its turn has not come by then, it is lost
 
 Send = Callable[[str], Awaitable[object]]
 
 
-class Reader:
-    """`since`: when the socket was admitted, on the database's clock. `show_turn` is asked to show where a
-    conversation's turn is, or how it ended. Event loop only.
+class Subscriber:
+    """`since` is when the socket was admitted, on the database's clock. `show_turn` sends where a conversation's turn is,
+    or how it ended. Use it on the event loop.
     """
 
-    def __init__(self, manager: Manager, since: datetime | None, show_turn: "Callable[[Reader, UUID], None]") -> None:
+    def __init__(
+        self, manager: Manager, since: datetime | None, show_turn: "Callable[[Subscriber, UUID], None]"
+    ) -> None:
         self.manager = manager
         self.user_id: Any = manager.user_id
         self.since = since
-        self.shown = Shown(manager.deliver, self._behind)
+        self.turn_cursors = TurnCursors(manager.deliver, self._behind)
         self._show_turn = show_turn
         self._told: OrderedDict[UUID, int] = OrderedDict()
-        self._filling: dict[UUID, int] = {}  # conversations being read from the rows: the highest seq seen meanwhile
+        self._filling: dict[
+            UUID, int
+        ] = {}  # conversations being read from the rows, with the highest seq announced meanwhile
         self._reading = asyncio.Lock()  # one page of rows in memory, and no conversation read twice at once
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def offer(self, message: StoredMessage, text: str) -> None:
-        """Tell the client of a message, unless it knows; and of those before it that are younger than the socket."""
+        """Send a message, unless the client has it, and the ones before it that are younger than the socket."""
         conversation, seq = message.conversation, message.seq
         if conversation in self._filling:
             self._filling[conversation] = max(seq, self._filling[conversation])
@@ -63,15 +67,15 @@ class Reader:
             self._note(conversation, seq)
         else:
             self._fill_later(conversation, told)
-        if message.role == Role.ASSISTANT and self.shown.open_in(conversation):
+        if message.role == Role.ASSISTANT and self.turn_cursors.open_in(conversation):
             asyncio.get_running_loop().call_later(ANSWERED_SECONDS, self._ask_for_the_end, conversation)
 
     def _ask_for_the_end(self, conversation: UUID) -> None:
-        if not self._closed and self.shown.open_in(conversation):
+        if not self._closed and self.turn_cursors.open_in(conversation):
             self._show_turn(self, conversation)
 
     def _behind(self, conversation: UUID) -> None:
-        """Some of a turn could not be sent. Once the client has caught up, it is shown from the beginning."""
+        """A client missed some of a turn: once it has caught up, send the turn from its beginning."""
         told = self._told.get(conversation)
         if told is not None and conversation not in self._filling:
             self._fill_later(conversation, told)
@@ -80,8 +84,8 @@ class Reader:
         return self._told.get(conversation, 0) >= seq
 
     def lacks(self, conversation: UUID, seq: int, at: datetime) -> bool:
-        """A message that was stored at this time should have been told, and was not. What nothing was told of yet, and
-        is older than this socket, is for a resume.
+        """Whether the socket should have this message, stored at `at`, and does not. Messages that are older than the
+        socket, in a conversation of which it got nothing yet, are left to a resume.
         """
         if conversation in self._told:
             return not self.knows(conversation, seq)
@@ -100,15 +104,15 @@ class Reader:
             self._filling.pop(conversation, None)
 
     async def _read(self, conversation: UUID, after_seq: int, send: Send) -> int:
-        self._filling.setdefault(conversation, 0)  # whoever read before us has let go of it
-        # A client that says more than there is goes on from the end.
+        self._filling.setdefault(conversation, 0)  # the read before this one has dropped the entry
+        # If the client names a number beyond the end, go on from the end.
         last = min(after_seq, await in_database(messages.last_seq, self.user_id, conversation))
         while True:
             page = await in_database(messages.messages_after, self.user_id, conversation, last, PAGE_OF_MESSAGES)
             for message in page:
                 await send(message.as_frame())
                 last = message.seq
-            # Nothing is awaited from here to the end, so what comes now is told as it comes.
+            # Nothing is awaited from here on, so later messages are sent as they come.
             if len(page) < PAGE_OF_MESSAGES and self._filling.get(conversation, 0) <= last:
                 break
         self._note(conversation, max(last, self._told.get(conversation, 0)))
@@ -122,7 +126,7 @@ class Reader:
             self._told.popitem(last=False)
 
     def _fill_later(self, conversation: UUID, after_seq: int | None) -> None:
-        """Tell what is in the rows; after None: what is younger than the socket."""
+        """Send what the rows have above `after_seq`; with None, what is younger than the socket."""
         if self._closed or self.manager.closing:
             return
         self._filling[conversation] = after_seq or 0
@@ -136,7 +140,9 @@ class Reader:
             try:
                 if after_seq is None and self.since is not None:
                     after_seq = await in_database(messages.seq_at, self.user_id, conversation, self.since)
-                after_seq = max(after_seq or 0, self._told.get(conversation, 0))  # a resume may have come first
+                after_seq = max(
+                    after_seq or 0, self._told.get(conversation, 0)
+                )  # a resume may have sent some meanwhile
                 await self.resume(conversation, after_seq, self._deliver)
                 self._show_turn(self, conversation)
                 return

@@ -24,7 +24,7 @@ class Place:
     tool: str  # it was told that this one is in use, and not yet what came of it
 
 
-class Shown:
+class TurnCursors:
     """`deliver` says whether it could send a frame, `behind` is called where it could not. Event loop only."""
 
     def __init__(self, deliver: Callable[[str], bool], behind: Callable[[UUID], None]) -> None:

@@ -11,16 +11,18 @@ from connections.chat.agents.sanitize import PlainPieces, plain, plain_data
 from connections.chat.agents.tools import Asker, use
 from connections.chat.executors import in_database, in_tool_thread
 from connections.chat.turns import rows as turn_rows
-from connections.chat.turns.running import Live
+from connections.chat.turns.running import RunningTurn
 from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
 
-class Answering:
+class AnswerTask:
     """`asker` is the socket that asked, as long as it is known; `tasks` keeps what is still running."""
 
-    def __init__(self, agent: Agent, live: Live, asker: Manager | None, tasks: "set[asyncio.Task[None]]") -> None:
+    def __init__(
+        self, agent: Agent, live: RunningTurn, asker: Manager | None, tasks: "set[asyncio.Task[None]]"
+    ) -> None:
         self.agent = agent
         self.live = live
         self.asker = asker

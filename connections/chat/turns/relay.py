@@ -16,25 +16,25 @@ from django.db import Error as DatabaseError
 from django.utils import timezone
 
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.executors import in_database
 from connections.chat.frames import frame
 from connections.chat.turn_events import COMPLETED, Events
 from connections.chat.turns import rows as turn_rows
 from connections.chat.turns.rows import Ended
-from connections.chat.turns.running import Live
+from connections.chat.turns.running import RunningTurn
 from connections.node.current import current_node
 
 logger = logging.getLogger(__name__)
 
 BEGAN, FOLLOW, EVENTS, ENDED = "turn_began", "turn_follow", "turn_events", "turn_ended"
-BATCH_SECONDS = 0.1  # a reader sees ten updates a second as a flow, and a node gets ten bells, however many turns
+BATCH_SECONDS = 0.1  # a subscriber sees ten updates a second as a flow, and a node gets ten bells, however many turns
 
 
 class Relay:
     """`running`: the turns under way here, by conversation. Event loop only."""
 
-    def __init__(self, hub: Hub, running: Mapping[UUID, Live]) -> None:
+    def __init__(self, hub: Hub, running: Mapping[UUID, RunningTurn]) -> None:
         self._hub = hub
         self._bus = hub.bus
         self._running = running
@@ -47,19 +47,19 @@ class Relay:
 
     # Here
 
-    def began(self, live: Live) -> None:
+    def began(self, live: RunningTurn) -> None:
         own = _own_id()
         if own is not None:
             turn = live.turn
             ids = {"user": str(turn.user_id), "conversation": str(turn.conversation), "node": str(own)}
             self._bus.ring(None, BEGAN, ids)
 
-    def tell(self, live: Live, events: Events) -> None:
+    def tell(self, live: RunningTurn, events: Events) -> None:
         self._hub.events(live.turn.user_id, events)
         for node_id in self._followers.get((events.run, events.attempt), ()):
             self._wait(node_id, events.as_bell(live.turn.user_id))
 
-    def over(self, live: Live) -> None:
+    def over(self, live: RunningTurn) -> None:
         self._followers.pop((live.turn.run, live.turn.attempt), None)
 
     def ended(self, turn: Ended) -> None:
@@ -68,20 +68,20 @@ class Relay:
         self._hub.turn_ended(turn.user_id, turn.run, text)
         self._bus.ring(None, ENDED, {"user": str(turn.user_id), "run": str(turn.run), "text": text})
 
-    def show(self, reader: Reader, conversation: UUID) -> None:
+    def show(self, subscriber: Subscriber, conversation: UUID) -> None:
         """Show a socket where the conversation's turn is, wherever it runs, or how those ended that it saw begin."""
         live = self._running.get(conversation)
         if live is None:
-            self._spawn(self._find(reader, conversation), f"chat-find {conversation}")
-        elif live.turn.user_id == reader.user_id:
-            reader.shown.events(live.so_far())
+            self._spawn(self._find(subscriber, conversation), f"chat-find {conversation}")
+        elif live.turn.user_id == subscriber.user_id:
+            subscriber.turn_cursors.events(live.so_far())
 
-    async def _find(self, reader: Reader, conversation: UUID) -> None:
+    async def _find(self, subscriber: Subscriber, conversation: UUID) -> None:
         try:
             node_id = await in_database(turn_rows.running_on, conversation)
-            if begun := reader.shown.open_in(conversation):
+            if begun := subscriber.turn_cursors.open_in(conversation):
                 for turn in await in_database(turn_rows.over, begun):
-                    reader.shown.ended(turn.run, _end(turn))
+                    subscriber.turn_cursors.ended(turn.run, _end(turn))
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_turn_not_found", extra={"conversation": str(conversation), "error": str(error)})
             return

@@ -193,7 +193,7 @@ def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
     return [run for run, attempt in attempts.items() if (run, attempt) not in wanted]
 
 
-def rescue(
+def requeue_abandoned(
     now: datetime, limit: int = 20, *, here: UUID | None = None, under_way: Collection[UUID] = ()
 ) -> tuple[list[Ended], set[Any]]:
     """Deal with turns that were left behind: queue once more what a lost node was at, and what was claimed for the node

@@ -19,10 +19,10 @@ from connections.chat.delivery.hub import Hub
 from connections.chat.executors import in_database
 from connections.chat.turn_events import COMPLETED, STARTED
 from connections.chat.turns import rows as turn_rows
-from connections.chat.turns.answer import Answering
+from connections.chat.turns.answer import AnswerTask
 from connections.chat.turns.relay import Relay
 from connections.chat.turns.rows import Claimed, Ended
-from connections.chat.turns.running import Live
+from connections.chat.turns.running import RunningTurn
 from connections.node.current import current_node
 from connections.websocket.manager import Manager
 
@@ -37,7 +37,7 @@ class TurnRunner:
     def __init__(self, hub: Hub, agent: Agent) -> None:
         self.agent = agent
         self._hub = hub
-        self._live: dict[UUID, Live] = {}  # by conversation
+        self._live: dict[UUID, RunningTurn] = {}  # by conversation
         self._relay = Relay(hub, self._live)
         self._askers: dict[UUID, Manager] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -128,8 +128,8 @@ class TurnRunner:
     async def _keep_once(self) -> None:
         node = current_node()
         here, under_way = (None if node is None else node.id), [live.turn.run for live in self._live.values()]
-        rescue = partial(turn_rows.rescue, here=here, under_way=under_way)
-        ended, users = await in_database(lambda: rescue(database.now()))
+        requeue = partial(turn_rows.requeue_abandoned, here=here, under_way=under_way)
+        ended, users = await in_database(lambda: requeue(database.now()))
         for turn in ended:
             self.tell_end(turn)
             logger.warning("chat_turn_ended_for_a_lost_node", extra={"run": str(turn.run)})
@@ -148,12 +148,12 @@ class TurnRunner:
         earlier = self._live.get(turn.conversation)
         if earlier is not None:
             earlier.stop()  # this process lost that attempt, and has not noticed yet
-        live = self._live[turn.conversation] = Live(turn, self._relay.tell)
+        live = self._live[turn.conversation] = RunningTurn(turn, self._relay.tell)
         self._relay.began(live)
         try:
             with nullcontext() if asker is None or asker.closing else asker.turn():
                 live.event(STARTED)
-                text, failure = await Answering(self.agent, live, asker, self._tasks).outcome()
+                text, failure = await AnswerTask(self.agent, live, asker, self._tasks).outcome()
                 ended = await self._finish(live, text, failure)
             if ended is not None:
                 self._hub.message(turn.user_id, ended.message)
@@ -165,7 +165,7 @@ class TurnRunner:
                 del self._live[turn.conversation]
         self._claim_soon(turn.user_id)
 
-    async def _finish(self, live: Live, text: str, failure: str) -> Ended | None:
+    async def _finish(self, live: RunningTurn, text: str, failure: str) -> Ended | None:
         """Store the answer. None if the turn is no longer ours, or the database stayed away: then another node, or
         this one later, ends it."""
         turn, steps = live.turn, live.steps

@@ -15,10 +15,10 @@ from connections.chat.turn_events import COMPLETED, DELTA, Events
 from connections.chat.turns.rows import Claimed
 
 
-class Live:
+class RunningTurn:
     """`tell` is called with each event as it comes. Event loop only."""
 
-    def __init__(self, turn: Claimed, tell: Callable[["Live", Events], None]) -> None:
+    def __init__(self, turn: Claimed, tell: Callable[["RunningTurn", Events], None]) -> None:
         self.turn = turn
         self.began = time.monotonic()
         self.over = False  # its time is: whatever the agent still says is not heard

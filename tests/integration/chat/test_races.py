@@ -98,7 +98,7 @@ def test_two_who_rescue_at_once_begin_a_turn_again_once(user: User) -> None:
     ask(user)
     assert turn_rows.claim(user.pk, lost_node().pk) is not None
     now = database.now()
-    together(*[partial(turn_rows.rescue, now)] * 6)
+    together(*[partial(turn_rows.requeue_abandoned, now)] * 6)
     assert AgentTurn.objects.get().retries == 1
 
 
@@ -110,10 +110,10 @@ def test_a_locked_conversation_keeps_no_other_from_being_rescued(user: User, pos
     with connection.cursor() as cursor, psycopg.connect(postgres_database.url) as stranger:
         cursor.execute("SET lock_timeout = '200ms'")
         stranger.execute("SELECT 1 FROM chat_conversation WHERE id = %s FOR UPDATE", [locked])
-        ended, _ = turn_rows.rescue(late)
+        ended, _ = turn_rows.requeue_abandoned(late)
         stranger.rollback()
     assert [end.message.conversation for end in ended] == [free]
-    assert [end.message.conversation for end in turn_rows.rescue(late)[0]] == [locked]
+    assert [end.message.conversation for end in turn_rows.requeue_abandoned(late)[0]] == [locked]
 
 
 def test_a_search_reads_what_its_user_wrote_and_not_what_everybody_did(user: User) -> None:

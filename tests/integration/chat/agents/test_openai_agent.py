@@ -11,7 +11,7 @@ from django.test import override_settings
 from connections.chat import agents, limits
 from connections.chat.agents import openai_agent as module
 from connections.chat.agents.builtin import BuiltinAgent
-from connections.chat.agents.openai_agent import ModelAgent
+from connections.chat.agents.openai_agent import OpenAIAgent
 from connections.chat.agents.tools import TOOLS
 from connections.chat.checks import check_model
 from connections.chat.models import AgentTurn
@@ -26,7 +26,7 @@ KEY = "sk-not-for-any-log"
 
 
 def talk(user: User, served: Model, text: str = "hello", **options: Any) -> tuple[Socket, AgentTurn]:
-    agent = ModelAgent("small", served.url, KEY, silent_seconds=0.5)
+    agent = OpenAIAgent("small", served.url, KEY, silent_seconds=0.5)
     return answered(ask(user, text), user, agent, **options)
 
 
@@ -78,7 +78,7 @@ def test_the_tools_are_the_same_and_work_on_the_askers_data() -> None:
     AgentTurn.objects.all().delete()  # nobody waits for these answers
     first = calls(("search_my_conversations", '{"query": "lighthouse"}'), ("my_sessions", ""), say="I look.")
     with model(first, says("You wrote of a lighthouse.")) as served:
-        agent = ModelAgent("small", served.url, KEY)
+        agent = OpenAIAgent("small", served.url, KEY)
         socket, turn = answered(ask(user, "Where did I write of lights?"), user, agent)
     assert turn.state == "completed"
     assert socket.of("agent_completed")[0]["text"] == "I look.\n\nYou wrote of a lighthouse."
@@ -122,14 +122,14 @@ def test_what_was_said_before_is_told_as_far_as_there_is_room(monkeypatch: pytes
             nonlocal conversation
             stored = ask(user, text, conversation)
             conversation = stored.message.conversation
-            answered(stored, user, ModelAgent("small", served.url, KEY))
+            answered(stored, user, OpenAIAgent("small", served.url, KEY))
             return [(message["role"], message["content"]) for message in served.requests[-1]["messages"][1:]]
 
         assert told("one") == [("user", "one")]
         assert told("two") == [("user", "one"), ("assistant", "Fine."), ("user", "two")]
         monkeypatch.setattr(module, "REMEMBERS_CHARACTERS", len("two" + "Fine."))
         assert told("three") == [("user", "two"), ("assistant", "Fine."), ("user", "three")]
-        monkeypatch.setattr(ModelAgent, "remembers", 1)
+        monkeypatch.setattr(OpenAIAgent, "remembers", 1)
         assert told("four") == [("assistant", "Fine."), ("user", "four")]
 
 
@@ -178,7 +178,7 @@ def test_what_fails_is_one_sentence_behind_what_was_said(
 
 def test_a_server_that_is_away_is_said_to_be() -> None:
     user = make_user("ada")
-    agent = ModelAgent("small", f"http://127.0.0.1:{free_port()}/v1", KEY)
+    agent = OpenAIAgent("small", f"http://127.0.0.1:{free_port()}/v1", KEY)
     socket, turn = answered(ask(user), user, agent)
     assert socket.frames[-1]["text"].startswith("The model can't be reached right now.")
     assert turn.state == "failed"
@@ -201,7 +201,7 @@ def test_tools_without_end_are_ended() -> None:
 def test_whoever_stops_the_answer_hangs_up_on_the_model() -> None:
     user = make_user("ada")
     with model((BEGUN, Silence())) as served:
-        agent = ModelAgent("small", served.url, KEY, silent_seconds=20)
+        agent = OpenAIAgent("small", served.url, KEY, silent_seconds=20)
         socket, turn = answered(ask(user), user, agent, cancel=True)
         assert served.left.wait(5)
     assert socket.frames[-1]["text"] == f"{BEGUN}\n\n{turn_rows.STOPPED}"
@@ -218,7 +218,7 @@ def test_an_answer_that_is_too_long_hangs_up_on_the_model(monkeypatch: pytest.Mo
 def test_the_settings_say_who_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(agents.configured(), BuiltinAgent)
     with override_settings(CHAT_MODEL="small", CHAT_MODEL_URL="http://127.0.0.1:9/v1"):
-        assert isinstance(agents.configured(), ModelAgent)
+        assert isinstance(agents.configured(), OpenAIAgent)
         assert check_model(None) == []
         monkeypatch.setattr("connections.chat.checks.find_spec", lambda name: None)
         assert [error.id for error in check_model(None)] == ["chat.E001"]

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from connections.bus import Bus
 from connections.chat import messages
-from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery import subscriber as subscriber_module
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.frames import UserMessage
 from connections.chat.messages import StoredMessage
 from connections.chat.turns import rows as turn_rows
@@ -27,7 +27,7 @@ def test_messages_announced_out_of_order_come_in_order() -> None:
     user = make_user("ada")
     written = write(user, 6)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         for number in (0, 3, 1, 2, 5, 4, 5):
             hub.message(user.pk, written[number])
 
@@ -38,7 +38,7 @@ def test_a_client_that_was_too_far_behind_gets_what_it_missed() -> None:
     user = make_user("ada")
     written = write(user, 5)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         hub.message(user.pk, written[0])
         socket.full = True
         for message in written[1:4]:
@@ -54,7 +54,7 @@ def test_a_bell_is_answered_from_the_rows_and_only_for_its_user() -> None:
     user, other = make_user("ada"), make_user("grace")
     mine, theirs = write(user, 2), write(other, 1)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         for name, message in ((user, mine[0]), (other, theirs[0]), (user, mine[1]), (user, mine[1])):
             hub._heard({"user": str(name.pk), "conversation": str(message.conversation), "seq": message.seq})
             await asyncio.sleep(0.1)
@@ -70,14 +70,14 @@ def test_a_socket_that_is_gone_is_told_nothing() -> None:
     user = make_user("ada")
     written = write(user, 1)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         hub.detach(reader)
         hub.message(user.pk, written[0])
 
     assert seqs(user, main) == []
 
 
-def come_to_rest(hub: Hub, reader: Reader) -> "asyncio.Task[None]":
+def come_to_rest(hub: Hub, reader: Subscriber) -> "asyncio.Task[None]":
     async def wait() -> None:
         while reader._tasks or hub._tasks:
             await asyncio.sleep(0.01)
@@ -143,7 +143,7 @@ def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told()
 
 
 def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(subscriber_module, "AGAIN_SECONDS", 0.01)
     user = make_user("ada")
     written = write(user, 4)
     page_of, failures = messages.messages_after, [OperationalError("away"), TimeoutError()]
@@ -153,7 +153,7 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
             raise failures.pop()
         return page_of(*arguments)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         monkeypatch.setattr(messages, "messages_after", fails_twice)
         hub.message(user.pk, written[0])
         hub.message(user.pk, written[2])
@@ -176,7 +176,7 @@ def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
 
         async def look(last: datetime) -> datetime:
-            looked = await hub._look_once(last)
+            looked = await hub._catch_up_once(last)
             assert looked is not None
             while reader._tasks or hub._tasks:
                 await asyncio.sleep(0.01)
@@ -215,7 +215,7 @@ def test_what_was_committed_after_a_look_is_told_although_it_says_that_it_is_old
     async def main() -> None:
         reader = hub.attach(socket, came)  # type: ignore[arg-type]
         (message,) = await asyncio.to_thread(write, user, 1)
-        await hub._look_once(message.created_at + timedelta(seconds=8))  # as long as a call may take
+        await hub._catch_up_once(message.created_at + timedelta(seconds=8))  # as long as a call may take
         await come_to_rest(hub, reader)
 
     asyncio.run(main())

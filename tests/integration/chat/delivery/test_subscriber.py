@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from connections.chat import messages
-from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery import subscriber as subscriber_module
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.frames import UserMessage
 from connections.chat.messages import StoredMessage
 from tests.support.chat_turns import Socket, seqs, write
@@ -24,7 +24,7 @@ def test_live_messages_wait_until_a_resume_is_done() -> None:
     written = write(user, 5)
     conversation: UUID = written[0].conversation
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         async def send(text: str) -> None:
             socket.deliver(text)
             if len(socket.frames) == 1:
@@ -49,7 +49,7 @@ def test_what_is_stored_while_an_empty_resume_ends_is_told_too(monkeypatch: pyte
         new.append(messages.add_user_message(user.pk, UserMessage(key, conversation, "just now", str(key))).message)
         return page
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         monkeypatch.setattr(messages, "messages_after", page_and_then_another)
 
         async def send(text: str) -> None:
@@ -65,7 +65,7 @@ def test_a_resume_from_beyond_the_end_goes_on_from_the_end() -> None:
     user = make_user("ada")
     written = write(user, 2)
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         async def send(text: str) -> None:
             socket.deliver(text)
 
@@ -76,12 +76,12 @@ def test_a_resume_from_beyond_the_end_goes_on_from_the_end() -> None:
 
 
 def test_a_resume_and_a_fill_of_one_conversation_do_not_mix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "PAGE_OF_MESSAGES", 2)
+    monkeypatch.setattr(subscriber_module, "PAGE_OF_MESSAGES", 2)
     user = make_user("ada")
     written = write(user, 9)
     conversation = written[0].conversation
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         async def send(text: str) -> None:
             await asyncio.sleep(0.005)
             socket.deliver(text)

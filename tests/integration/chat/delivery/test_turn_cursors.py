@@ -8,9 +8,9 @@ import pytest
 from django.utils import timezone
 
 from connections.bus import Bus
-from connections.chat.delivery import subscriber as reader_module
+from connections.chat.delivery import subscriber as subscriber_module
 from connections.chat.delivery.hub import Hub
-from connections.chat.delivery.subscriber import Reader
+from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.turn_events import COMPLETED, DELTA, STARTED, Events
 from connections.chat.turns import rows as turn_rows
 from connections.chat.turns.relay import Relay
@@ -25,12 +25,12 @@ class Turn:
 
     def __init__(self) -> None:
         self.run, self.conversation, self.attempt = uuid4(), uuid4(), 1
-        self.shown: list[str] = []
+        self.turn_cursors: list[str] = []
         self.tool = ""
 
     def next(self, kind: str) -> Events:
-        self.shown.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.shown)}))
-        return self.numbered(len(self.shown) - 1, last=kind == COMPLETED)
+        self.turn_cursors.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.turn_cursors)}))
+        return self.numbered(len(self.turn_cursors) - 1, last=kind == COMPLETED)
 
     def so_far(self) -> Events:
         return self.numbered(0)
@@ -38,12 +38,12 @@ class Turn:
     def again(self) -> Events:
         """Begun again on another node."""
         self.attempt += 1
-        self.shown = []
+        self.turn_cursors = []
         return self.next(STARTED)
 
     def numbered(self, start: int, *, last: bool = False) -> Events:
-        frames = tuple(self.shown[start:])
-        return Events(self.run, self.attempt, self.conversation, start, len(self.shown), frames, self.tool, last)
+        frames = tuple(self.turn_cursors[start:])
+        return Events(self.run, self.attempt, self.conversation, start, len(self.turn_cursors), frames, self.tool, last)
 
 
 def shown(socket: Socket) -> list[tuple[int, int]]:
@@ -121,7 +121,7 @@ def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caug
     written = write(user, 2)
     turn.conversation = written[0].conversation
 
-    async def main(hub: Hub, reader: Reader, socket: Socket) -> None:
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         hub.message(user.pk, written[0])
         hub.events(user.pk, turn.next(STARTED))
         socket.full = True
@@ -131,9 +131,9 @@ def test_a_client_too_far_behind_for_an_event_is_shown_the_turn_when_it_has_caug
         socket.full = False
         hub.events(user.pk, turn.next(DELTA))
 
-    def show(reader: Reader, conversation: UUID) -> None:
+    def show(reader: Subscriber, conversation: UUID) -> None:
         assert conversation == turn.conversation
-        reader.shown.events(turn.so_far())
+        reader.turn_cursors.events(turn.so_far())
 
     socket = told(user, main, show)
     assert [frame.get("seq", frame.get("number")) for frame in socket.frames] == [1, 0, 2, 0, 1, 2]
@@ -180,7 +180,7 @@ def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
 
 def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node than the one that ran it."""
-    monkeypatch.setattr(reader_module, "ANSWERED_SECONDS", 0.05)
+    monkeypatch.setattr(subscriber_module, "ANSWERED_SECONDS", 0.05)
     user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
     stored = write(user, 1)[0]

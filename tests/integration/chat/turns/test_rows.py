@@ -83,7 +83,7 @@ def test_a_turn_of_a_lost_node_is_begun_again_once_and_the_first_attempt_adds_no
     ask(user)
     first = turn_rows.claim(user.pk, lost.pk)
     assert first is not None
-    assert turn_rows.rescue(timezone.now()) == ([], {user.pk})
+    assert turn_rows.requeue_abandoned(timezone.now()) == ([], {user.pk})
     again = turn_rows.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (first.run, 2)
@@ -98,9 +98,9 @@ def test_a_turn_that_lost_two_nodes_ends_with_an_apology(user: User) -> None:
     lost = lost_node()
     ask(user)
     assert turn_rows.claim(user.pk, lost.pk) is not None
-    assert turn_rows.rescue(timezone.now())[0] == []
+    assert turn_rows.requeue_abandoned(timezone.now())[0] == []
     assert turn_rows.claim(user.pk, lost.pk) is not None
-    ended, _ = turn_rows.rescue(timezone.now())
+    ended, _ = turn_rows.requeue_abandoned(timezone.now())
     assert [turn.message.text for turn in ended] == [turn_rows.APOLOGY_LOST]
     assert turn_rows.claim(user.pk, lost.pk) is None
     assert AgentTurn.objects.get().state == TurnState.FAILED
@@ -113,7 +113,7 @@ def test_a_hand_over_of_a_drained_node_is_no_retry(user: User) -> None:
         claimed = turn_rows.claim(user.pk, retired.pk)
         assert claimed is not None
         assert claimed.attempt == attempt
-        assert turn_rows.rescue(timezone.now())[0] == []
+        assert turn_rows.requeue_abandoned(timezone.now())[0] == []
     assert AgentTurn.objects.get().retries == 0
 
 
@@ -122,8 +122,8 @@ def test_no_turn_hangs_for_ever(user: User) -> None:
     claimed = turn_rows.claim(user.pk, make_node().pk)
     assert claimed is not None
     just_over = timezone.now() + timedelta(seconds=TURN_SECONDS + 1)
-    assert turn_rows.rescue(just_over) == ([], set())
-    ended, users = turn_rows.rescue(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
+    assert turn_rows.requeue_abandoned(just_over) == ([], set())
+    ended, users = turn_rows.requeue_abandoned(just_over + timedelta(seconds=TURN_GRACE_SECONDS))
     assert [turn.message.text for turn in ended] == [turn_rows.APOLOGY_LATE]
     assert users == {user.pk}
 
@@ -143,7 +143,7 @@ def test_who_is_queued_again_is_not_ended_by_its_first_attempt(user: User) -> No
     ask(user)
     claimed = turn_rows.claim(user.pk, lost_node().pk)
     assert claimed is not None
-    turn_rows.rescue(timezone.now())
+    turn_rows.requeue_abandoned(timezone.now())
     assert turn_rows.finish(claimed.run, claimed.attempt, "too late") is None
     assert AgentTurn.objects.get().state == TurnState.QUEUED
 
@@ -156,8 +156,8 @@ def test_a_claim_that_nobody_learned_of_is_queued_again(user: User) -> None:
     assert claimed is not None
     later = timezone.now() + timedelta(seconds=STRAY_SECONDS + 1)
     for now, here, under_way in ((timezone.now(), node, []), (later, other, []), (later, node, [claimed.run])):
-        assert turn_rows.rescue(now, here=here.pk, under_way=under_way) == ([], set())
-    assert turn_rows.rescue(later, here=node.pk) == ([], {user.pk})
+        assert turn_rows.requeue_abandoned(now, here=here.pk, under_way=under_way) == ([], set())
+    assert turn_rows.requeue_abandoned(later, here=node.pk) == ([], {user.pk})
     again = turn_rows.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (claimed.run, 2)
@@ -172,10 +172,10 @@ def test_one_who_asks_much_keeps_nobody_else_waiting(user: User) -> None:
         ask(user)
     patient = make_user("grace")
     ask(patient)
-    assert turn_rows.rescue(timezone.now(), limit=2) == ([], {user.pk, patient.pk})
+    assert turn_rows.requeue_abandoned(timezone.now(), limit=2) == ([], {user.pk, patient.pk})
     for _ in range(TURNS_PER_USER):
         assert turn_rows.claim(user.pk, make_node().pk)
-    assert turn_rows.rescue(timezone.now(), limit=2) == ([], {patient.pk})
+    assert turn_rows.requeue_abandoned(timezone.now(), limit=2) == ([], {patient.pk})
 
 
 def test_the_turns_of_a_user_who_was_deleted_are_nobodys(user: User) -> None:
@@ -187,13 +187,13 @@ def test_the_turns_of_a_user_who_was_deleted_are_nobodys(user: User) -> None:
     assert turn_rows.finish(claimed.run, claimed.attempt, "for nobody") is None
     stale.retries = 1
     assert turn_rows._rescue(stale, timezone.now()) is None
-    assert turn_rows.rescue(timezone.now()) == ([], set())
+    assert turn_rows.requeue_abandoned(timezone.now()) == ([], set())
 
 
 def test_a_living_nodes_turns_are_left_alone(user: User) -> None:
     ask(user)
     assert turn_rows.claim(user.pk, make_node().pk) is not None
-    assert turn_rows.rescue(timezone.now()) == ([], set())
+    assert turn_rows.requeue_abandoned(timezone.now()) == ([], set())
 
 
 def test_a_turn_that_waits_ends_at_once_when_it_is_cancelled(user: User) -> None:
@@ -236,7 +236,7 @@ def test_what_a_lost_node_was_at_is_not_begun_again_once_it_is_cancelled(user: U
     assert run is not None
     assert turn_rows.claim(user.pk, lost.pk) is not None
     turn_rows.cancel(user.pk, run)
-    ended, _ = turn_rows.rescue(timezone.now())
+    ended, _ = turn_rows.requeue_abandoned(timezone.now())
     assert [(end.run, end.message.text) for end in ended] == [(run, turn_rows.STOPPED)]
     assert AgentTurn.objects.get().state == TurnState.CANCELLED
 
