@@ -45,7 +45,7 @@ class Hub:
             self._catching_up = self._spawn(self._catch_up(), "chat-catch-up")
 
     def attach(self, manager: Manager, since: datetime | None) -> Subscriber:
-        """Deliver to this socket. `since` is when it was admitted: it gets every younger message, also if a bell is lost."""
+        """Deliver to this socket. It gets every message younger than `since`, its admission, also if a bell is lost."""
         subscriber = Subscriber(manager, since, self.show_turn)
         self._subscribers.setdefault(str(subscriber.user_id), set()).add(subscriber)
         return subscriber
@@ -69,7 +69,7 @@ class Hub:
         self.bus.ring(None, TOPIC, ids)
 
     def events(self, user_id: Any, events: Events) -> bool:
-        """Send agent events to the user's sockets on this node. Returns False if one of them lacks the events before."""
+        """Send agent events to the user's sockets here. Returns False if one of them lacks the events before."""
         told = [subscriber.turn_cursors.events(events) for subscriber in self._of(user_id)]
         return all(told)
 
@@ -117,8 +117,8 @@ class Hub:
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
 
     async def _catch_up(self) -> None:
-        """Find stored messages that were not sent here, because their bell was lost. The cost grows with what changed, not
-        with how many are connected.
+        """Find stored messages that were not sent here, because their bell was lost. The cost grows with what
+        changed, not with how many are connected.
         """
         looked_at: datetime | None = None
         while True:

@@ -28,8 +28,8 @@ Send = Callable[[str], Awaitable[object]]
 
 
 class Subscriber:
-    """`since` is when the socket was admitted, on the database's clock. `show_turn` sends where a conversation's turn is,
-    or how it ended. Use it on the event loop.
+    """`since` is when the socket was admitted, on the database's clock. `show_turn` sends where the turn of a
+    conversation is, or how it ended. Use it on the event loop.
     """
 
     def __init__(
@@ -41,9 +41,8 @@ class Subscriber:
         self.turn_cursors = TurnCursors(manager.deliver, self._behind)
         self._show_turn = show_turn
         self._told: OrderedDict[UUID, int] = OrderedDict()
-        self._filling: dict[
-            UUID, int
-        ] = {}  # conversations being read from the rows, with the highest seq announced meanwhile
+        # Conversations being read from the rows, with the highest seq announced meanwhile.
+        self._filling: dict[UUID, int] = {}
         self._reading = asyncio.Lock()  # one page of rows in memory, and no conversation read twice at once
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
