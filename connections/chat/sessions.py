@@ -8,8 +8,9 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from connections.conf import tunables
-from connections.models import ManagerRecord, UserGate
+from connections.models import ManagerRecord
 from connections.policy.actor import Actor
+from connections.records import counting
 from connections.recovery import actions
 
 POOL = "chat"  # as routed in asgi.py
@@ -34,9 +35,7 @@ def open_sessions(user_id: Any, current: UUID | None) -> list[dict[str, Any]]:
 
 
 def soft_limit(user_id: Any) -> int:
-    default = tunables().soft_limit
-    gate = UserGate.objects.filter(user_id=user_id, pool=POOL).first()
-    return default if gate is None else gate.limit_at(timezone.now(), default)
+    return counting.limits_of({user_id}, timezone.now(), tunables())[user_id, POOL].soft_limit
 
 
 def recent_endings(user_id: Any) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake, Holding, Newcomer, admit
 from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
-from connections.records.counting import counted_holdings
+from connections.records.counting import counted_holdings, limits_of_gate
 from connections.records.system_runs import open_system_runs
 
 logger = logging.getLogger(__name__)
@@ -146,12 +146,13 @@ def _admit(shake: Handshake, gate: UserGate, counted: list[Holding], now: dateti
     if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
         gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])
+    limits = limits_of_gate(gate, now, tunables)
     would_admit = partial(
         admit,
         Newcomer(shake.id, shake.device, shake.attempt),
         counted,
-        soft_limit=gate.limit_at(now, tunables.soft_limit),
-        burst=tunables.burst if shake.burst is None else shake.burst,
+        soft_limit=limits.soft_limit,
+        burst=limits.ceiling - limits.soft_limit,
         now=now,
         handshake=timedelta(seconds=tunables.handshake_seconds),
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from connections.conf import Tunables, tunables
-from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
+from connections.models import ManagerRecord, Node, RecoveryRun
 from connections.policy.admission import excess
 from connections.policy.node_state import verdict_by_node
 from connections.policy.states import DEAD, Action, CloseReason, Outcome, RecordState, RunKind, Verdict
@@ -143,12 +143,12 @@ def _mark_would_evict(
     run: RecoveryRun, findings: list[dict[str, Any]], living: dict[str, set[str]], now: datetime, values: Tunables
 ) -> None:
     user_id: Any = run.user_id
-    limits = {g.pool: g.limit_at(now, values.soft_limit) for g in UserGate.objects.filter(user_id=user_id)}
+    limits = counting.limits_of({user_id}, now, values)
     counted = counting.counted_holdings({user_id}, now, values)
     victims: set[str] = set()
     for (_, pool), holdings in counted.items():
         alive = [holding for holding in holdings if str(holding.id) in living.get(pool, ())]
-        victims |= {str(h.id) for h in excess(alive, limits.get(pool, values.soft_limit))}
+        victims |= {str(h.id) for h in excess(alive, limits[user_id, pool].soft_limit)}
     for finding in findings:
         if finding["id"] in victims:
             finding["action"], finding["reason"] = Action.WOULD_EVICT.value, CloseReason.EVICTED.value

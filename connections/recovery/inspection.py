@@ -9,11 +9,11 @@ from django.contrib.auth import get_user_model
 
 from connections import database
 from connections.conf import Tunables, tunables
-from connections.models import ManagerRecord, Node, RecoveryRun, Refusal, UserGate
+from connections.models import ManagerRecord, Node, RecoveryRun, Refusal
 from connections.policy import diagnosis
 from connections.policy.node_state import NodeState, is_steady, verdict_by_node
 from connections.policy.states import Refused, Verdict
-from connections.records import lease
+from connections.records import counting, lease
 from connections.recovery.findings import finding_of
 
 DEFAULT_POOL = "chat"
@@ -65,19 +65,17 @@ def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagn
     lost = lease.would_fence(values, now)
     facts = tuple(_fact(row, run, lost, now, values) for row in rows)
     counted = Counter(row.pool for row, fact in zip(rows, facts, strict=True) if fact.counted)
-    gates = {gate.pool: gate for gate in UserGate.objects.filter(user_id=user.pk).order_by("pool")}
-    at_rest = DEFAULT_POOL if DEFAULT_POOL in gates else next(iter(gates), DEFAULT_POOL)
+    limits = counting.limits_of({user.pk}, now, values)
+    pools = [pool for _, pool in limits]
+    at_rest = DEFAULT_POOL if DEFAULT_POOL in pools else next(iter(pools), DEFAULT_POOL)
     pool = max(counted, key=lambda name: counted[name], default=at_rest)
-    gate = gates.get(pool)
-    soft_limit = gate.limit_at(now, values.soft_limit) if gate else values.soft_limit
-    burst = values.burst if gate is None or gate.route_burst is None else gate.route_burst
     nodes = list(Node.objects.alive(now).filter(serves=True))
     return diagnosis.diagnose(
         diagnosis.Facts(
             username=user.get_username(),
             pool=pool,
-            soft_limit=soft_limit,
-            ceiling=soft_limit + burst,
+            soft_limit=limits[user.pk, pool].soft_limit,
+            ceiling=limits[user.pk, pool].ceiling,
             managers=facts,
             counted_in_pool=counted[pool],
             asked=run is not None,

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from connections.conf import Tunables
-from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.models import ManagerRecord, RecoveryRun
 from connections.policy.actor import Actor
 from connections.policy.admission import Holding, excess
 from connections.policy.node_state import NodeState
@@ -50,9 +50,7 @@ class StepContext:
 
 def _take_stock(context: StepContext) -> bool:
     run, now = context.run, context.now
-    gates_of_user = list(
-        UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
-    )
+    limits = counting.limits_of({context.user_id}, now, context.values, lock=True)
     held = list(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("pk", "pool", "state"))
     run.stock = [str(pk) for pk, _, _ in held]
     run.before = len(held)
@@ -60,8 +58,7 @@ def _take_stock(context: StepContext) -> bool:
     for _, pool, _ in held:
         pools[pool] = pools.get(pool, 0) + 1
     fullest = max(pools, key=lambda pool: pools[pool], default="chat")
-    limits = {gate.pool: gate.limit_at(now, context.values.soft_limit) for gate in gates_of_user}
-    run.soft_limit = limits.get(fullest, context.values.soft_limit)
+    run.soft_limit = limits[context.user_id, fullest].soft_limit
     if not run.dry_run:
         nodes = set(ManagerRecord.objects.held().filter(user_id=run.user_id).values_list("node_id", flat=True))
         fenced = lease.fence(context.values, nodes)
@@ -160,8 +157,8 @@ def _evict_over(context: StepContext) -> int:
     """Evict down to the soft limit in every pool. Lock the gates first, then all possible victims in one statement."""
     if context.values.observe and context.run.actor_kind == ActorKind.SYSTEM:
         return 0
-    gates_of_user = UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
-    limits = {gate.pool: gate.limit_at(context.now, context.values.soft_limit) for gate in gates_of_user}
+    gates = counting.limits_of({context.user_id}, context.now, context.values, lock=True)
+    limits = {pool: limits.soft_limit for (_, pool), limits in gates.items()}
     counted = counting.counted_holdings({context.user_id}, context.now, context.values)
     dying = {row.pk for row in context.rows() if finding_of(row, context.run, context.now).verdict in DEAD}
     living = {pool: [h for h in counted[context.user_id, pool] if h.id not in dying] for pool in limits}
@@ -224,15 +221,13 @@ def follow_up(context: StepContext) -> None:
     run, values = context.run, context.values
     if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
         return
-    limits = {  # locked: an admission under way either is counted here, or finds this run finished
-        gate.pool: gate.limit_at(context.now, values.soft_limit)
-        for gate in UserGate.objects.filter(user_id=context.user_id).order_by("user_id", "pool").select_for_update()
-    }
+    # Locked: an admission under way either is counted here, or finds this run finished.
+    limits = counting.limits_of({context.user_id}, context.now, values, lock=True)
     counted = counting.counted_holdings({context.user_id}, context.now, values)
     for (_, pool), holdings in counted.items():
         # Only for new records: otherwise runs that can't evict would follow each other without end.
         newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
-        if newcomers and len(holdings) > limits.get(pool, values.soft_limit):
+        if newcomers and len(holdings) > limits[context.user_id, pool].soft_limit:
             system_runs.open_system_runs({context.user_id}, context.now)
 
 

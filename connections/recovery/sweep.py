@@ -15,10 +15,10 @@ from django.db.models import Count, Q
 
 from connections import database
 from connections.conf import Tunables
-from connections.models import ManagerRecord, RecoveryRun, UserGate
+from connections.models import ManagerRecord, RecoveryRun
 from connections.policy.actor import Actor
 from connections.policy.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
-from connections.records import lease, lifecycle, system_runs
+from connections.records import counting, lease, lifecycle, system_runs
 from connections.recovery.findings import evidence_of
 
 logger = logging.getLogger(__name__)
@@ -93,11 +93,8 @@ def open_runs(tunables: Tunables) -> int:
         .filter(counted__gt=1)
     )
     crowded = {(user_id, pool): counted for user_id, pool, counted in counts}
-    limits = {
-        (g.user_id, g.pool): g.limit_at(now, tunables.soft_limit)
-        for g in UserGate.objects.filter(user_id__in={user_id for user_id, _ in crowded})
-    }
-    limit_of = {key: limits.get(key, tunables.soft_limit) for key in crowded}
+    limits = counting.limits_of({user_id for user_id, _ in crowded}, now, tunables)
+    limit_of = {key: limits[key].soft_limit for key in crowded}
     over = {key: counted - limit_of[key] for key, counted in crowded.items() if counted > limit_of[key]}
     return system_runs.open_system_runs({user_id for user_id, _ in over} - _in_vain(over, now), now)
 

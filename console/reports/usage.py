@@ -13,8 +13,9 @@ from typing import Any
 from django.db.models import Count, Q
 
 from connections.conf import tunables
-from connections.models import ManagerRecord, UserGate
+from connections.models import ManagerRecord
 from connections.policy.states import RecordState
+from connections.records import counting
 
 NEAR = 0.8  # share of the limit from which the chat page warns its user too
 
@@ -82,10 +83,7 @@ class UserUsage:
 def usage_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, UserUsage]:
     """Return the usage of each of these users. The number of queries does not grow with the users."""
     wanted = list(user_ids)
-    default = tunables().soft_limit
-    limits: dict[Any, dict[str, int]] = defaultdict(dict)
-    for gate in UserGate.objects.filter(user_id__in=wanted).order_by("pool"):
-        limits[gate.user_id][gate.pool] = gate.limit_at(now, default)
+    limits = counting.limits_of(wanted, now, tunables())
     rows = (
         ManagerRecord.objects.held()
         .filter(user_id__in=wanted)
@@ -96,13 +94,13 @@ def usage_of(user_ids: Iterable[Any], now: datetime) -> dict[Any, UserUsage]:
     pools: dict[Any, dict[str, PoolUsage]] = defaultdict(dict)
     for row in rows:
         user_id, pool = row["user_id"], row["pool"]
-        limit = limits[user_id].get(pool, default)
-        pools[user_id][pool] = PoolUsage(pool, row["held"], row["counted"], limit)
+        pools[user_id][pool] = PoolUsage(pool, row["held"], row["counted"], limits[user_id, pool].soft_limit)
+    for (user_id, pool), limit in limits.items():
+        pools[user_id].setdefault(pool, PoolUsage(pool, 0, 0, limit.soft_limit))
     found = {}
     for user_id in wanted:
         mine = pools[user_id]
-        for pool, limit in limits[user_id].items():
-            mine.setdefault(pool, PoolUsage(pool, 0, 0, limit))
-        ordered = tuple(mine[pool] for pool in sorted(mine)) or (PoolUsage("chat", 0, 0, default),)
+        idle = PoolUsage("chat", 0, 0, limits[user_id, "chat"].soft_limit)
+        ordered = tuple(mine[pool] for pool in sorted(mine)) or (idle,)
         found[user_id] = UserUsage(ordered)
     return found
