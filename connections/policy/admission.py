@@ -11,7 +11,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class CountedRecord:
     """One counted record, as admission and eviction see it."""
 
     id: UUID
@@ -24,7 +24,7 @@ class Holding:
     attempt: int = 0
 
 
-def rank(holdings: Iterable[Holding]) -> list[Holding]:
+def rank(holdings: Iterable[CountedRecord]) -> list[CountedRecord]:
     """Victims first: on a late node, overdue for a pong, no agent turn in flight, least recently active.
 
     The id breaks ties, so that two nodes that look at the same rows choose the same victim.
@@ -78,7 +78,7 @@ class Admission:
 
 def admit(
     newcomer: Newcomer,
-    counted: Sequence[Holding],
+    counted: Sequence[CountedRecord],
     *,
     soft_limit: int,
     burst: int,
@@ -115,7 +115,7 @@ def admit(
     )
 
 
-def excess(counted: Sequence[Holding], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[Holding]:
+def excess(counted: Sequence[CountedRecord], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[CountedRecord]:
     """Whom to evict to be back at the soft limit: by rank, exactly as many as needed, of those that can be closed."""
     closable = [holding for holding in counted if holding.id not in unclosable]
     return rank(closable)[: max(0, len(counted) - soft_limit)]

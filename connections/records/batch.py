@@ -21,7 +21,7 @@ from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, UserGate
 from connections.policy.actor import Actor
-from connections.policy.admission import Admission, Handshake, Holding, Newcomer, admit
+from connections.policy.admission import Admission, CountedRecord, Handshake, Newcomer, admit
 from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
 from connections.records.counting import counted_holdings, limits_of_gate
@@ -93,7 +93,7 @@ def plan_batch(
         plan.batch.admissions[shake.id] = admission
         gone = {admission.replaced, admission.evicted}
         counted[key] = [h for h in counted[key] if h.id not in gone]
-        counted[key].append(Holding(shake.id, now, now, device=shake.device, attempt=shake.attempt))
+        counted[key].append(CountedRecord(shake.id, now, now, device=shake.device, attempt=shake.attempt))
         plan.newcomers.append(_row(shake, node_id, now))
         if admission.replaced:
             plan.victims[admission.replaced] = (CloseReason.REPLACED, f"its device connected again as {shake.id}")
@@ -142,7 +142,9 @@ def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
     return dict(users.values_list("pk", "is_active"))
 
 
-def _admit(shake: Handshake, gate: UserGate, counted: list[Holding], now: datetime, tunables: Tunables) -> Admission:
+def _admit(
+    shake: Handshake, gate: UserGate, counted: list[CountedRecord], now: datetime, tunables: Tunables
+) -> Admission:
     if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
         gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])

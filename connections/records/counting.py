@@ -9,7 +9,7 @@ from uuid import UUID
 
 from connections.conf import Tunables
 from connections.models import ManagerRecord, UserGate
-from connections.policy.admission import Holding
+from connections.policy.admission import CountedRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def limits_of(user_ids: Collection[Any], now: datetime, tunables: Tunables, *, l
 
 def counted_holdings(
     user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
-) -> dict[tuple[Any, str], list[Holding]]:
+) -> dict[tuple[Any, str], list[CountedRecord]]:
     """Return the counted records of these users as policy's facts, by (user, pool), without the ids in `but`."""
     late = now - timedelta(seconds=tunables.late_seconds)
-    found: dict[tuple[Any, str], list[Holding]] = defaultdict(list)
+    found: dict[tuple[Any, str], list[CountedRecord]] = defaultdict(list)
     rows = (
         ManagerRecord.objects.counted()
         .filter(user_id__in=user_ids)
@@ -62,7 +62,7 @@ def counted_holdings(
         if pk in but:
             continue
         found[user_id, pool].append(
-            Holding(
+            CountedRecord(
                 pk,
                 opened,
                 active,

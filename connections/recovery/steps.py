@@ -12,7 +12,7 @@ from uuid import UUID
 from connections.conf import Tunables
 from connections.models import ManagerRecord, RecoveryRun
 from connections.policy.actor import Actor
-from connections.policy.admission import Holding, excess
+from connections.policy.admission import CountedRecord, excess
 from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
 from connections.records import counting, lease, lifecycle, system_runs
@@ -167,7 +167,7 @@ def _evict_over(context: StepContext) -> int:
     return sum(_evict_among(living[pool], limits[pool], free, context) for pool in crowded)
 
 
-def _evict_among(living: list[Holding], soft_limit: int, free: set[UUID], context: StepContext) -> int:
+def _evict_among(living: list[CountedRecord], soft_limit: int, free: set[UUID], context: StepContext) -> int:
     ordered: dict[UUID, UUID] = {}
     unclosable = {holding.id for holding in living} - free
     while victims := excess(living, soft_limit, unclosable):

@@ -6,7 +6,7 @@ from hypothesis import note
 from hypothesis.stateful import invariant
 
 from connections.models import RecoveryRun
-from connections.policy.admission import Holding
+from connections.policy.admission import CountedRecord
 from connections.policy.diagnosis import Diagnosis, Facts, ManagerFact, diagnose
 from connections.policy.states import DEAD, CauseCode, CloseReason, RecordState, Suggestion, Verdict
 from connections.recovery.findings import finding_of
@@ -30,7 +30,7 @@ GROUNDS: dict[CloseReason, tuple[tuple[Mood, ...], float]] = {
 }
 
 
-def goes_first(one: Holding, other: Holding) -> bool:
+def goes_first(one: CountedRecord, other: CountedRecord) -> bool:
     """The design's order of victims, in its words."""
     for mine, its in (
         (one.on_late_node, other.on_late_node),

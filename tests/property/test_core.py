@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from connections.models import ManagerRecord
-from connections.policy.admission import Admission, Holding, Newcomer, admit
+from connections.policy.admission import Admission, CountedRecord, Newcomer, admit
 from connections.policy.states import CloseReason
 from connections.policy.token_bucket import MAX_RETRY_AFTER
 from tests.property.invariants import POOLS, USERS, Invariants, goes_first
@@ -90,7 +90,7 @@ class Core(Invariants, RuleBasedStateMachine):
             world.begin_run(user)
         self.settle(node, user, admission)
 
-    def check_admission(self, admission: Admission, counted: list[Holding], after: int, soft_limit: int) -> None:
+    def check_admission(self, admission: Admission, counted: list[CountedRecord], after: int, soft_limit: int) -> None:
         ceiling = soft_limit + VALUES.burst
         assert admission.live == after
         assert after <= max(ceiling, len(counted)), f"{after} counted at a ceiling of {ceiling}, {len(counted)} before"

@@ -13,7 +13,7 @@ from unittest import mock
 from uuid import UUID
 
 from connections.models import ManagerRecord, Node, RecoveryRun, UserGate
-from connections.policy.admission import Holding, excess
+from connections.policy.admission import CountedRecord, excess
 from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, ProbeMode, RecordState, RunKind
 from connections.recovery.findings import finding_of
@@ -35,8 +35,8 @@ class Eviction:
     """What a run did in one pool: of whom it chose, and whom."""
 
     soft_limit: int
-    living: list[Holding]
-    victims: list[Holding]
+    living: list[CountedRecord]
+    victims: list[CountedRecord]
 
 
 @dataclass
@@ -161,10 +161,10 @@ class World:
     def counted(self, user: int, pool: str) -> list[ManagerRecord]:
         return [r for r in self.rows if (r.user_id, r.pool, r.state) == (user, pool, RecordState.LIVE)]
 
-    def holdings(self, user: int, pool: str) -> list[Holding]:
+    def holdings(self, user: int, pool: str) -> list[CountedRecord]:
         late = self.now - timedelta(seconds=VALUES.late_seconds)
         return [
-            Holding(
+            CountedRecord(
                 row.pk,
                 row.opened_at,
                 row.last_active_at,

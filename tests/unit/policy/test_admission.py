@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connections.policy.admission import Admission, Holding, Newcomer, admit, excess, rank
+from connections.policy.admission import Admission, CountedRecord, Newcomer, admit, excess, rank
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HANDSHAKE = timedelta(seconds=10)
 
 
-def holding(idle: float = 0, *, age: float = 60, **facts: object) -> Holding:
-    return Holding(
+def holding(idle: float = 0, *, age: float = 60, **facts: object) -> CountedRecord:
+    return CountedRecord(
         uuid.uuid4(),
         opened_at=NOW - timedelta(seconds=age),
         last_active_at=NOW - timedelta(seconds=idle),
@@ -21,7 +21,7 @@ def holding(idle: float = 0, *, age: float = 60, **facts: object) -> Holding:
     )
 
 
-def admit_one(counted: list[Holding], *, device: uuid.UUID | None = None, attempt: int = 0) -> Admission:
+def admit_one(counted: list[CountedRecord], *, device: uuid.UUID | None = None, attempt: int = 0) -> Admission:
     return admit(Newcomer(uuid.uuid4(), device, attempt), counted, soft_limit=20, burst=5, now=NOW, handshake=HANDSHAKE)
 
 
@@ -86,7 +86,7 @@ def test_no_admission_raises_the_count_above_the_ceiling_or_further_above_it(
         new = Newcomer(uuid.uuid4(), None, 0)
         admission = admit(new, counted, soft_limit=soft, burst=burst, now=NOW, handshake=HANDSHAKE)
         counted = [h for h in counted if h.id not in (admission.evicted, admission.replaced)]
-        counted.append(Holding(new.id, NOW, NOW))
+        counted.append(CountedRecord(new.id, NOW, NOW))
         assert admission.live == len(counted) <= max(soft + burst, before)
 
 
