@@ -40,6 +40,8 @@ class Keepalive:
         on_time = self._clock.tick(self._tunables.tick_seconds)
         now = self._clock.now()
         for manager in self._registry.all():
+            if not on_time:
+                manager.clock_set_back(now)
             if manager.admission is None or manager.closing:
                 continue
             try:

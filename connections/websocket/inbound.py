@@ -37,6 +37,10 @@ class Inbound:
             return f"{self.bytes} bytes"
         return ""
 
+    def clock_set_back(self, now: float) -> None:
+        if self.busy_since is not None:
+            self.busy_since = min(self.busy_since, now)
+
     def clear(self) -> None:
         self._frames.clear()
         self.bytes = 0

@@ -84,13 +84,10 @@ class Manager:
             self.turn_began = self.turn_began if self.turns else None
 
     def deliver(self, text: str) -> bool:
-        """Send one text frame beside the application. Returns False if the socket is not open, or its client is too
-        far behind. On the event loop.
-        """
+        """Send one text frame beside the application. False if the socket is not open, or its client too far behind."""
         if self.closing or not self.accepted or self.outbound.behind:
             return False
-        # Without a time-out, so that no accepted frame is dropped: the number of frames is bounded, and the keepalive
-        # judges whether the client takes any.
+        # Without a time-out: the number of frames is bounded, and the keepalive judges whether the client takes any.
         self.outbound.send_in_background({"type": "websocket.send", "text": text}, None)
         return True
 
@@ -110,14 +107,21 @@ class Manager:
         return Pulse(
             opened=self.opened,
             accepted=self.accepted,
-            last_received_at=min(self.last_received_at, now),  # the clock may have been set back since
-            last_sent_at=min(self.outbound.last_sent_at, now),
+            last_received_at=self.last_received_at,
+            last_sent_at=self.outbound.last_sent_at,
             pinged_at=self.pinged_at,
             busy_since=self.inbound.busy_since,
             frames_waiting=len(self.inbound),
             send_blocked_since=self.outbound.blocked_since(now),
             probeable=self.inject,
         )
+
+    def clock_set_back(self, now: float) -> None:
+        """Move times that lie after `now`: they were noted between a stall of the process and the tick that saw it."""
+        self.opened = min(self.opened, now)
+        self.last_received_at, self.active = min(self.last_received_at, now), min(self.active, now)
+        self.inbound.clock_set_back(now)
+        self.outbound.clock_set_back(now)
 
     def ping(self) -> None:
         """Ping the client, and judge it by its answer. Only an inbound frame is one."""
@@ -128,12 +132,10 @@ class Manager:
     def ask(self) -> None:
         """Ping the client for a roll call, which has a rule of its own and may only report."""
         self._pings += 1
-        # If the client does not take the ping in time, the keepalive judges whether it is gone or only slow.
         ping: Message = {"type": "websocket.send", "text": frames.ping(f"{self.id}.{self._pings}")}
         self.outbound.send_in_background(ping, self._host.tunables.send_seconds)
 
     # The application's send; its receive is inbound.take
-
     async def send(self, message: Message) -> None:
         if self.closing and not self._denying:
             return  # the application learns of the end from its disconnect
@@ -156,8 +158,6 @@ class Manager:
                 self._denying = True
                 self._end(CloseReason.APP_CLOSED, "the application refused it with a response of its own")
             await self.outbound.forward(message)
-
-    # The pump
 
     async def _pump(self) -> None:
         end: Message = {"type": "websocket.disconnect", "code": 1006}

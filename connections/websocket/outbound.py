@@ -48,7 +48,7 @@ class Outbound:
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
         self.last_sent_at = clock.now()  # the last frame handed to the server
-        self.send_blocked_since: float | None = None  # what `stalled` last said
+        self.send_blocked_since: float | None = None  # the last answer of `blocked_since`
         self.failed = False  # the server said that the socket has ended
 
     async def forward(self, message: Message) -> None:
@@ -122,6 +122,11 @@ class Outbound:
         # a large frame steadily and slowly.
         self.send_blocked_since = self._full_since if self._backlog is not None and backlog else self._since
         return self.send_blocked_since
+
+    def clock_set_back(self, now: float) -> None:
+        self.last_sent_at = min(self.last_sent_at, now)
+        if self._since is not None:
+            self._since = min(self._since, now)
 
     def cut(self) -> None:
         """Drop the connection at once, where the server is known."""

@@ -74,14 +74,21 @@ class Socket:
         return Pulse(
             opened=self.opened,
             accepted=self.mood != "unopened",
-            last_received_at=min(self.last_received_at, now),
-            last_sent_at=min(self.last_sent_at, now),
+            last_received_at=self.last_received_at,
+            last_sent_at=self.last_sent_at,
             pinged_at=self.pinged_at,
             busy_since=self.busy_since,
             frames_waiting=self.frames_waiting,
             send_blocked_since=self.send_blocked_since,
             probeable=self.inject,
         )
+
+    def clock_set_back(self, now: float) -> None:
+        self.opened = min(self.opened, now)
+        self.last_received_at, self.last_sent_at = min(self.last_received_at, now), min(self.last_sent_at, now)
+        self.active = min(self.active, now)
+        self.busy_since = None if self.busy_since is None else min(self.busy_since, now)
+        self.send_blocked_since = None if self.send_blocked_since is None else min(self.send_blocked_since, now)
 
     def ping(self) -> None:
         if self.pinged_at is None:

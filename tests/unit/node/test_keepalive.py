@@ -129,3 +129,22 @@ def test_a_roll_call_that_comes_before_the_late_tick_judges_nobody_by_the_time_s
         assert silent.probe.verdict is Verdict.UNRESPONSIVE, "its time runs from the tick that set the clock back"
 
     asyncio.run(scenario())
+
+
+def test_a_handler_that_took_a_frame_before_the_late_tick_is_stuck_after_its_own_time(node: Setting) -> None:
+    """The frame was taken on a clock that the tick then set back by a minute."""
+
+    async def scenario() -> None:
+        manager = node.manager()
+        await node.tick()
+        node.sleep(60)
+        for _ in range(2):
+            manager.inbound.put({"type": "websocket.receive", "text": "work"})
+        await manager.inbound.take()
+        await node.tick()
+        await node.ticks(VALUES.stuck_seconds - 2 * VALUES.tick_seconds)
+        assert not manager.closing
+        await node.ticks(3 * VALUES.tick_seconds)
+        assert manager.closing
+
+    asyncio.run(scenario())
