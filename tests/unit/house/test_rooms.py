@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,12 @@ FUNCTION_LINES = 40
 SOURCES = ("connections", "console", "benchmarks")
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def tracked(*folders: str, ending: str = ".py") -> list[Path]:
     """Files that git tracks, or would track, below these folders; migrations are Django's."""
     listed = subprocess.run(
@@ -53,7 +60,7 @@ def test_every_package_says_in_one_sentence_what_is_in_it() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path in packages
-        if not ast.get_docstring(ast.parse(path.read_text())) and "management" not in path.parts
+        if not ast.get_docstring(parsed(path)) and "management" not in path.parts
     ]
     assert silent == []
 
@@ -63,7 +70,7 @@ def test_no_test_module_imports_another(tier: str) -> None:
     imports = {
         str(path.relative_to(ROOT)): module
         for path in tracked(f"tests/{tier}", "tests/support")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and (module := node.module or "").split(".")[-1].startswith("test_")
     }
     assert imports == {}
