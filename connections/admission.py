@@ -1,4 +1,4 @@
-"""The middleware that admits, and the guard around everything. Both are plain ASGI and keep no state on `self`."""
+"""The middleware that admits, and the guard around the whole stack. Both are plain ASGI and keep no state on `self`."""
 
 import asyncio
 import logging
@@ -24,10 +24,12 @@ GUARD = "connections.guard"
 
 
 class SoftLimitMiddleware:
-    """Around any ASGI WebSocket application, inside the project's own auth stack: it reads `scope["user"]`.
+    """Wrap any ASGI WebSocket application, inside the project's own auth stack: it reads `scope["user"]`.
 
-    `soft_limit` and `burst` are numbers of managers; left out, they are the settings'. With `inject` frames of ours
-    may be sent on this route. An anonymous user has no limit and no record.
+    `pool` labels the route: limits hold per user and pool. `soft_limit` and `burst` are numbers of managers; if left
+    out, the settings apply. With `inject`, frames of ours are sent on this route: pings, and the reason of a close. An
+    anonymous user has no limit and no record, and is refused with 4401 if `login_required`. The application finds its
+    manager at `scope["manager"]`. Errors of the application are raised once its socket is closed.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class SoftLimitMiddleware:
             node.host, scope, receive, send, handshake=shake, inject=self.inject, server_send=_server_send(scope, send)
         )
         manager.session_hash = session_hash
-        _passed(scope)  # from here on the manager has its own 4 s
+        _passed(scope)  # from here on the manager's own 4 s count
         try:
             await manager.run(self.app, {**scope, "manager": manager})
         finally:
@@ -89,7 +91,7 @@ class SoftLimitMiddleware:
 
 
 class Guard:
-    """Around everything, authentication included: a failure before admission, or 4 s in all, closes with 4013."""
+    """Wrap the whole stack, authentication included: a failure before admission, or 4 s in all, closes with 4013."""
 
     def __init__(self, app: App, *, inject: bool = False) -> None:
         self.app = app
@@ -118,13 +120,13 @@ class Guard:
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send) -> None:
-    """Closed before it is accepted, which servers answer with 403: as a foreign origin is."""
+    """Close before accepting, which servers answer with 403, as for a foreign origin."""
     await receive()
     await send({"type": "websocket.close"})
 
 
 class _Watch:
-    """Whether a handshake has come past everything that may fail before admission."""
+    """Note whether a handshake has passed everything that may fail before admission."""
 
     def __init__(self, limit: asyncio.Timeout, receive: Receive, send: Send) -> None:
         self.passed = False
@@ -145,7 +147,7 @@ class _Watch:
 
     async def send(self, message: Message) -> None:
         if not self.passed:
-            self.pass_on()  # whoever answers the handshake has got through
+            self.pass_on()  # an answer to the handshake means that it has passed
         await self.server_send(message)
 
 
@@ -156,7 +158,7 @@ def _passed(scope: Scope) -> None:
 
 
 def _server_send(scope: Scope, send: Send) -> Send:
-    """The server's own send, behind which its transport is."""
+    """The server's own `send`, through which its transport can be reached."""
     watch = scope.get(GUARD)
     return send if watch is None else watch.server_send
 
@@ -170,7 +172,7 @@ async def refuse(
     inject: bool,
     connected: bool = False,
 ) -> None:
-    """Refuse so that a page understands it: accept, `closing`, close; then see the connection end."""
+    """Refuse so that a page understands it: accept, `closing`, close; then wait for the end of the connection."""
     outbound = Outbound(send, NodeClock(), _server_send(scope, send))
 
     async def tell() -> None:
@@ -186,7 +188,7 @@ async def refuse(
 
 
 async def _why_anonymous(scope: Scope) -> Refused:
-    """Django gives no user for a disabled account, so the session is asked whose it was."""
+    """Why there is no user: Django gives none for a disabled account, so the session is read for its owner."""
     from channels.db import database_sync_to_async
 
     session: Any = scope.get("session")

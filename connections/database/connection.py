@@ -1,8 +1,7 @@
-"""How the engine's own threads use the database: one persistent connection each, no wait without a bound, thrown away
-on error.
+"""Connections of the engine's own threads: one persistent connection each, with a bound on every wait, closed on error.
 
-Embedded, "the database is away" means that another process holds SQLite's write lock for long; PostgreSQL is away
-when it does not answer within a beat. `connections.database.deadline` ends a connection whose server has frozen.
+"Away" means on PostgreSQL that the server does not answer within a beat, and on SQLite that another process holds the
+write lock for long. `connections.database.deadline` ends a connection whose server has frozen.
 """
 
 import copy
@@ -33,27 +32,27 @@ logger = logging.getLogger(__name__)
 
 AWAY = (OperationalError, InterfaceError)
 
-# PostgreSQL answered, and refused this one statement: lock_timeout, statement_timeout, deadlock, serialization.
+# SQLSTATEs of one refused statement: lock_timeout, statement_timeout, deadlock, serialization failure.
 BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
-IDLE_TOO_LONG = "25P03"  # idle_in_transaction_session_timeout: this process slept in a transaction
-STATEMENT_BEATS = 1.25  # a statement may wait a beat for a lock, and then has to do its work
-DEADLINE_BEATS = 1.75  # after which a server that should have given up by itself is taken for frozen
-MIN_WAIT_SECONDS = 1.0  # beats of half a second are for tests, whose machine is busy
+IDLE_TOO_LONG = "25P03"  # idle_in_transaction_session_timeout: this process stalled within a transaction
+STATEMENT_BEATS = 1.25  # a statement may wait a beat for a lock, and needs time for its work
+DEADLINE_BEATS = 1.75  # a server that has not given up by itself by then counts as frozen
+MIN_WAIT_SECONDS = 1.0  # for beats below it, which tests use on busy machines
 
-_thread = threading.local()  # of an engine thread: the deadline of its connection
+_thread = threading.local()  # in an engine thread: the deadline of its connection
 
 
 class Busy(DatabaseError):
-    """The database works, but somebody else's lock kept this transaction waiting for too long. Try it again."""
+    """The database works, but another transaction's lock made this one wait for too long. Try again."""
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether the database answered, and refused this one statement: somebody else's lock, or a statement's time."""
+    """Whether the database answered and refused one statement, because of another's lock or a statement time-out."""
     return isinstance(error, Busy) or getattr(error.__cause__, "sqlstate", None) in BUSY_STATES
 
 
 def now() -> datetime:
-    """The database's clock: for SQLite, whose users share one machine, that is the machine's."""
+    """The database's clock. On SQLite that is the machine's, since all its users share one machine."""
     if connection.vendor == "sqlite":
         return timezone.now()
     with connection.cursor() as cursor:
@@ -68,11 +67,11 @@ def is_sqlite() -> bool:
 
 @contextmanager
 def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) -> Iterator[None]:
-    """For the life of a thread of the engine: a connection of its own under the default alias, outside any pool.
+    """Give the calling thread a connection of its own under the default alias, outside any pool, until the block ends.
 
-    It waits for others' locks for at most `lock_seconds` (a beat, unless told), for a statement a little longer, and
-    then raises Busy; where the server is gone or frozen, one of AWAY. The thread says `idle` before it waits for
-    anything else.
+    A statement waits at most `lock_seconds` for locks (None: a beat), runs a little longer at most, and then raises
+    Busy. If the server is gone or frozen, it raises one of AWAY. The thread calls `idle` before it waits for anything
+    else.
     """
     wait = max(beat_seconds, MIN_WAIT_SECONDS)
     settings = copy.deepcopy(connections.settings[DEFAULT_DB_ALIAS])
@@ -80,7 +79,7 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
     options = settings.setdefault("OPTIONS", {})
     options.pop("pool", None)
     if settings["ENGINE"].endswith("sqlite3"):
-        # A project of somebody else's may have Django's default, which fails where a reader begins to write.
+        # Django's default mode fails when a reading transaction begins to write.
         options |= {"timeout": beat_seconds, "transaction_mode": "IMMEDIATE"}
     elif settings["ENGINE"].endswith("postgresql"):
         options |= _postgres_options(options, wait, wait if lock_seconds is None else lock_seconds)
@@ -101,14 +100,14 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
 
 
 def idle() -> None:
-    """No statement of this thread is under way, and its silence means nothing."""
+    """Note that this thread runs no statement, so that its connection is not taken for frozen."""
     deadline: Deadline | None = getattr(_thread, "deadline", None)
     if deadline is not None:
         deadline.clear()
 
 
 def throw_away() -> None:
-    """Close this thread's connection; the next statement makes a new one."""
+    """Close this thread's connection; the next statement opens a new one."""
     idle()
     connection.close()
 
@@ -121,7 +120,7 @@ def _postgres_options(options: dict[str, Any], wait: float, lock: float) -> dict
     }
     timeouts = " ".join(f"-c {name}={round(value)}" for name, value in milliseconds.items())
     return {
-        "connect_timeout": max(2, math.ceil(wait)),  # libpq takes less than 2 for 2
+        "connect_timeout": max(2, math.ceil(wait)),  # libpq raises smaller values to 2
         "tcp_user_timeout": round(wait * 1000),
         "options": f"{options.get('options', '')} {timeouts}".strip(),
     }
@@ -138,7 +137,7 @@ def _bounded(deadline: Deadline) -> Callable[..., Any]:
             raise
         except InternalError as error:
             if getattr(error.__cause__, "sqlstate", None) == IDLE_TOO_LONG:
-                raise OperationalError(str(error)) from error  # the server has ended this connection
+                raise OperationalError(str(error)) from error  # the server has closed this connection
             raise
 
     return wrapper
@@ -151,9 +150,9 @@ def _socket_of(own: Any) -> int | None:
 
 @contextmanager
 def round_of(name: str) -> Iterator[None]:
-    """One round of an engine thread. A database that is away ends the round; the next one connects anew.
+    """Guard one round of an engine thread. If the database is away, log it and end the round; the next one reconnects.
 
-    Anything that is not the database being away is raised.
+    Every other error is raised, after the connection was closed.
     """
     try:
         yield
@@ -169,7 +168,7 @@ def round_of(name: str) -> Iterator[None]:
 
 
 def use_wal() -> None:
-    """WAL, set once on the file, so that readers go on while somebody writes. Nothing to do on PostgreSQL."""
+    """Set SQLite's file to WAL mode, so that reads go on during a write. Does nothing on PostgreSQL."""
     if connection.vendor == "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""The engine's threads: each does one kind of round, over and over, on a database connection of its own."""
+"""A thread that repeats one kind of round, on a database connection of its own."""
 
 import logging
 import threading
@@ -11,15 +11,15 @@ from connections import database, metrics
 
 logger = logging.getLogger(__name__)
 
-MIN_GAP = 0.01  # seconds between two rounds that bells asked for: many bells make one round
+MIN_GAP = 0.01  # seconds between two rounds started by bells: many bells make one round
 
 
 class WorkerThread:
-    """Call `body` every `every()` seconds, and as soon as somebody rings. `every` may change; None: only bells.
+    """Call `body` every `every()` seconds, and at each `ring`.
 
-    `last` is when the last round ended, on time.monotonic(): also one that found the database away, a row locked or a
-    row that can't be written, since it tells of the thread and not of the database. A round that failed for another
-    cause does not count.
+    `last` is when the last round ended, on time.monotonic(). It is a test of the thread and not of the database, so a
+    round counts that found the database away, a row locked, or a row that can't be written. A round that failed for
+    another cause does not count.
     """
 
     def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, beat_seconds: float) -> None:
@@ -50,7 +50,7 @@ class WorkerThread:
         with database.own_connection(self._beat_seconds):
             while not self._stopping:
                 self._bell.clear()
-                # A database that refuses at once would otherwise be asked, and logged, a hundred times a second.
+                # Otherwise a database that refuses at once would be asked, and logged, a hundred times a second.
                 gap = self._beat_seconds / 4
                 try:
                     with database.round_of(self._name):

@@ -12,7 +12,7 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class CountedRecord:
-    """One counted record, as admission and eviction see it."""
+    """One counted record, as admission and eviction need it."""
 
     id: UUID
     opened_at: datetime
@@ -25,9 +25,9 @@ class CountedRecord:
 
 
 def rank(holdings: Iterable[CountedRecord]) -> list[CountedRecord]:
-    """Victims first: on a late node, overdue for a pong, no agent turn in flight, least recently active.
+    """Sort by rank, victims first: on a late node, overdue for a pong, no agent turn in flight, least recently active.
 
-    The id breaks ties, so that two nodes that look at the same rows choose the same victim.
+    The id breaks ties, so that two nodes choose the same victim from the same rows.
     """
     return sorted(holdings, key=lambda h: (not h.on_late_node, not h.overdue, h.turn, h.last_active_at, h.id))
 
@@ -59,7 +59,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What a handshake gets. `live` counts the newcomer too.
+    """The decision on a handshake. `live` counts the newcomer too.
 
     `replaced` is the older record of the same device, `evicted` the one that ranked first at the ceiling;
     `superseded` says that the newcomer itself lost to a younger connect of its device, and then nothing changes.
@@ -116,6 +116,6 @@ def admit(
 
 
 def excess(counted: Sequence[CountedRecord], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[CountedRecord]:
-    """Whom to evict to be back at the soft limit: by rank, exactly as many as needed, of those that can be closed."""
+    """The records to evict to be back at the soft limit: by rank, exactly as many as needed, among those closable."""
     closable = [holding for holding in counted if holding.id not in unclosable]
     return rank(closable)[: max(0, len(counted) - soft_limit)]

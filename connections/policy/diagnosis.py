@@ -1,6 +1,6 @@
-"""Why a user can't connect, in one sentence that support can read out. Level 0: pure.
+"""Why a user can't connect, in one sentence that support can read out.
 
-`diagnose(facts)` knows nothing of rows; what it says of managers is only as good as the verdicts it is given.
+`diagnose(facts)` knows no rows: it is as right about managers as the verdicts among its facts.
 """
 
 from collections import Counter
@@ -9,12 +9,12 @@ from typing import Any
 
 from connections.policy.states import CauseCode, Suggestion, Verdict
 
-LARGE_WAIT = 90  # seconds, from which a wait is told in minutes
+LARGE_WAIT = 90  # seconds; longer durations are given in minutes
 
 
 @dataclass(frozen=True, slots=True)
 class ManagerFact:
-    """One held manager: what is known of it, and of its node."""
+    """One held manager: its verdict, and its node."""
 
     verdict: Verdict
     node: str = ""
@@ -24,7 +24,7 @@ class ManagerFact:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a diagnosis is made of. `pool` is the fullest, and the limits are its own; counts are over all pools."""
+    """The facts of a diagnosis. `pool` is the fullest, and the limits are its own; counts are over all pools."""
 
     username: str
     pool: str
@@ -32,13 +32,13 @@ class Facts:
     ceiling: int
     managers: tuple[ManagerFact, ...] = ()
     counted_in_pool: int = 0
-    asked: bool = False  # whether a roll call has asked the clients
+    asked: bool = False  # whether the verdicts come from a roll call
     active: bool = True
     rate_limited_seconds: float = 0.0
     nodes: int = 1  # serving nodes that hold their lease
     nodes_draining: int = 0
     nodes_full: int = 0
-    database_seconds: float = 0.0  # what the facts took to read
+    database_seconds: float = 0.0  # how long reading the facts took
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 
 def _blocking(facts: Facts) -> list[Cause]:
-    """What refuses a handshake now, whatever the user holds."""
+    """Causes that refuse a handshake now, whatever the user holds."""
     causes = []
     if not facts.active:
         causes.append(Cause(CauseCode.ACCOUNT_DISABLED, 1, "the account is disabled"))

@@ -7,7 +7,7 @@ from connections.policy.states import CloseReason, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """The facts of one manager on its node's clock, in seconds. None: not the case."""
+    """The facts of one manager, as times in seconds on its node's clock. None: not the case."""
 
     opened: float
     accepted: bool
@@ -22,7 +22,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a node does about one manager now: `end` closes it, `ping` asks the client; neither: it is left alone."""
+    """The action for one manager now: close it for `end`, `ping` its client, or neither."""
 
     end: CloseReason | None = None
     evidence: str = ""
@@ -31,7 +31,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a node waits, in seconds; the settings of the same names."""
+    """The time-outs of a node, in seconds: the settings of the same names."""
 
     heartbeat: float
     pong: float
@@ -42,7 +42,7 @@ class Timeouts:
 
 
 def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
-    """The heartbeat's rule for one manager. While frames wait, the handler is judged and not the client."""
+    """Judge one manager at a tick. While frames wait for it, the handler is judged and not the client."""
     if pulse.send_blocked_since is not None and now - pulse.send_blocked_since >= timeouts.send:
         return Judgement(CloseReason.CLIENT_GONE, f"took no bytes for {now - pulse.send_blocked_since:.0f} s")
     if not pulse.accepted:
@@ -70,7 +70,7 @@ def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
 
 
 def roll_call(pulse: Pulse, sent: float, now: float, timeouts: Timeouts) -> tuple[Verdict, str] | None:
-    """What a node says of one manager in a roll call begun at `sent`; None while its client still has time."""
+    """The verdict on one manager in a roll call begun at `sent`, with its evidence; None while its client has time."""
     if not pulse.accepted:
         waited = now - pulse.opened
         if waited >= timeouts.handshake:

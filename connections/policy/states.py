@@ -1,7 +1,4 @@
-"""The catalogue of states, reasons and verdicts. One place for every word that is stored, sent or shown.
-
-Level 0: pure. No Django, no clock, no settings.
-"""
+"""The catalogue of states, reasons and verdicts: every word that is stored, sent or shown."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +16,7 @@ HELD = (RecordState.LIVE, RecordState.CLOSING)
 
 
 class CloseReason(StrEnum):
-    """Why a record ended. The first reason written stands."""
+    """Why a record was closed. The first reason written stands."""
 
     CLIENT_CLOSED = "client_closed"
     CLIENT_GONE = "client_gone"
@@ -43,7 +40,7 @@ class CloseReason(StrEnum):
 
 
 class Refused(StrEnum):
-    """Why a handshake was refused. All but the account's own are transient."""
+    """Why a handshake was refused. All but those of the account are transient."""
 
     RATE_LIMITED = "rate_limited"
     NODE_FULL = "node_full"
@@ -63,10 +60,10 @@ class Reconnect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Farewell:
-    """What a client is told when its socket is closed.
+    """How a socket is closed for one reason.
 
-    `delay` is the range in seconds from which the server draws `retry_after`. `told` is the word on the wire, where it
-    is not our own.
+    `delay` is the range in seconds from which the server draws `retry_after`. `told` is the reason on the wire, if it
+    differs from the catalogue's.
     """
 
     code: int

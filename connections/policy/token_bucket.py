@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-MAX_RETRY_AFTER = 30.0  # seconds; the contract's bound for a rate limited client
-EARLY = 0.02  # seconds that a client may come before its time: it was told two decimals
+MAX_RETRY_AFTER = 30.0  # seconds; the contract's bound for a rate-limited client
+EARLY = 0.02  # seconds by which a client may come early: it got its time to two decimals
 
 
 @dataclass(slots=True)
@@ -13,22 +13,22 @@ class TokenBucket:
 
     `tokens` may fall below zero: an admission above the soft limit costs a second token after the fact.
 
-    A refused client is told a time. To a device that time is a promise (but for a queue that began anew): it is let
-    in then, whoever came in between, and is told the same time if it asks before. A client without a device can't be
-    told from others: its time is only reserved, so that nobody else was told it. If somebody who was told nothing
-    takes the token first, it is refused again, and told a new time, again within MAX_RETRY_AFTER.
+    Each refused client gets a retry time of its own. A device's retry time is reserved for it, unless the queue was
+    reset: it is admitted then, also if somebody took its token, and it gets the same time if it asks earlier. Clients
+    without a device can't be recognised, so theirs is only not given to anybody else. If a newcomer takes the token
+    first, such a client is refused again, with a new time within MAX_RETRY_AFTER.
     """
 
     burst: int
     per_second: float
     tokens: float
     at: float
-    pending: int = 0  # admissions under way, which may still cost a second token
-    # Who was told to come back when: a device keeps its place, others are staggered.
+    pending: int = 0  # admissions in flight, which may still cost a second token
+    # Retry times by device: a device keeps its time, and others get later ones.
     promises: dict[UUID, float] = field(default_factory=dict)
     promised_until: float = 0.0
-    # Promises are kept, also when somebody who came in between took the token: they leave a debt. Only those of a
-    # queue that has not begun anew are, so that many refusals give no more rights than the rate allows.
+    # Retry times that are honoured even if the token was taken meanwhile, which leaves a debt. Only those of a queue
+    # that was not reset are, so that many refusals reserve no more than the rate allows.
     rights: dict[UUID, float] = field(default_factory=dict)
     rights_until: float = 0.0
 
@@ -56,7 +56,7 @@ class TokenBucket:
         return True
 
     def settle(self, now: float, *, costs_two: bool) -> None:
-        """An attempt that took a token has ended. The debt is bounded, so that the wait of the next one is too."""
+        """Note that an attempt which took a token has ended. The debt is bounded, and so is the next client's wait."""
         self._refill(now)
         self.pending = max(0, self.pending - 1)
         if costs_two:
@@ -65,7 +65,7 @@ class TokenBucket:
     def retry_after(self, now: float, device: UUID | None) -> float:
         """Seconds, at most MAX_RETRY_AFTER, after which an attempt finds a token.
 
-        Each refused client gets a time of its own, two tokens apart, since it may cost two.
+        Retry times are two tokens apart, since an admission may cost two.
         """
         self._refill(now)
         earliest = now + max(0.0, (1 - self.tokens + self.pending) / self.per_second)
@@ -75,7 +75,7 @@ class TokenBucket:
             if kept > now:
                 return kept - now
         slot = max(earliest, self.promised_until) + 2 / self.per_second
-        if slot > latest:  # the queue is full: start again at its head, a retry finds what is free then
+        if slot > latest:  # the queue is full: reset it to its head, and let the retry find what is free then
             slot = min(latest, earliest + 2 / self.per_second)
         self.promised_until = slot
         if device is not None:
@@ -88,6 +88,6 @@ class TokenBucket:
         return max(0.0, slot - now)
 
     def idle(self, now: float) -> bool:
-        """Full again and nobody waits: may be forgotten."""
+        """Whether it is full and no client waits, so that it may be forgotten."""
         self._refill(now)
         return self.tokens >= self.burst and not self.pending and self.promised_until <= now

@@ -1,6 +1,6 @@
-"""What a User-Agent says to people: the browser and the system. Pure. It is only the client's claim."""
+"""A User-Agent in words: the browser and the system, as the client claims them."""
 
-# The first that is found: the names that others borrow (Chrome, Safari) come after those that borrow them.
+# The first match counts: Edge and Opera also name Chrome, and Chrome names Safari, so the borrowed names come last.
 _BROWSERS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -20,7 +20,7 @@ _SYSTEMS = (
     ("Mac OS X", "a Mac"),
     ("Linux", "Linux"),
 )
-_LONGEST = 40  # characters shown of what is no known browser: a name and a version
+_LONGEST = 40  # characters shown of an unknown User-Agent: enough for a name and a version
 
 
 def in_short(user_agent: str) -> str:

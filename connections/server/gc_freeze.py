@@ -1,10 +1,9 @@
 """Garbage collection in a server that holds thousands of sockets.
 
-A full cyclic collection looks at everything that lives: at 5,000 sockets it stops the process for 0.5 to 0.7 s, and
-whatever was to be closed in that moment is closed late. What sockets hold lives long, so it is frozen, which takes it
-out of every collection (12 to 31 ms then). What was frozen and became garbage is freed by a thaw, once so many
-sockets have ended that it is worth the stop. Only `serve` does this: in a process of somebody else's, their
-collector is theirs.
+A full cyclic collection visits every live object: at 5,000 sockets it stops the process for 0.5 to 0.7 s, and closes
+that are due in that time come late. Objects of sockets live long, so they are frozen, which takes them out of every
+collection (12 to 31 ms then). A thaw frees frozen objects that became garbage, once enough sockets have ended to be
+worth the stop. Only `serve` does this: in another server's process the collector is not ours to tune.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from connections.websocket.registry import Registry
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-FREEZE_SOCKETS = 200  # so many new ones hold about 2 MB, which an ordinary collection looks through in 10 ms
+FREEZE_SOCKETS = 200  # that many new sockets hold about 2 MB, which an ordinary collection visits in 10 ms
 THAW_SOCKETS = 5000  # ended since the last thaw
 
 
@@ -38,7 +37,7 @@ class Freezer:
             self._freeze(opened)
             logger.info("thawed", extra={"freed": freed, "seconds": round(time.monotonic() - began, 3)})
         elif opened - self._frozen_at >= FREEZE_SOCKETS:
-            gc.collect(1)  # what is garbage by now need not be kept until the thaw
+            gc.collect(1)  # free today's garbage now, or it is kept until the thaw
             self._freeze(opened)
 
     def _freeze(self, opened: int) -> None:
@@ -47,7 +46,7 @@ class Freezer:
 
 
 async def tend(registry: Registry) -> None:
-    """For the life of the server. What importing has left is frozen at once."""
+    """Freeze what imports have left, then look once a second, until cancelled."""
     gc.collect()
     gc.freeze()
     freezer = Freezer(registry)

@@ -1,7 +1,7 @@
-"""A client that takes its time over a request is cut, by `serve`: neither server has a bound of its own for that.
+"""Time out requests that arrive too slowly (slowloris).
 
-A request has to be there, a WebSocket's with all its headers, within so many seconds of its first byte. Daphne waits a
-minute after each line, and uvicorn for ever.
+A request must be complete, a WebSocket's with all its headers, within a number of seconds of its first byte. By
+themselves Daphne waits a minute after each line, and uvicorn for ever.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 
 def limit_daphne(factory: Any, seconds: float) -> None:
-    """For all connections that this factory of Daphne's makes from now on."""
+    """Limit all connections that this Daphne factory makes from now on."""
     from daphne.http_protocol import WebRequest
     from twisted.internet import reactor
 
     clock: Any = reactor
 
     class Request(WebRequest):  # type: ignore[misc]  # Daphne has no types
-        """It exists from its first line on, and is processed when it is complete."""
+        """A request exists from its first line on, and `process` is called when it is complete."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -53,7 +53,7 @@ def limit_daphne(factory: Any, seconds: float) -> None:
 
 
 def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
-    """A protocol for uvicorn's `http`."""
+    """A protocol class for uvicorn's `http` option."""
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # which class it is depends on what is installed
@@ -77,7 +77,7 @@ def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
 
         def _watch(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:
-                self._in_time()  # its head is there
+                self._in_time()  # the head of the request is complete
             elif self._slow is None and self.transport.get_protocol() is self:
                 self._slow = self.loop.call_later(seconds, self._cut)
 

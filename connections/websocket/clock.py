@@ -1,7 +1,7 @@
-"""A node's own clock: seconds that stand still while the process slept.
+"""A node's own clock, which stands still while the process is stalled.
 
-A process that was stopped, or stood in a long garbage collection, has not listened, so its clients' silence says
-nothing. Its late tick moves every deadline by its lateness, at once, by moving this clock.
+A process that was stopped, or stood in a long garbage collection, has not listened, so its clients' silence proves
+nothing. Its first tick afterwards comes late, and moves all deadlines by that lateness, by setting this clock back.
 """
 
 import time
@@ -17,8 +17,8 @@ class NodeClock:
         return time.monotonic() - self._slept
 
     def tick(self, period: float) -> bool:
-        """Note one tick of a timer of `period` seconds. False if it came late by more than half of that: then
-        nobody may be judged now, and the lateness is taken out of this clock.
+        """Note one tick of a timer of `period` seconds. Returns False if it came late by more than half a period: then
+        no client may be judged now, and this clock is set back by the lateness.
         """
         real = time.monotonic()
         late = 0.0 if self._expected is None else real - self._expected

@@ -1,4 +1,4 @@
-"""What a manager needs of its node, and the roll call that a node holds of it."""
+"""What a manager needs of its node."""
 
 from typing import TYPE_CHECKING, Protocol
 

@@ -1,4 +1,4 @@
-"""Frames that wait for a handler: always read, never without bound."""
+"""Frames that wait for the application: always read, and bounded in number and bytes."""
 
 import asyncio
 
@@ -28,8 +28,8 @@ class Inbound:
             self._reader.set_result(None)
 
     def overflow(self, message: Message, *, frames: int, size: int) -> str:
-        """What waits already, if one more would be too much: over so many frames, or over `size` bytes. Else empty.
-        A frame that finds nothing waiting always has room.
+        """Describe what waits, if one more frame would exceed `frames` or `size` bytes; else return an empty string. A
+        frame that finds nothing waiting always fits.
         """
         if len(self) >= frames:
             return f"{len(self)} frames"
@@ -46,7 +46,7 @@ class Inbound:
         self.bytes = 0
 
     async def take(self) -> Message:
-        """The ASGI `receive` of the application: to ask for a frame is to be done with the one before."""
+        """The ASGI `receive` of the application. Asking for a frame ends the work on the one before."""
         self.busy_since = None
         while not self._frames:
             self._reader = asyncio.get_running_loop().create_future()

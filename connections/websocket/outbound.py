@@ -1,4 +1,4 @@
-"""The outbound side of one socket: whether its client takes what it is sent, and how to cut it off."""
+"""The outbound side of one socket: send, measure whether the client takes what it is sent, and cut it off."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ from connections.websocket.transport import abort_of, backlog_of
 
 logger = logging.getLogger(__name__)
 
-BEHIND_BYTES = 1024 * 1024  # a client this far behind gets no best-effort frames: they would only fill memory
-BEHIND_FRAMES = 64  # the same, in frames under way, where the server does not tell bytes
-ROOM_SECONDS = 0.05  # how often it is looked at again
+BEHIND_BYTES = 1024 * 1024  # a client this far behind gets no optional frames: they would only fill memory
+BEHIND_FRAMES = 64  # the same in frames being sent, for servers that do not report bytes
+ROOM_SECONDS = 0.05  # between two looks at the backlog
 
 
 class Outbound:
@@ -47,9 +47,9 @@ class Outbound:
         self._background: set[asyncio.Task[bool]] | None = None
         # Two at once make uvicorn's library fail while the client does not read.
         self._one_at_a_time = asyncio.Lock()
-        self.last_sent_at = clock.now()  # the last frame handed to the server
+        self.last_sent_at = clock.now()  # when the last frame was handed to the server
         self.send_blocked_since: float | None = None  # the last answer of `blocked_since`
-        self.failed = False  # the server said that the socket has ended
+        self.failed = False  # the server reported the end of the socket
 
     async def forward(self, message: Message) -> None:
         """Hand one message to the server. Raises OSError when the socket has ended."""
@@ -69,27 +69,27 @@ class Outbound:
             self._since = self.last_sent_at if self._sends else None
 
     async def wait_for_drain(self, over: Callable[[], bool]) -> None:
-        """Wait while the client is too far behind, unless it is `over`. uvicorn lets a sender wait; Daphne takes what
-        it is given, and would keep it in memory for a client that does not read.
+        """Wait while the client is too far behind, unless `over()`. uvicorn makes a sender wait; Daphne accepts every
+        frame, and would keep them in memory for a client that does not read.
         """
         while self.backlog() > BEHIND_BYTES and not over():  # noqa: ASYNC110 - no server tells when that changes
             await asyncio.sleep(ROOM_SECONDS)
 
     async def bounded(self, sending: Awaitable[None], seconds: float | None) -> bool:
-        """Await a send of ours. False if the client did not take it in time; True also when the socket has ended."""
+        """Await a send of ours. False if the client did not take it in time; True also if the socket has ended."""
         try:
             async with asyncio.timeout(seconds):
                 await sending
         except TimeoutError:
             return False
         except (OSError, RuntimeError) as error:
-            # uvicorn's two ways to say so; the disconnect is on its way to the pump.
+            # uvicorn reports an ended socket in these two ways; a disconnect follows.
             logger.debug("send_after_end: %r", error)
             self.failed = True
         return True
 
     def send_in_background(self, message: Message, seconds: float | None) -> None:
-        """Send one message, in a task of its own and for so long at most; None: until the socket ends."""
+        """Send one message in a task of its own, for `seconds` at most; None: until the socket ends."""
         task = asyncio.create_task(self.bounded(self.forward(message), seconds))
         if self._background is None:
             self._background = set()
@@ -97,29 +97,29 @@ class Outbound:
         task.add_done_callback(self._background.discard)
 
     def stop(self) -> None:
-        """Send nothing more beside the application."""
+        """Cancel the sends in the background."""
         for task in self._background or ():
             task.cancel()
 
     @property
     def behind(self) -> bool:
-        """Whether the client is too far behind for a frame that it may do without."""
+        """Whether the client is too far behind for an optional frame."""
         return self.backlog() > BEHIND_BYTES or len(self._background or ()) >= BEHIND_FRAMES
 
     def backlog(self) -> int:
-        """Bytes that the client has not taken yet; 0 where the server does not tell."""
+        """Bytes that the client has not taken yet; 0 if the server does not report them."""
         return 0 if self._backlog is None else self._backlog()
 
     def blocked_since(self, now: float) -> float | None:
-        """Since when the client has taken nothing; None while it takes what it is sent. Ask once a tick."""
+        """Since when the client has taken nothing; None while it takes frames. Call it once a tick."""
         backlog, last, handed = self.backlog(), self._backlog_last, self._handed
         self._backlog_last, self._handed = backlog, 0
         if not backlog or not last or backlog < last + handed:
             self._full_since = None
         elif self._full_since is None:
             self._full_since = now
-        # Where the transport tells what waits, it knows better than a send that has not returned: a client may take
-        # a large frame steadily and slowly.
+        # The transport's backlog is better evidence than a send that has not returned: a client may take a large
+        # frame steadily and slowly.
         self.send_blocked_since = self._full_since if self._backlog is not None and backlog else self._since
         return self.send_blocked_since
 
@@ -129,7 +129,7 @@ class Outbound:
             self._since = min(self._since, now)
 
     def cut(self) -> None:
-        """Drop the connection at once, where the server is known."""
+        """Drop the connection at once, if the server is a known one."""
         if self._abort is not None:
             self._abort()
 

@@ -1,11 +1,11 @@
-"""One task that waits for a condition which others on its event loop bring about."""
+"""Let one task wait for a condition that other code on its event loop brings about."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Wakeup:
-    """Thousands of them wait at a time: one future each while they do, where an asyncio.Event has 1 KiB."""
+    """Thousands wait at a time: each costs one future while it waits, where an asyncio.Event takes 1 KiB."""
 
     __slots__ = ("_happened",)
 
@@ -13,12 +13,12 @@ class Wakeup:
         self._happened: asyncio.Future[None] | None = None
 
     def notify(self) -> None:
-        """Something has happened: whoever waits looks again."""
+        """Have the waiting task check its condition again."""
         if self._happened is not None and not self._happened.done():
             self._happened.set_result(None)
 
     async def until(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Wait for a condition, looked at whenever something has happened. False if time ran out before it held."""
+        """Wait until the condition holds; it is checked at each `notify`. Returns False if time ran out first."""
         if seconds is None:
             await self._until(condition)
             return True
