@@ -1,6 +1,6 @@
-"""The consumer on `/ws/chat/`. It reads and answers frames; whatever must outlive the socket is done elsewhere.
+"""The consumer on `/ws/chat/`: it reads and answers frames. Work that must outlive the socket runs in the turn runner.
 
-It holds no subscription of the channel layer: the hub delivers, so a bus that fails kills no socket.
+It has no subscription of the channel layer: the hub delivers, so a failing bus closes no socket.
 """
 
 import asyncio
@@ -32,11 +32,11 @@ from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-NEAR = 0.8  # of the soft limit, from which the user is told
+NEAR = 0.8  # of the soft limit: from here on the user gets a notice
 
 
 class ChatConsumer(AsyncConsumer):
-    """Frames are read at once, and counted when they come, and handled one after the other by a task beside."""
+    """Frames are counted as they come, and handled one after the other by a task beside the consumer."""
 
     channel_layer_alias = None  # type: ignore[assignment]  # Channels then asks no layer for a channel
 
@@ -49,7 +49,7 @@ class ChatConsumer(AsyncConsumer):
         self.worker: asyncio.Task[None] | None = None
         self.cut_off = False
         self.chat = current_chat()
-        self.gone = False  # the client is: what it sent is still done, and nothing is answered
+        self.gone = False  # the client has left: its frames are still handled, and not answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.manager = scope["manager"]
@@ -63,7 +63,7 @@ class ChatConsumer(AsyncConsumer):
                 self.worker.cancel()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """As Channels does, without its visit to the shared database thread for every frame."""
+        """Dispatch as Channels does, without a visit to the shared database thread for every frame."""
         await getattr(self, get_handler_name(message))(message)
 
     # Events of the server
@@ -86,12 +86,12 @@ class ChatConsumer(AsyncConsumer):
             await self._wait_in_line(message)
 
     def cut(self, reason: CloseReason, evidence: str) -> None:
-        """Take nothing more from this client."""
+        """Close the socket, and ignore further frames of this client."""
         self.cut_off = True
         self.manager.order(reason, evidence)
 
     async def websocket_disconnect(self, message: Message) -> None:
-        """What was sent before the end is still stored: the engine gives a grace period for it."""
+        """Store what was sent before the end: the manager grants a grace period for it."""
         self.gone = True
         if self.worker is not None:
             await self._wait_in_line(None)
@@ -99,7 +99,7 @@ class ChatConsumer(AsyncConsumer):
         raise StopConsumer
 
     async def _wait_in_line(self, message: Message | None) -> None:
-        """Into the queue, unless its worker has died: then that error is this consumer's, and ends the socket."""
+        """Queue a frame. If the worker has died, raise its error, which ends the socket."""
         if self.worker is not None and self.worker.done():
             self.worker.result()
         await self.waiting.put(message)
@@ -118,7 +118,7 @@ class ChatConsumer(AsyncConsumer):
     async def greet(self) -> None:
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
-        # Directly before `ready`: nothing is told before it, and nothing missed after it.
+        # Directly before `ready`: no message is sent before it, and none is missed after it.
         self.subscriber = self.chat.hub.attach(self.manager, admission.at)
         await self.say(
             wire.frame(
@@ -161,7 +161,7 @@ class ChatConsumer(AsyncConsumer):
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_frame_not_handled", extra=self.context() | {"error": repr(error)})
             await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", **about))
-        except OSError as error:  # what servers raise for a send to a client that has left
+        except OSError as error:  # servers raise it for a send to a client that has left
             logger.info("chat_client_left", extra=self.context() | {"error": repr(error)})
             self.gone = True
         except Exception:
@@ -187,14 +187,14 @@ class ChatConsumer(AsyncConsumer):
                 found = await in_database(messages.conversations, self.manager.user_id, frame.before)
                 await self.say(wire.frame("conversations", before=frame.before, **found))
             case _:
-                pass  # a stray pong has done its work by coming; and who is gone needs no lists
+                pass  # a stray pong needs no answer, and a client that has left needs no lists
 
     async def user_message(self, sent: wire.UserMessage) -> None:
         stored = await in_database(messages.add_user_message, self.manager.user_id, sent)
         message = stored.message
         ack = wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
         acknowledging = asyncio.ensure_future(self.say(ack))
-        await asyncio.sleep(0)  # it is in its place now, and nobody waits for a client that takes its time
+        await asyncio.sleep(0)  # the ack has its place in the order; do not wait for a slow client
         if stored.fresh:
             self.chat.hub.message(self.manager.user_id, message)
         if stored.run is not None:
@@ -230,7 +230,7 @@ class ChatConsumer(AsyncConsumer):
 
     async def close_sessions(self, wanted: wire.CloseSessions) -> None:
         ids = None if wanted.managers is None else list(wanted.managers)
-        with suppress(Obsolete):  # the one that asked has ended; the audit trail has it
+        with suppress(Obsolete):  # the session that asked has ended; the audit trail has it
             await in_database(sessions.close, self.manager.user_id, ids, self.manager.id)
         await self.list_sessions()
 

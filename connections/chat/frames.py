@@ -14,7 +14,7 @@ MAX_SEQ = 2**63 - 1  # what the column holds
 
 
 class BadFrame(Exception):
-    """A frame that can't be acted on. `client_id` is the frame's, where it has a readable one."""
+    """A frame that can't be handled. `client_id` is the frame's, if it has a readable one."""
 
     def __init__(self, code: ErrorCode, message: str, client_id: str | None = None) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A wish for the messages just before this one, for a reader who scrolls back."""
+    """Ask for the messages just before this one, to scroll back."""
 
     conversation: UUID
     before_seq: int
@@ -67,7 +67,7 @@ class CancelTurn:
 
 @dataclass(frozen=True, slots=True)
 class StrayPong:
-    """A pong whose nonce is not of the engine's last ping. It has proven life already; nothing to answer."""
+    """A pong that does not answer the engine's last ping. It has proven life already, and needs no answer."""
 
 
 Frame = UserMessage | Resume | Earlier | ListSessions | ListConversations | CloseSessions | CancelTurn | StrayPong
@@ -78,7 +78,7 @@ def _no_constant(name: str) -> Never:
 
 
 def parse(text: str) -> Frame:
-    """Read one text frame. Raises BadFrame, and nothing else whatever the text is."""
+    """Parse one text frame. Raises BadFrame and no other error, whatever the text is."""
     try:
         fields = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
@@ -97,7 +97,7 @@ def parse(text: str) -> Frame:
 
 
 def _echo(fields: dict[str, Any]) -> str | None:
-    """The client id to answer with: only what looks like one is sent back."""
+    """The client id for the answer: only a valid one is sent back."""
     sent = fields.get("client_id")
     return sent if isinstance(sent, str) and _uuid(sent) is not None else None
 
@@ -198,7 +198,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Frame]] = {
 
 
 def about(frame: Frame) -> dict[str, Any]:
-    """What an error over this frame names, so that its sender knows which of its frames failed."""
+    """The fields that tell a client which of its frames failed."""
     match frame:
         case UserMessage():
             return {"client_id": frame.sent_client_id, "conversation": frame.conversation}

@@ -25,7 +25,7 @@ Step = Mapping[str, Any]
 
 
 class NotFound(Exception):
-    """There is no such conversation, or it is somebody else's; nobody learns which."""
+    """The conversation does not exist, or is another user's; the error does not say which."""
 
 
 class TooManyConversations(Exception):
@@ -34,7 +34,7 @@ class TooManyConversations(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredMessage:
-    """`previous_at`: when the message before it was stored; None where it is the first, or that is not known."""
+    """`previous_at` is when the message before it was stored; None if it is the first, or if that is not known."""
 
     conversation: UUID
     seq: int
@@ -60,7 +60,7 @@ class StoredMessage:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """`fresh` is False for a resend, which stored nothing. `run` is the turn that will answer."""
+    """`fresh` is False for a resend, which stored nothing. `run` is the turn that answers it."""
 
     message: StoredMessage
     fresh: bool
@@ -82,7 +82,7 @@ def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
         with transaction.atomic():
             return _add_user_message(user_id, sent)
     except IntegrityError:
-        # The same client_id came at the same moment over another socket, and that one won.
+        # The same client_id came over another socket at the same moment, and that one was stored first.
         earlier = _earlier(user_id, sent.client_id)
         if earlier is None:
             raise
@@ -108,7 +108,7 @@ def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
 
 
 def locked(conversation_id: UUID, user_id: Any) -> Conversation:
-    """The user's conversation, locked to the end of the transaction. Raises NotFound."""
+    """Lock the user's conversation until the transaction ends. Raises NotFound."""
     found = Conversation.objects.select_for_update(no_key=True).filter(id=conversation_id, user_id=user_id).first()
     if found is None:
         raise NotFound
@@ -194,7 +194,7 @@ def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | No
 
 
 def seq_at(user_id: Any, conversation_id: UUID, at: datetime) -> int:
-    """The highest sequence number that was given out by then. Raises NotFound."""
+    """The highest sequence number given out by `at`. Raises NotFound."""
     rows = _own(user_id, conversation_id).messages.filter(created_at__lte=at)
     return rows.order_by("-seq").values_list("seq", flat=True).first() or 0
 
@@ -210,7 +210,7 @@ def messages_before(
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A conversation to which something was added at this time."""
+    """A conversation that got a message, and when."""
 
     user_id: Any
     conversation: UUID
@@ -219,7 +219,7 @@ class Changed:
 
 
 def changed_since(since: datetime) -> list[Changed]:
-    """The conversations of all users that were added to after this time."""
+    """The conversations of all users that got a message after this time."""
     rows = Conversation.objects.filter(updated_at__gt=since)
     return [Changed(*row) for row in rows.values_list("user_id", "id", "last_seq", "updated_at")]
 

@@ -14,7 +14,7 @@ from connections.models import choices
 
 
 class Conversation(models.Model):
-    """`last_seq` is the highest sequence number given out; whoever adds a message holds this row's lock."""
+    """`last_seq` is the highest sequence number given out; adding a message needs the lock on this row."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
@@ -87,7 +87,7 @@ class AgentTurnQuerySet(models.QuerySet[Any]):
         return self.unfinished().filter(state=TurnState.RUNNING.value)
 
     def left_behind(self, now: datetime) -> Self:
-        """Running ones that nobody runs any more: their node is fenced or retired, or their time is long over."""
+        """Running turns without a node: theirs is fenced or retired, or their time has been over for long."""
         grace = timedelta(seconds=TURN_GRACE_SECONDS)
         gone = Q(node__fenced_at__isnull=False) | Q(node__retired_at__isnull=False)
         return self.running().filter(gone | Q(deadline_at__lt=now - grace))

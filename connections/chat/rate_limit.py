@@ -1,4 +1,4 @@
-"""How fast one socket may send. Pure."""
+"""The frame rate of one socket. Pure."""
 
 from collections import deque
 

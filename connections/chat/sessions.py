@@ -18,8 +18,9 @@ ENDINGS = 5
 
 
 def open_sessions(user_id: Any, current: UUID | None) -> list[dict[str, Any]]:
-    """`{id, current, opened_at, last_active_at, ip, user_agent}` each, the last active first. Those that are being
-    closed are left out: to their owner they are gone."""
+    """`{id, current, opened_at, last_active_at, ip, user_agent}` each, the last active first. Sessions that are being
+    closed are left out: for their owner they are gone.
+    """
     rows = ManagerRecord.objects.counted().filter(user_id=user_id).order_by("-last_active_at", "id")
     return [
         {

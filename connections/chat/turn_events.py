@@ -37,7 +37,7 @@ class Events:
 
     @classmethod
     def from_bell(cls, data: dict[str, Any]) -> Self:
-        """Raises KeyError, TypeError and ValueError on what no node of ours sent."""
+        """Parse a bell. Raises KeyError, TypeError and ValueError if no node of ours sent it."""
         return cls(
             UUID(data["run"]),
             int(data["attempt"]),

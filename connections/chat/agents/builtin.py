@@ -171,7 +171,7 @@ def _day(iso: str) -> str:
 
 
 def _keywords(text: str) -> str:
-    """The three longest words: the ones that say most, in a search without grammar."""
+    """The three longest words, which say most in a search without grammar."""
     words = {word.strip(".,;:!?\"'()[]").lower(): None for word in text.split()}
     return " ".join(sorted(words, key=len, reverse=True)[:3]) or text[:50]
 

@@ -1,4 +1,4 @@
-"""What a question is about, by plain rules. Pure."""
+"""Find what a question asks for, by plain rules. Pure."""
 
 import re
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ PARTIAL: Mapping[str | None, str] = {
 
 
 def _offer(tools: Iterable[Tool]) -> dict[str, Any]:
-    """What the model is told of tools, by their names."""
+    """The tool descriptions for the model, by name."""
     return {
         tool.name: {
             "type": "function",
@@ -106,7 +106,7 @@ class OpenAIAgent:
     async def _stream(
         self, messages: list[Any], tools: list[Any]
     ) -> AsyncGenerator[tuple[str, list[ChoiceDeltaToolCall]], None]:
-        """What the model says and wishes for, as it comes. Raises AgentFailed, also where the answer is not whole."""
+        """Yield the model's text and tool calls as they come. Raises AgentFailed, also for an incomplete answer."""
         begun, finished = False, None
         try:
             async with asyncio.timeout(BEGIN_SECONDS):
@@ -151,7 +151,7 @@ class _Wish:
         return found if isinstance(found, dict) else None
 
     def as_said(self) -> dict[str, Any]:
-        """As the model is told that it said it. Some servers refuse what is not JSON, be it their own."""
+        """The call as it goes back to the model. Some servers refuse arguments that are not JSON, even their own."""
         function = {"name": self.name, "arguments": self.arguments if self.parameters else "{}"}
         return {"id": self.id, "type": "function", "function": function}
 
@@ -173,7 +173,7 @@ def _messages(question: Question) -> list[Any]:
 
 
 def _sentence(error: Exception, *, begun: bool) -> str:
-    """What the user is told of a failure. `begun`: some of the answer had come."""
+    """The sentence for the user about a failure. `begun`: a part of the answer was sent already."""
     match error:
         case openai.APITimeoutError() | TimeoutError():
             return "The model took too long to answer. Please try again."

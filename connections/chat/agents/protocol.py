@@ -29,7 +29,7 @@ class Thought:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A wish to use a tool. The generator is sent a ToolResult."""
+    """Ask to use a tool. The generator is sent a ToolResult."""
 
     tool: str
     parameters: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Text as it can be stored and sent: no NUL, and no half of a surrogate pair. Models may say both. Pure."""
+"""Make text storable and sendable: no NUL and no half of a surrogate pair, both of which models may emit. Pure."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 
 
 def plain(text: str) -> str:
-    """The two halves of a pair become one character, what is left of such things is replaced."""
+    """Join the halves of surrogate pairs, and replace what is left of NUL and halves."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", UNKNOWN)
 
 
 def plain_data(value: Any) -> Any:
-    """The same for all strings of JSON data."""
+    """Sanitize all strings of JSON data."""
     match value:
         case str():
             return plain(value)
@@ -23,7 +23,7 @@ def plain_data(value: Any) -> Any:
 
 
 class PlainPieces:
-    """Text that comes in pieces: a pair may be cut in two between them."""
+    """Sanitize text that comes in pieces, which may cut a pair in two."""
 
     def __init__(self) -> None:
         self._half = ""

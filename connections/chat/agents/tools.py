@@ -24,7 +24,7 @@ QUERY_CHARACTERS = 200
 
 
 class ToolFailed(Exception):
-    """The tool could not do it; the message is a sentence for the user."""
+    """The tool failed; the message is a sentence for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ TOOLS: dict[str, Tool] = {
 
 @contextmanager
 def _bounded() -> Iterator[None]:
-    """No statement goes on for long after nobody waits for it any more. SQLite has no such bound."""
+    """Bound each statement, so that none runs long after its caller gave up. SQLite has no such bound."""
     if connection.vendor != "postgresql":
         yield
         return

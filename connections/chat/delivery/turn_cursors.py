@@ -1,4 +1,4 @@
-"""The turns that one socket is shown: each from its beginning to its end, by one attempt after the other."""
+"""How far one socket got in the turns of its user: each from beginning to end, one attempt after the other."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from django.utils import timezone
 from connections.chat.frames import frame
 from connections.chat.turn_events import Events
 
-TURNS = 20  # turns a socket is followed in: many times what a user may have under way
+TURNS = 20  # turns followed per socket: many times what a user may have running
 LOST = "The server that worked on this went away."
 
 
 @dataclass(slots=True)
 class Place:
-    """How far a socket was told of a turn that has not ended."""
+    """How far a socket got in a turn that has not ended."""
 
     attempt: int
-    told: int  # of its events
+    told: int  # events sent so far
     conversation: UUID
-    tool: str  # it was told that this one is in use, and not yet what came of it
+    tool: str  # the tool whose beginning was sent, and not yet its end
 
 
 class TurnCursors:
-    """`deliver` says whether it could send a frame, `behind` is called where it could not. Event loop only."""
+    """`deliver` returns whether it could send a frame; `behind` is called if not. Use it on the event loop."""
 
     def __init__(self, deliver: Callable[[str], bool], behind: Callable[[UUID], None]) -> None:
         self._deliver = deliver
@@ -33,8 +33,8 @@ class TurnCursors:
         self._turns: OrderedDict[UUID, Place] = OrderedDict()
 
     def events(self, events: Events) -> bool:
-        """Tell of agent events. Whoever missed the beginning of a turn is told nothing of it, until a resume shows it
-        from the beginning; so no client ever gets half a turn. False if events before these did not come here.
+        """Send agent events. A socket that missed the beginning of a turn gets none of it, until a resume sends it from
+        the beginning: no client gets half a turn. Returns False if events before these did not come here.
         """
         known = self._turns.get(events.run)
         told = None if known is None else (known.attempt, known.told)
@@ -63,14 +63,14 @@ class TurnCursors:
                 self._turns.popitem(last=False)
 
     def ended(self, run: UUID, text: str) -> None:
-        """Tell the end of a turn, by whichever attempt, if its beginning was told."""
+        """Send the end of a turn, of any attempt, if its beginning was sent."""
         known = self._turns.pop(run, None)
         if known is not None:
             self._close_tool(run, known)
             self._deliver(text)
 
     def _close_tool(self, run: UUID, known: Place) -> None:
-        """A tool that was told to be in use is told to be done, also where nobody knows what came of it."""
+        """Send the end of a tool whose beginning was sent, also if its outcome is unknown."""
         if known.tool:
             self._deliver(
                 frame(
@@ -87,5 +87,5 @@ class TurnCursors:
             )
 
     def open_in(self, conversation: UUID) -> list[UUID]:
-        """The turns of a conversation that it was not told the end of."""
+        """The turns of a conversation that began for this socket and have not ended for it."""
         return [run for run, place in self._turns.items() if place.conversation == conversation]

@@ -1,4 +1,4 @@
-"""One agent at one question: what it says and does, within its bounds, and what becomes of it."""
+"""Run one agent on one question, within its bounds, and make its answer or an apology."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class AnswerTask:
-    """`asker` is the socket that asked, as long as it is known; `tasks` keeps what is still running."""
+    """`asker` is the socket that asked, if it is known; `tasks` collects the tasks that are still running."""
 
     def __init__(
         self, agent: Agent, live: RunningTurn, asker: Manager | None, tasks: "set[asyncio.Task[None]]"
@@ -29,7 +29,7 @@ class AnswerTask:
         self._tasks = tasks
 
     async def outcome(self) -> tuple[str, str]:
-        """(what the user reads, what went wrong or nothing). A failure is logged, and ends in an apology."""
+        """Return (text for the user, failure or empty). A failure is logged, and the text is an apology."""
         try:
             if await self._agent_ends():
                 if self.live.text.strip():
@@ -88,7 +88,7 @@ class AnswerTask:
                     step = await steps.asend(result)
                 except StopAsyncIteration:
                     return
-                await asyncio.sleep(0)  # an agent that awaits nothing holds up nobody
+                await asyncio.sleep(0)  # let other tasks run beside an agent that never awaits
                 if self.live.over:
                     return
                 result = None
@@ -128,7 +128,7 @@ class AnswerTask:
 
 
 def _heard_out(agent: "asyncio.Task[None]") -> None:
-    """An abandoned agent has ended after all."""
+    """Log that an abandoned agent has ended after all."""
     error = None if agent.cancelled() else agent.exception()
     logger.warning("chat_agent_ended_late", extra={"task": agent.get_name(), "error": repr(error)})
 

@@ -32,14 +32,14 @@ BATCH_SECONDS = 0.1  # a subscriber sees ten updates a second as a flow, and a n
 
 
 class Relay:
-    """`running`: the turns under way here, by conversation. Event loop only."""
+    """`running` has the turns that run here, by conversation. Use it on the event loop."""
 
     def __init__(self, hub: Hub, running: Mapping[UUID, RunningTurn]) -> None:
         self._hub = hub
         self._bus = hub.bus
         self._running = running
-        self._followers: dict[tuple[UUID, int], set[UUID]] = {}  # of a run and its attempt: nodes
-        self._waiting: dict[UUID, list[dict[str, Any]]] = {}  # for a node: what its next bell brings
+        self._followers: dict[tuple[UUID, int], set[UUID]] = {}  # nodes that follow an attempt, by (run, attempt)
+        self._waiting: dict[UUID, list[dict[str, Any]]] = {}  # the events of each node's next bell
         self._tasks: set[asyncio.Task[None]] = set()
         hub.show_turn = self.show
         for topic, heard in ((BEGAN, self._began), (FOLLOW, self._follow), (EVENTS, self._events), (ENDED, self._end)):
@@ -63,13 +63,13 @@ class Relay:
         self._followers.pop((live.turn.run, live.turn.attempt), None)
 
     def ended(self, turn: Ended) -> None:
-        """A turn was ended for a node that was lost, or before any began it: whoever saw it begin is told its end."""
+        """Send the end of a turn that was ended without running to its end, to every socket that saw it begin."""
         text = _end(turn)
         self._hub.turn_ended(turn.user_id, turn.run, text)
         self._bus.ring(None, ENDED, {"user": str(turn.user_id), "run": str(turn.run), "text": text})
 
     def show(self, subscriber: Subscriber, conversation: UUID) -> None:
-        """Show a socket where the conversation's turn is, wherever it runs, or how those ended that it saw begin."""
+        """Send a socket the conversation's turn so far, wherever it runs, and the ends of turns it saw begin."""
         live = self._running.get(conversation)
         if live is None:
             self._spawn(self._find(subscriber, conversation), f"chat-find {conversation}")
@@ -115,7 +115,7 @@ class Relay:
     def _ring(self) -> None:
         own, waiting, self._waiting = _own_id(), self._waiting, {}
         if own is None:
-            return  # fenced meanwhile: others go on with these turns
+            return  # this node was fenced: other nodes run these turns now
         for node_id, bells in waiting.items():
             self._bus.ring(node_id, EVENTS, {"node": str(own), "events": bells})
 

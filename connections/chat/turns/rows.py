@@ -31,7 +31,7 @@ APOLOGY_LOST = "Sorry, the server that worked on this went away before it had an
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A turn that this process has the right to run, until somebody raises the attempt."""
+    """A turn that this process may run, until the attempt is raised."""
 
     run: UUID
     attempt: int
@@ -44,7 +44,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A turn that is over, and its answer."""
+    """A turn that has ended, and its answer."""
 
     run: UUID
     user_id: Any
@@ -54,20 +54,21 @@ class Ended:
 
 
 def running_on(conversation: UUID) -> UUID | None:
-    """The node that is at the conversation's turn; None if none is."""
+    """The node that runs the conversation's turn, or None."""
     turns = AgentTurn.objects.running().filter(conversation_id=conversation)
     return turns.values_list("node_id", flat=True).first()
 
 
 def claim(user_id: Any, node_id: UUID | None) -> Claimed | None:
-    """The right to run the user's oldest question whose conversation is idle; None if there is none, or if the
-    user has as many turns running as are allowed."""
+    """Claim the user's oldest question whose conversation is idle. None if there is none, or if the user has as many
+    turns running as are allowed.
+    """
     for _ in range(TURNS_PER_USER):
         try:
             with transaction.atomic():
                 return _claim(user_id, node_id, database.now())
         except IntegrityError:
-            continue  # another node took this slot or conversation in the same moment
+            continue  # another node took this slot or conversation at the same time
     return None
 
 
@@ -135,7 +136,7 @@ def finish(run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequ
 
 
 def _end(turn: AgentTurn, state: TurnState, text: str, failure: str, steps: Sequence[Step] = ()) -> bool:
-    """Write the end of a turn, in the caller's transaction. False if this attempt has ended, or is not one any more."""
+    """Write the end of a turn, in the caller's transaction. Returns False if the attempt has ended or was replaced."""
     conversation = Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
     now = database.now()
     this = AgentTurn.objects.unfinished().filter(id=turn.id, state=turn.state, attempt=turn.attempt)
@@ -160,7 +161,7 @@ def _end_of(turn: AgentTurn) -> Ended:
 
 
 def over(runs: Collection[UUID]) -> list[Ended]:
-    """Those of these turns that have ended, with their answers."""
+    """The turns among these that have ended, with their answers."""
     turns = AgentTurn.objects.filter(id__in=runs, answer__isnull=False).select_related("answer")
     return [_end_of(turn) for turn in turns]
 
@@ -185,9 +186,7 @@ def cancel(user_id: Any, run: UUID) -> Ended | None:
 
 
 def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
-    """Which of these turns, run under these attempts, nobody waits for: their users want them no more, or somebody else
-    took them over or ended them.
-    """
+    """The turns, among these with their attempts, that this process should stop: cancelled, taken over, or ended."""
     rows = AgentTurn.objects.running().filter(id__in=attempts, cancel_wanted_at=None)
     wanted = set(rows.values_list("id", "attempt"))
     return [run for run, attempt in attempts.items() if (run, attempt) not in wanted]
@@ -238,7 +237,7 @@ def _rescue(turn: AgentTurn, now: datetime) -> Ended | None:
 
 
 def _requeue(turn: AgentTurn, *, lost: bool) -> None:
-    """A hand-over from a node that drained is no retry. The claim that follows raises the attempt."""
+    """Queue the turn again. If its node drained, this is no retry. The next claim raises the attempt."""
     AgentTurn.objects.running().filter(id=turn.id, attempt=turn.attempt).update(
         state=TurnState.QUEUED.value,
         node=None,
@@ -250,7 +249,7 @@ def _requeue(turn: AgentTurn, *, lost: bool) -> None:
 
 
 def _who_wait(limit: int) -> set[Any]:
-    """Users with a question that could be claimed, those who have waited longest first: however many one has."""
+    """Users with a question that could be claimed, the longest waiting first, each once."""
     busy = AgentTurn.objects.running().values("user_id").annotate(running=Count("id"))
     full = busy.filter(running__gte=TURNS_PER_USER).values("user_id")
     waiting = AgentTurn.objects.queued().exclude(user_id__in=full).values("user_id").annotate(since=Min("asked_at"))

@@ -1,4 +1,4 @@
-"""Agent turns of this process: each is a task of its own beside the sockets, so closing one stops nothing."""
+"""Agent turns of this process: each is a task of its own, so closing a socket stops no turn."""
 
 import asyncio
 import logging
@@ -30,7 +30,13 @@ logger = logging.getLogger(__name__)
 
 CANCEL = "cancel"
 ASKERS = 1000  # questions whose socket is remembered until they are answered here
-FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer; then it is left behind
+FINISH_DELAYS = (
+    0.2,
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+)  # seconds between attempts to store an answer
 
 
 class TurnRunner:
@@ -45,31 +51,31 @@ class TurnRunner:
         hub.bus.subscribe(CANCEL, lambda _: self._stop_soon())
 
     def start(self) -> None:
-        """Look after turns that were left behind, from now on. Does nothing the second time."""
+        """Take up abandoned turns from now on. A second call does nothing."""
         if self._keeper is None or self._keeper.done():
             self._keeper = self._spawn(self._keep(), "chat-keeper")
 
     async def stop(self) -> None:
-        """Cancel everything and wait for it. What was running is another node's to take over."""
+        """Cancel every task and wait for it. Other nodes take over the turns that ran."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def asked(self, run: UUID, manager: Manager) -> None:
-        """A question was stored: have it answered, and hold a turn on the socket it came from."""
+        """Have a stored question answered, and mark a turn in flight on the socket that asked."""
         self._askers[run] = manager
-        if len(self._askers) > ASKERS:  # other nodes answer, or nobody does; the oldest is only no longer known
+        if len(self._askers) > ASKERS:  # another node answers the oldest, or nobody does
             del self._askers[next(iter(self._askers))]
         self._claim_soon(manager.user_id)
 
     def cancelled(self) -> None:
-        """A turn was marked as not wanted any more: whichever node runs it stops."""
+        """Have the node that runs a cancelled turn stop it."""
         self._stop_soon()
         self._hub.bus.ring(None, CANCEL)
 
     def forget(self, manager: Manager) -> None:
-        """The socket has ended; its questions are answered all the same."""
+        """Forget a socket that has ended; its questions are answered all the same."""
         for run in [run for run, asker in self._askers.items() if asker is manager]:
             del self._askers[run]
 
@@ -96,7 +102,7 @@ class TurnRunner:
             attempts = {run: live.turn.attempt for run, live in under_way.items()}
             for run in await in_database(turn_rows.unwanted, attempts):
                 under_way[run].stop()
-        except (DatabaseError, TimeoutError) as error:  # the keeper looks again
+        except (DatabaseError, TimeoutError) as error:  # the keeper tries again
             logger.warning("chat_cancel_not_read", extra={"error": str(error)})
 
     # Claiming
@@ -120,7 +126,7 @@ class TurnRunner:
                 await self._keep_once()
             except (DatabaseError, TimeoutError) as error:
                 logger.warning("chat_keeper_waits", extra={"error": str(error)})
-            except Exception:  # it looks after turns for as long as the process lives
+            except Exception:  # the keeper must run for as long as the process
                 logger.exception("chat_keeper_failed")
             self._stop_soon()  # a bell may be lost
             await asyncio.sleep(limits.KEEPER_SECONDS * random.uniform(0.8, 1.2))
@@ -137,7 +143,7 @@ class TurnRunner:
             self._claim_soon(user_id)
 
     def tell_end(self, turn: Ended) -> None:
-        """Tell everybody of a turn that was ended without being run to its end."""
+        """Send the end of a turn that was ended without running to its end."""
         self._hub.message(turn.user_id, turn.message)
         self._relay.ended(turn)
 
@@ -147,7 +153,7 @@ class TurnRunner:
         asker = self._askers.pop(turn.run, None)
         earlier = self._live.get(turn.conversation)
         if earlier is not None:
-            earlier.stop()  # this process lost that attempt, and has not noticed yet
+            earlier.stop()  # another node took this attempt over, and the process has not noticed yet
         live = self._live[turn.conversation] = RunningTurn(turn, self._relay.tell)
         self._relay.began(live)
         try:
@@ -166,15 +172,16 @@ class TurnRunner:
         self._claim_soon(turn.user_id)
 
     async def _finish(self, live: RunningTurn, text: str, failure: str) -> Ended | None:
-        """Store the answer. None if the turn is no longer ours, or the database stayed away: then another node, or
-        this one later, ends it."""
+        """Store the answer. None if another attempt replaced this one, or the database can't be reached: then a node
+        takes the turn up later.
+        """
         turn, steps = live.turn, live.steps
         for delay in (*FINISH_DELAYS, None):
             try:
                 return await in_database(turn_rows.finish, turn.run, turn.attempt, text, failure=failure, steps=steps)
             except (OperationalError, InterfaceError, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
-            except Exception as error:  # it is the answer that can't be stored
+            except Exception as error:  # the answer itself can't be stored
                 logger.exception("chat_turn_failed", extra={"run": str(turn.run)})
                 text, failure, steps = turn_rows.APOLOGY, repr(error), []
             if delay is not None:

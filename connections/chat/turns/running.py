@@ -1,4 +1,4 @@
-"""A turn under way on this node: what it has shown so far, and the time it has."""
+"""A turn that runs on this node: the events it has sent, and its time."""
 
 import asyncio
 import time
@@ -16,19 +16,19 @@ from connections.chat.turns.rows import Claimed
 
 
 class RunningTurn:
-    """`tell` is called with each event as it comes. Event loop only."""
+    """`tell` is called with each event. Use it on the event loop."""
 
     def __init__(self, turn: Claimed, tell: Callable[["RunningTurn", Events], None]) -> None:
         self.turn = turn
         self.began = time.monotonic()
-        self.over = False  # its time is: whatever the agent still says is not heard
-        self.steps: list[Step] = []  # that are done
+        self.over = False  # its time is over: what the agent still yields is ignored
+        self.steps: list[Step] = []  # completed steps
         self._stopped = asyncio.Event()
         self._tell = tell
         self._count = 0
-        self._frames: list[str] = []  # of all events but the pieces
+        self._frames: list[str] = []  # frames of all events except text pieces
         self._pieces: list[str] = []
-        self._tool = ""  # the one in use
+        self._tool = ""  # the tool in use, or empty
 
     def event(self, kind: str, **fields: Any) -> None:
         text = self._frame(kind, event_id=uuid4(), timestamp=timezone.now(), **fields)
@@ -58,7 +58,7 @@ class RunningTurn:
         return "".join(self._pieces)
 
     def so_far(self) -> Events:
-        """Everything, for whoever missed the beginning."""
+        """All events so far, for a socket that missed the beginning."""
         pieces = (self._frame(DELTA, text=self.text),) if self._pieces else ()
         return self._numbered(0, (*self._frames, *pieces))
 
@@ -80,11 +80,11 @@ class RunningTurn:
         return self._stopped.is_set()
 
     def stop(self) -> None:
-        """Its user wants no answer any more, or somebody else took it over. Too late if the answer is being stored."""
+        """Stop the turn: its user cancelled it, or another node took it over. Too late once the answer is stored."""
         self._stopped.set()
 
     async def wait(self, agent: "asyncio.Task[None]", seconds: float) -> bool:
-        """Until the agent is done; False if it was stopped, or has not ended within so many seconds."""
+        """Wait until the agent is done. False if it was stopped, or has not ended within `seconds`."""
         stop = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait({agent, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

@@ -21,9 +21,7 @@ _service: ChatService | None = None
 
 
 def start(node: "NodeRuntime") -> None:
-    """Build and start the chat of a node that has just started. At once, and not with the first chat user: the runner
-    also takes over turns that a lost node left.
-    """
+    """Build and start the chat of a node that has just started, before its first user: abandoned turns are taken up."""
     global _service  # noqa: PLW0603 - a process is one node
     hub = Hub(node.bus)
     _service = ChatService(hub, TurnRunner(hub, agents.configured()))
