@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from connections.bus import Bus
 from connections.chat import messages
+from connections.chat.agents.openai_agent import OpenAIAgent
 from connections.chat.agents.protocol import Agent, Question, Step, ToolResult
 from connections.chat.delivery.hub import Hub
 from connections.chat.delivery.subscriber import Subscriber
@@ -97,6 +98,8 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
             while not socket.of("agent_completed"):
                 await asyncio.sleep(0.01)
         await runner.stop()
+        if isinstance(agent, OpenAIAgent):  # its pool keeps connections, which end with this loop
+            await agent._client.close()
 
     asyncio.run(main())
     return socket, AgentTurn.objects.get(question__seq=stored.message.seq, conversation_id=stored.message.conversation)

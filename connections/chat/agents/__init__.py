@@ -1,7 +1,5 @@
 """Agents: who answers in the chat, behind one protocol. Code here may touch what the chat stores, and no socket."""
 
-from functools import cache
-
 from django.conf import settings
 
 from connections.chat.agents.builtin import BuiltinAgent
@@ -13,11 +11,6 @@ def configured() -> Agent:
     name = getattr(settings, "CHAT_MODEL", "")
     if not name:
         return BuiltinAgent()
-    return _model(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))
-
-
-@cache
-def _model(name: str, url: str, key: str) -> Agent:
     from connections.chat.agents.openai_agent import OpenAIAgent
 
-    return OpenAIAgent(name, url, key)
+    return OpenAIAgent(name, getattr(settings, "CHAT_MODEL_URL", ""), getattr(settings, "CHAT_MODEL_KEY", ""))

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import openai
@@ -67,10 +68,17 @@ class OpenAIAgent:
             f"Ask the assistant. The model {name} answers, and can be wrong. It can look at your sessions and at what "
             "you wrote here."
         )
-        self._client = AsyncOpenAI(
-            base_url=url or None,
-            api_key=key or "none",  # servers on the own machine ask for none, and the library wants one
-            timeout=openai.Timeout(silent_seconds, connect=CONNECT_SECONDS),
+        self._url = url
+        self._key = key
+        self._silent_seconds = silent_seconds
+
+    @cached_property
+    def _client(self) -> AsyncOpenAI:
+        """Made at the first question: a page only needs the introduction, and its connections belong to one loop."""
+        return AsyncOpenAI(
+            base_url=self._url or None,
+            api_key=self._key or "none",  # a server on one's own machine needs none, but the library does
+            timeout=openai.Timeout(self._silent_seconds, connect=CONNECT_SECONDS),
             max_retries=RETRIES,
         )
 

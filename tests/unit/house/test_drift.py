@@ -15,7 +15,7 @@ SPAN = re.compile(r"`([^`\n]+)`")
 PACKAGES = ("connections", "console", "tests", "benchmarks", "static", "templates", "scripts")
 FILE = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:/[\w.-]+)*/?")
 MODULE = re.compile(r"(?:connections|console)(?:\.[a-z_]\w*)+")
-MADE = {"benchmarks/results/"}  # by a command, and ignored by git
+MADE = {"benchmarks/results/", "tests/artifacts/"}  # by commands, and ignored by git
 
 
 def spans(path: Path) -> list[str]:
