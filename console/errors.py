@@ -34,7 +34,7 @@ def answer_errors(view: View[Request, P]) -> View[Request, P]:
         try:
             return view(request, *args, **kwargs)
         except database.AWAY as error:
-            logger.warning("database_away", extra={"path": request.path, "error": str(error)})
+            logger.warning("database_unreachable", extra={"path": request.path, "error": str(error)})
             return _error_response(request, AWAY, status=503)
         except ANSWERED_BY_DJANGO:
             raise

@@ -158,7 +158,7 @@ def round_of(name: str) -> Iterator[None]:
         yield
     except AWAY as error:
         metrics.database_trouble.labels(name, "away").inc()
-        logger.warning("database_away", extra={"worker": name, "error": str(error)})
+        logger.warning("database_unreachable", extra={"worker": name, "error": str(error)})
         throw_away()
     except BaseException:
         throw_away()

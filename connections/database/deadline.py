@@ -53,7 +53,7 @@ class Deadline:
             descriptor = self._descriptor()
             if descriptor is None:
                 return
-            logger.warning("database_silent", extra={"seconds": self._seconds})
+            logger.warning("database_connection_timed_out", extra={"seconds": self._seconds})
             with socket.socket(fileno=os.dup(descriptor)) as end:
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -81,4 +81,4 @@ def _run() -> None:
             try:
                 deadline.look(time.monotonic())
             except OSError as error:  # it was lost in this moment, which is what was wanted
-                logger.info("database_lost", extra={"error": str(error)})
+                logger.info("database_connection_already_closed", extra={"error": str(error)})

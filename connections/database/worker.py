@@ -60,7 +60,7 @@ class WorkerThread:
                 except database.Busy as error:
                     self.last = time.monotonic()
                     metrics.database_trouble.labels(self._name, "locked").inc()
-                    logger.warning("round_waits", extra={"worker": self._name, "error": str(error)})
+                    logger.warning("round_found_lock", extra={"worker": self._name, "error": str(error)})
                 except DatabaseError:
                     self.last = time.monotonic()
                     logger.exception("round_failed", extra={"worker": self._name})

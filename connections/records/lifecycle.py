@@ -43,7 +43,7 @@ def lock_available(ids: Iterable[UUID]) -> set[UUID]:
         with transaction.atomic():
             return _lock(wanted)
     except database.Busy as error:
-        logger.warning("records_locked", extra={"error": str(error), "records": len(wanted)})
+        logger.warning("records_skipped_as_locked", extra={"error": str(error), "records": len(wanted)})
         return _lock(wanted, skip_locked=True)
 
 
@@ -185,7 +185,9 @@ def _together_or_singly(
     except database.AWAY:
         raise
     except DatabaseError as error:
-        logger.warning("changed_singly", extra={"error": str(error), "records": len(wanted), "reason": reason})
+        logger.warning(
+            "records_changed_one_by_one", extra={"error": str(error), "records": len(wanted), "reason": reason}
+        )
     done, failed = list[Result](), dict[UUID, str]()
     for pk in wanted:
         try:
@@ -195,7 +197,7 @@ def _together_or_singly(
         except database.AWAY:
             raise
         except DatabaseError as error:
-            logger.exception("change_failed", extra={"manager": str(pk), "reason": reason})
+            logger.exception("record_not_changed", extra={"manager": str(pk), "reason": reason})
             failed[pk] = str(error)
     return done, failed
 

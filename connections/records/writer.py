@@ -162,7 +162,7 @@ class Writer:
         # If the database refuses at once, the writer retries often but logs once a beat.
         if time.monotonic() - self._logged_away_at >= self.tunables.beat_seconds:
             self._logged_away_at = time.monotonic()
-            logger.warning("database_away", extra={"worker": "writer", "error": str(error), "items": len(items)})
+            logger.warning("database_unreachable", extra={"worker": "writer", "error": str(error), "items": len(items)})
         database.throw_away()
         self._keep(items)
 
@@ -199,7 +199,7 @@ class Writer:
                 self._away(error, [item])
             except database.Busy as error:
                 metrics.database_trouble.labels("writer", "locked").inc()
-                logger.warning("item_waits", extra={"manager": str(item.id), "error": str(error)})
+                logger.warning("item_found_lock", extra={"manager": str(item.id), "error": str(error)})
                 if isinstance(item, Release):
                     self._failed(item)
                 else:

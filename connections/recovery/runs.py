@@ -86,7 +86,7 @@ def advance_due(values: Tunables) -> float | None:
         except database.AWAY:
             raise
         except database.Busy as error:
-            logger.warning("run_waits", extra={"run": str(run_id), "error": str(error)})
+            logger.warning("run_found_lock", extra={"run": str(run_id), "error": str(error)})
         except Exception:  # one run that can't go on must not keep the others
             logger.exception("run_not_advanced", extra={"run": str(run_id)})
     next_due = RecoveryRun.objects.open().order_by("due_at").values_list("due_at", flat=True).first()
@@ -170,7 +170,7 @@ def _take_step(step: Step, context: StepContext) -> bool:
     except database.AWAY:
         raise
     except database.Busy as error:
-        logger.warning("run_waits", extra={"run": str(run.pk), "step": step, "error": str(error)})
+        logger.warning("run_found_lock", extra={"run": str(run.pk), "step": step, "error": str(error)})
         return False
     except Exception as error:
         logger.exception("step_failed", extra={"run": str(run.pk), "step": step})

@@ -157,7 +157,7 @@ def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) 
         logger.warning("sweep_busy", extra={"error": str(error), "records": len(ids)})
         return Counter()
     except DatabaseError as error:
-        logger.warning("sweep_replayed", extra={"error": str(error), "records": len(ids)})
+        logger.warning("sweep_batch_replayed", extra={"error": str(error), "records": len(ids)})
     freed: Counter[str] = Counter()
     for pk in ids:
         try:

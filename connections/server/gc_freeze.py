@@ -35,7 +35,7 @@ class Freezer:
             gc.unfreeze()
             freed = gc.collect()
             self._freeze(opened)
-            logger.info("thawed", extra={"freed": freed, "seconds": round(time.monotonic() - began, 3)})
+            logger.info("gc_thawed", extra={"freed": freed, "seconds": round(time.monotonic() - began, 3)})
         elif opened - self._frozen_at >= FREEZE_SOCKETS:
             gc.collect(1)  # free today's garbage now, or it is kept until the thaw
             self._freeze(opened)

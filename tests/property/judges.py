@@ -21,12 +21,12 @@ Key = tuple[int, str]  # user and pool
 # two held against the other is a deadlock, and never right: in this test PostgreSQL finds it before the patience ends.
 WAITED = {
     "batch_replayed",
-    "item_waits",
-    "records_locked",
-    "changed_singly",
-    "sweep_replayed",
-    "round_waits",
-    "run_waits",
+    "item_found_lock",
+    "records_skipped_as_locked",
+    "records_changed_one_by_one",
+    "sweep_batch_replayed",
+    "round_found_lock",
+    "run_found_lock",
 }
 FORWARD = (RecordState.LIVE, RecordState.CLOSING, RecordState.CLOSED)
 FINAL = (

@@ -125,9 +125,9 @@ class Hub:
             try:
                 looked_at = await self._catch_up_once(looked_at)
             except (DatabaseError, TimeoutError) as error:  # the next one begins where this one did
-                logger.warning("chat_look_waits", extra={"error": str(error)})
+                logger.warning("chat_catch_up_retries", extra={"error": str(error)})
             except Exception:  # the loop must run for as long as the process
-                logger.exception("chat_look_failed")
+                logger.exception("chat_catch_up_failed")
             await asyncio.sleep(CATCH_UP_SECONDS * random.uniform(0.8, 1.2))
 
     async def _catch_up_once(self, last: datetime | None) -> datetime | None:

@@ -209,7 +209,7 @@ def requeue_abandoned(
         except DatabaseError as error:
             if isinstance(error, database.AWAY) and not database.is_busy(error):
                 raise
-            logger.warning("chat_turn_not_rescued", extra={"run": str(turn.id), "error": str(error)})
+            logger.warning("chat_turn_not_requeued", extra={"run": str(turn.id), "error": str(error)})
             continue
         users.add(turn.user_id)
         if done is not None:
@@ -219,7 +219,7 @@ def requeue_abandoned(
             node_id=here, started_at__lt=now - timedelta(seconds=STRAY_SECONDS)
         )
         for turn in claimed.exclude(id__in=under_way)[:limit]:
-            logger.warning("chat_turn_astray", extra={"run": str(turn.id)})
+            logger.warning("chat_claim_requeued", extra={"run": str(turn.id)})
             _requeue(turn, lost=False)
     return ended, users | _who_wait(limit)
 

@@ -125,7 +125,7 @@ class TurnRunner:
             try:
                 await self._keep_once()
             except (DatabaseError, TimeoutError) as error:
-                logger.warning("chat_keeper_waits", extra={"error": str(error)})
+                logger.warning("chat_keeper_retries", extra={"error": str(error)})
             except Exception:  # the keeper must run for as long as the process
                 logger.exception("chat_keeper_failed")
             self._stop_soon()  # a bell may be lost
