@@ -24,27 +24,27 @@ class _Side(asyncio.Protocol):
     def __init__(self, pair: "_Pair") -> None:
         self.pair = pair
         self.transport: asyncio.Transport | None = None
-        self.other: _Side | None = None
         self.full = False  # its peer does not take what it is sent
-        self.early = bytearray()  # read before the other side was connected
+        self.early = bytearray()  # read, and not yet passed on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.pair.made(self)
+        # A transport of Python 3.11.2 starts to read right after this call, even if it was paused here, and a second
+        # pause does nothing. The next step of the loop comes after that start, and before the first byte.
+        asyncio.get_running_loop().call_soon(self.pair.made, self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is None or self.other.transport is None:
-            # Up to Python 3.11.2 a transport that is paused in `connection_made` reads once all the same.
+        other = self.pair.other(self).transport
+        if self.early or other is None or self.pair.stopped:
             self.early += data
-            self.pair.flow()
         else:
-            self.other.transport.write(data)
+            other.write(data)
 
     def send_early(self) -> None:
-        """Pass on what was read before the other side was connected."""
-        if self.early and self.other is not None and self.other.transport is not None:
-            self.other.transport.write(bytes(self.early))
+        other = self.pair.other(self).transport
+        if self.early and other is not None:
+            other.write(bytes(self.early))
             self.early.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,10 +72,15 @@ class _Pair:
         name = None if transport is None else transport.get_extra_info("peername")
         return int(name[1]) if name else 0
 
+    @property
+    def stopped(self) -> bool:
+        return self.held or self.relay.is_held
+
+    def other(self, side: _Side) -> _Side:
+        return self.far if side is self.near else self.near
+
     def made(self, side: _Side) -> None:
         if side is self.far:
-            self.near.other, self.far.other = self.far, self.near
-            self.near.send_early()
             self.flow()
             return
         self.relay.pairs.add(self)
@@ -97,21 +102,23 @@ class _Pair:
 
     def flow(self) -> None:
         """Read on either side what may go on to the other."""
-        stopped = self.held or self.relay.is_held
         for side, other in ((self.near, self.far), (self.far, self.near)):
             transport = side.transport
             if transport is None or transport.is_closing():
                 continue
-            if stopped or other.transport is None or other.full:
-                transport.pause_reading()
-            else:
+            passes = other.transport is not None and not self.stopped
+            if passes:
+                side.send_early()
+            if passes and not other.full:
                 transport.resume_reading()
+            else:
+                transport.pause_reading()
 
     def lost(self, side: _Side) -> None:
         self.relay.pairs.discard(self)
-        other = self.far if side is self.near else self.near
-        if other.transport is not None:
-            other.transport.close()
+        other = self.other(side).transport
+        if other is not None:
+            other.close()
 
     def abort(self) -> None:
         self.relay.pairs.discard(self)
