@@ -1,7 +1,6 @@
 """The rooms: each says what it is for, no file and no function tires its reader, and tests stand on their own."""
 
 import ast
-import subprocess
 from functools import cache
 from pathlib import Path
 
@@ -20,17 +19,10 @@ def parsed(path: Path) -> ast.Module:
 
 
 @cache
-def tracked(*folders: str, ending: str = ".py") -> list[Path]:
-    """Files that git tracks, or would track, below these folders; migrations are Django's."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    paths = [ROOT / name for name in listed.stdout.split("\n") if name.endswith(ending)]
-    return [path for path in paths if path.is_file() and "migrations" not in path.parts]
+def sources(*folders: str, ending: str = ".py") -> list[Path]:
+    """The source files below these folders; migrations are Django's."""
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob(f"*{ending}"))]
+    return [path for path in paths if not {"migrations", "vendor", "artifacts", "results"} & set(path.parts)]
 
 
 def functions_over(tree: ast.Module, lines: int) -> list[str]:
@@ -43,20 +35,20 @@ def functions_over(tree: ast.Module, lines: int) -> list[str]:
 
 
 def test_no_file_is_over_300_lines() -> None:
-    files = tracked(*SOURCES, "tests") + tracked("static/chat", "console/static/console", ending=".js")
+    files = sources(*SOURCES, "tests") + sources("static/chat", "console/static/console", ending=".js")
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > FILE_LINES} == {}
 
 
 def test_no_function_is_over_40_lines() -> None:
     found = {
-        str(p.relative_to(ROOT)): functions_over(ast.parse(p.read_text()), FUNCTION_LINES) for p in tracked(*SOURCES)
+        str(p.relative_to(ROOT)): functions_over(ast.parse(p.read_text()), FUNCTION_LINES) for p in sources(*SOURCES)
     }
     assert {name: functions for name, functions in found.items() if functions} == {}
 
 
 def test_every_package_says_in_one_sentence_what_is_in_it() -> None:
-    packages = [path for path in tracked("connections", "console", "benchmarks") if path.name == "__init__.py"]
+    packages = [path for path in sources("connections", "console", "benchmarks") if path.name == "__init__.py"]
     silent = [
         str(path.relative_to(ROOT))
         for path in packages
@@ -69,7 +61,7 @@ def test_every_package_says_in_one_sentence_what_is_in_it() -> None:
 def test_no_test_module_imports_another(tier: str) -> None:
     imports = {
         str(path.relative_to(ROOT)): module
-        for path in tracked(f"tests/{tier}", "tests/support")
+        for path in sources(f"tests/{tier}", "tests/support")
         for node in ast.walk(parsed(path))
         if isinstance(node, ast.ImportFrom) and (module := node.module or "").split(".")[-1].startswith("test_")
     }
