@@ -58,5 +58,5 @@ class Node(models.Model):
         return self.fenced_at is not None or self.retired_at is not None
 
     def state_at(self, now: datetime, late_seconds: float) -> NodeState:
-        """What the node is at `now`, on the database's clock. `late_seconds` are the tunables'."""
+        """Return the node's state at `now`, on the database's clock. `late_seconds` is that of the tunables."""
         return node_state(self, now, late_seconds)

@@ -144,7 +144,7 @@ class Beat:
         self._ring_recovery()
         return locked
 
-    # What changed
+    # Changed managers and refused handshakes
 
     def write_changes(self, node_id: UUID) -> None:
         """Write active, overdue, busy and turn of each manager that changed, on the database's clock."""

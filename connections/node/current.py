@@ -1,4 +1,4 @@
-"""Which node this process is. A process becomes a node at its first WebSocket; `serve` makes it one at its start."""
+"""The node of this process. A process becomes a node at its first WebSocket; `serve` makes it one at its start."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""What a node does for each of its managers, on the event loop."""
+"""The node's services for its managers, on the event loop: admit, release, count and log."""
 
 import asyncio
 import logging
@@ -59,7 +59,7 @@ class ManagerHost:
             async with asyncio.timeout(self.tunables.admission_seconds):
                 decision = await asyncio.wrap_future(future)
         except TimeoutError:
-            # Nobody knows whether the admission was written, so free whatever it left.
+            # The writer may have committed the admission after all, so free its record.
             parts.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
         finally:
             parts.limiter.settle(manager.handshake, decision)

@@ -1,4 +1,4 @@
-"""What the parts of one node share."""
+"""The objects that the parts of one node share."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from connections.websocket.registry import Registry
 
 @dataclass(slots=True)
 class Identity:
-    """Who this process is to other nodes."""
+    """The name and the row id under which other nodes know this process."""
 
     name: str
     id: UUID | None = None  # of its row; None until it has a lease, and between a fence and the next registration

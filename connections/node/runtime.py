@@ -1,4 +1,4 @@
-"""One node: its parts, its threads, its start and its end."""
+"""Build one node from its parts, start its threads, and drain it."""
 
 import asyncio
 import logging
@@ -37,7 +37,7 @@ CLOSE_HANDSHAKES_SECONDS = 1.0  # after a drain has closed every socket; slower 
 
 
 class NodeRuntime:
-    """One per event loop. Use it on that loop, unless a method says otherwise."""
+    """A node. A process has one for each event loop; use it on that loop, unless a method says otherwise."""
 
     def __init__(self, values: Tunables, name: str) -> None:
         self.loop = asyncio.get_running_loop()

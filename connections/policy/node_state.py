@@ -1,4 +1,4 @@
-"""What a node is, from its row and the time. Badges, verdicts, runs, the admin and commands all ask `node_state`, so
+"""The state of a node, from its row and the time. Badges, verdicts, runs, the admin and commands all ask `node_state`, so
 that none of them contradicts another.
 """
 
@@ -35,7 +35,7 @@ class NodeRow(Protocol):
 
 
 def node_state(node: NodeRow, now: datetime, late_seconds: float) -> NodeState:
-    """What the node is at `now`. An ending outweighs silence, and silence an order to drain."""
+    """Return the node's state at `now`. An ending outweighs silence, and silence outweighs an order to drain."""
     if node.fenced_at is not None:
         return NodeState.FENCED
     if node.retired_at is not None:
@@ -55,7 +55,7 @@ def is_steady(node: NodeRow, now: datetime, late_seconds: float, lease_seconds: 
 
 
 def verdict_by_node(state: NodeState, *, fenceable: bool) -> Verdict | None:
-    """What a node's state alone says of its held managers; None: it says nothing, and their clients decide.
+    """Return the verdict that a node's state gives its held managers; None if their clients decide.
 
     `fenceable`: a steady witness is there, so the fence would take the node now. Without one, a lapsed node may still
     renew and go on, so its managers are unknown and not dead.

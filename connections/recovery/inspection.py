@@ -98,7 +98,7 @@ def _fact(
 
 
 def verdict_of(row: ManagerRecord, lost: set[Any], now: datetime, values: Tunables) -> Verdict:
-    """What the stored facts say of a held record. `lost`: the nodes that the fence would take now."""
+    """Return the verdict of the stored facts on a held record. `lost`: the nodes that the fence would take now."""
     by_node = verdict_by_node(row.node.state_at(now, values.late_seconds), fenceable=row.node_id in lost)
     if by_node is not None:
         return by_node

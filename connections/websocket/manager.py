@@ -117,7 +117,7 @@ class Manager:
         )
 
     def clock_set_back(self, now: float) -> None:
-        """Move times that lie after `now`: they were noted between a stall of the process and the tick that saw it."""
+        """Move times after `now` back to it: they were noted between a stall of the process and the next tick."""
         self.opened = min(self.opened, now)
         self.last_received_at, self.active = min(self.last_received_at, now), min(self.active, now)
         self.inbound.clock_set_back(now)

@@ -1,4 +1,4 @@
-"""One socket of the chat, and how far it got in each conversation."""
+"""Deliver a conversation's messages to one socket: each once and in order."""
 
 import asyncio
 import logging
