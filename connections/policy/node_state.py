@@ -1,5 +1,5 @@
-"""The state of a node, from its row and the time. Badges, verdicts, runs, the admin and commands all ask `node_state`, so
-that none of them contradicts another.
+"""The state of a node, from its row and the time. Badges, verdicts, runs, the admin and commands all ask
+`node_state`, so that none of them contradicts another.
 """
 
 from datetime import datetime, timedelta
