@@ -118,6 +118,7 @@ class ChatConsumer(AsyncConsumer):
     async def greet(self) -> None:
         admission, node = self.manager.admission, current_node()
         assert admission is not None, "the middleware admits before the application hears of the socket"
+        assert admission.at is not None, "whoever admits notes when"
         # Directly before `ready`: no message is sent before it, and none is missed after it.
         self.subscriber = self.chat.hub.attach(self.manager, admission.at)
         await self.say(

@@ -179,10 +179,14 @@ def said_before(conversation_id: UUID, seq: int, limit: int) -> tuple[tuple[str,
     return tuple(reversed(rows.values_list("role", "text")))
 
 
-def messages_after(user_id: Any, conversation_id: UUID, after_seq: int, limit: int) -> list[StoredMessage]:
-    """Up to `limit` messages above `after_seq`, in order. Raises NotFound."""
-    rows = _own(user_id, conversation_id).messages.filter(seq__gt=after_seq).order_by("seq")[:limit]
-    return [stored_form(row) for row in rows]
+def messages_after(
+    user_id: Any, conversation_id: UUID, after_seq: int, limit: int, upto: int | None = None
+) -> list[StoredMessage]:
+    """At most `limit` messages above `after_seq`, and not above `upto`, in order. Raises NotFound."""
+    rows = _own(user_id, conversation_id).messages.filter(seq__gt=after_seq)
+    if upto is not None:
+        rows = rows.filter(seq__lte=upto)
+    return [stored_form(row) for row in rows.order_by("seq")[:limit]]
 
 
 def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | None:

@@ -10,7 +10,7 @@ from tests.support.clients import ChatClient, connect, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
 from tests.support.scenes import AUTOMATIC, MARGIN, Serve, chats, held, reasons, start_together
-from tests.support.talk import resumed
+from tests.support.talk import read_again
 
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 DRAINED = 10.0  # seconds from the signal to the end of the process
@@ -88,7 +88,7 @@ def test_who_chats_while_its_node_is_drained_goes_on_elsewhere_and_loses_nothing
         assert await one.ended(DRAINED) == 0
         assert moves == 1
         assert conversation is not None
-        messages = await resumed(client, conversation, 0)
+        messages = await read_again(other, user, conversation)
         assert [message["text"] for message in messages if message["role"] == "user"] == texts
         assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
         await chats(client)

@@ -36,13 +36,15 @@ class Bells:
 
 
 class Socket:
-    """One connection of a client, as hub and reader use a manager. What came after its resume has no gap."""
+    """One connection of a client, as hub and reader use a manager. Each message comes to it once; what comes live
+    ascends, and after a resume has no gap.
+    """
 
     def __init__(self, client: "Client") -> None:
         self.id, self.user_id = uuid4(), client.user.pk
         self.client = client
         self.closing = self.full = False
-        self.expected: int | None = None  # the next seq, once it has resumed
+        self.came: list[int] = []
 
     def deliver(self, text: str) -> bool:
         if self.full or self.closing:
@@ -57,10 +59,18 @@ class Socket:
         await asyncio.sleep(0)
 
     def take(self, frame: dict[str, Any]) -> None:
-        if self.expected is not None:
-            assert frame["seq"] == self.expected, f"{frame['seq']} was told where {self.expected} comes next"
-            self.expected += 1
+        seq = frame["seq"]
+        assert seq not in self.came, f"{seq} came twice, after {self.came}"
+        self.came.append(seq)
+        first = self.came[0]
+        live = [came for came in self.came if came >= first]
+        assert live == list(range(first, first + len(live))), f"{seq} came too early or too late: {self.came}"
         self.client.show(frame)
+
+    def resumed(self, after: int, last: int) -> None:
+        """A resume of what is above `after` has ended, and so the socket was sent all of it."""
+        missing = [seq for seq in range(after + 1, last + 1) if seq not in self.client.shown]
+        assert not missing, f"a resume after {after} ended at {last} without {missing}"
 
 
 @dataclass(frozen=True)

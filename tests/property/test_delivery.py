@@ -60,18 +60,26 @@ class World:
             await asyncio.sleep(0.002)  # something may be told before the client has asked
         await self.resume(client)
 
-    async def resume(self, client: Client) -> None:
+    async def ask_again(self, who: int, how: int) -> None:
+        """Resumes on one socket, two at once, also for what it was sent already."""
+        client = self.clients[who % CLIENTS]
+        if client.socket is not None:
+            client.socket.full = False  # a resume waits until its client has taken what is on the way
+        await asyncio.gather(self.resume(client, max(0, client.upto - how)), self.resume(client))
+
+    async def resume(self, client: Client, after: int | None = None) -> None:
         if client.reader is None or client.socket is None:
             return
         # As the page's list of conversations tells it.
         client.conversation = await in_database(Conversation.objects.values_list("id", flat=True).first)
         if client.conversation is None:
             return
-        client.socket.expected = client.upto + 1
+        socket, after = client.socket, client.upto if after is None else after
         try:
-            await client.reader.resume(client.conversation, client.upto, client.socket.send)
+            last = await client.reader.resume(client.conversation, after, socket.send)
         except ConnectionError:
             return
+        socket.resumed(after, last)
 
     async def drop(self, who: int, how: int) -> None:
         self.clients[who % CLIENTS].drop()
@@ -199,8 +207,8 @@ class World:
 
 
 MOVES = (
-    "say", "say", "connect", "drop", "behind", "send", "send_together", "ring", "ring", "lose", "look", "crash",
-    "claim", "answer", "answer", "requeue_abandoned", "take_over", "rest",
+    "say", "say", "connect", "ask_again", "drop", "behind", "send", "send_together", "ring", "ring", "lose", "look",
+    "crash", "claim", "answer", "answer", "requeue_abandoned", "take_over", "rest",
 )  # fmt: skip
 
 

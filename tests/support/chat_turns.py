@@ -86,7 +86,9 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
 
     async def main() -> None:
         runner = TurnRunner(hub, agent)
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        hub.message(user.pk, stored.message)
+        socket.frames.clear()  # what follows is about the answer
         assert stored.run is not None
         runner.asked(stored.run, socket)  # type: ignore[arg-type]
         async with asyncio.timeout(10):

@@ -2,8 +2,9 @@
 
 from uuid import uuid4
 
-from tests.support.clients import ChatClient, Frame
+from tests.support.clients import ChatClient, Frame, connected
 from tests.support.databases import Database, TestUser
+from tests.support.servers import Server
 
 
 async def say(client: ChatClient, text: str, conversation: str | None = None, client_id: str | None = None) -> Frame:
@@ -18,13 +19,19 @@ async def answer(client: ChatClient, conversation: str) -> Frame:
 
 
 async def resumed(client: ChatClient, conversation: str, after: int) -> list[Frame]:
-    """The messages that a resume delivers."""
+    """The messages that the first resume on a socket delivers: later ones bring only what it was not sent yet."""
     before = len(client.frames)
     await client.send("resume", conversation=conversation, after_seq=after)
     end = await client.expect("resumed", conversation=conversation)
     messages = [frame for frame in client.frames[before:] if frame["type"] == "message"]
     assert end["last_seq"] == (messages[-1]["seq"] if messages else after)
     return messages
+
+
+async def read_again(server: Server, user: TestUser, conversation: str, after: int = 0) -> list[Frame]:
+    """What a new socket is sent of a conversation."""
+    async with connected(server, user) as client:
+        return await resumed(client, conversation, after)
 
 
 EVENTS = ("agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed")

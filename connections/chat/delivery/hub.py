@@ -44,7 +44,7 @@ class Hub:
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = self._spawn(self._catch_up(), "chat-catch-up")
 
-    def attach(self, manager: Manager, since: datetime | None) -> Subscriber:
+    def attach(self, manager: Manager, since: datetime) -> Subscriber:
         """Deliver to this socket. It gets every message younger than `since`, its admission, also if a bell is lost."""
         subscriber = Subscriber(manager, since, self.show_turn)
         self._subscribers.setdefault(str(subscriber.user_id), set()).add(subscriber)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
-from tests.support.talk import answer, events_are_in_order, fill, resumed, say
+from tests.support.talk import answer, events_are_in_order, fill, read_again, resumed, say
 
 Serve = Callable[..., Server]
 
@@ -80,7 +80,7 @@ def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(server: Serv
             assert all(seqs == sorted(seqs) for seqs in given)
             for _ in range(6):
                 await answer(first, conversation)
-            everything = [(m["seq"], m["role"], m["text"]) for m in await resumed(first, conversation, 0)]
+            everything = [(m["seq"], m["role"], m["text"]) for m in await read_again(server, user, conversation)]
             assert [seq for seq, _, _ in everything] == list(range(1, 15))
             assert sum(role == "assistant" for _, role, _ in everything) == 7
             seen = [(m["seq"], m["role"], m["text"]) for m in second.of("message")]
@@ -125,9 +125,16 @@ def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: D
             conversation = (await say(client, "hello"))["conversation"]
             await answer(client, conversation)
             fill(shared, user, 3, 450)
-            messages = await resumed(client, conversation, 0)
+            messages = await read_again(server, user, conversation)
             assert [message["seq"] for message in messages] == list(range(1, 451))
-            assert len(await resumed(client, conversation, 440)) == 10
+            assert len(await read_again(server, user, conversation, 440)) == 10
+            # The socket that had the first two is sent the others once, however often it asks.
+            for after, expected in ((440, list(range(3, 451))), (0, [])):
+                before = len(client.frames)
+                await client.send("resume", conversation=conversation, after_seq=after)
+                assert (await client.expect("resumed", conversation=conversation))["last_seq"] == 450
+                messages = [frame for frame in client.frames[before:] if frame["type"] == "message"]
+                assert [message["seq"] for message in messages] == expected
 
     run(main())
 
@@ -198,6 +205,6 @@ def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
             await stops.send("cancel_turn", run=run_id)  # it is over: nothing more happens
             await stops.send("cancel_turn", run="that one")
             assert (await stops.expect("error"))["code"] == "bad_field"
-            assert [m["text"] for m in await resumed(asks, conversation, 1)] == [done["text"]]
+            assert [m["text"] for m in await read_again(server, user, conversation, 1)] == [done["text"]]
 
     run(main())

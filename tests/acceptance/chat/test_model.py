@@ -6,7 +6,7 @@ from tests.support.clients import connected, run
 from tests.support.databases import Database
 from tests.support.model import calls, model, says
 from tests.support.servers import Server, free_port
-from tests.support.talk import answer, events_are_in_order, resumed, say
+from tests.support.talk import answer, events_are_in_order, read_again, say
 
 Serve = Callable[..., Server]
 
@@ -23,7 +23,8 @@ def test_a_model_answers_with_the_users_own_data(serve: Serve, database: Databas
                 done = await answer(client, conversation)
                 assert done["text"] == "You have **one** session."
                 await events_are_in_order(client, conversation)
-                assert [message["text"] for message in await resumed(client, conversation, 1)] == [done["text"]]
+                found = await read_again(server, user, conversation, 1)
+                assert [message["text"] for message in found] == [done["text"]]
 
         run(main())
         assert "The model small answers" in server.get("/chat/", cookie=user.cookie)[1]

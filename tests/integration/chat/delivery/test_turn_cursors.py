@@ -55,9 +55,9 @@ def test_no_socket_gets_half_a_turn() -> None:
     early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
-        hub.attach(early, None)  # type: ignore[arg-type]
+        hub.attach(early, timezone.now())  # type: ignore[arg-type]
         assert hub.events(user.pk, turn.next(STARTED))
-        hub.attach(late, None)  # type: ignore[arg-type]
+        hub.attach(late, timezone.now())  # type: ignore[arg-type]
         for kind in (DELTA, COMPLETED, DELTA):
             assert hub.events(user.pk, turn.next(kind))
 
@@ -71,10 +71,10 @@ def test_who_resumes_is_shown_the_turn_from_the_beginning_and_nobody_else_again(
     early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
-        hub.attach(early, None)  # type: ignore[arg-type]
+        hub.attach(early, timezone.now())  # type: ignore[arg-type]
         for kind in (STARTED, DELTA):
             hub.events(user.pk, turn.next(kind))
-        hub.attach(late, None)  # type: ignore[arg-type]
+        hub.attach(late, timezone.now())  # type: ignore[arg-type]
         hub.events(user.pk, turn.so_far())
         hub.events(user.pk, turn.next(DELTA))
 
@@ -87,7 +87,7 @@ def test_a_gap_in_the_events_is_noticed_once_and_mended_from_the_beginning() -> 
     socket = Socket(user)
 
     async def main() -> None:
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         hub.events(user.pk, turn.next(STARTED))
         turn.next(DELTA)  # lost on its way
         assert not hub.events(user.pk, turn.next(DELTA))
@@ -104,7 +104,7 @@ def test_a_first_attempt_shows_nothing_more_once_the_second_has_begun() -> None:
     socket = Socket(user)
 
     async def main() -> None:
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         for _ in range(3):
             hub.events(user.pk, turn.next(DELTA))
         stale = turn.next(DELTA)
@@ -144,9 +144,9 @@ def test_a_turn_that_was_ended_for_a_lost_node_ends_for_whoever_saw_it_begin() -
     early, late, hub = Socket(user), Socket(user), Hub(Bus())
 
     async def main() -> None:
-        hub.attach(early, None)  # type: ignore[arg-type]
+        hub.attach(early, timezone.now())  # type: ignore[arg-type]
         hub.events(user.pk, turn.next(STARTED))
-        hub.attach(late, None)  # type: ignore[arg-type]
+        hub.attach(late, timezone.now())  # type: ignore[arg-type]
         for _ in range(2):
             hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
 
@@ -161,7 +161,7 @@ def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
     socket = Socket(user)
 
     async def main() -> None:
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         hub.events(user.pk, turn.next(STARTED))
         turn.tool = "my_sessions"
         hub.events(user.pk, turn.next("tool_executing"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError
+from django.utils import timezone
 
 from connections.bus import Bus
 from connections.chat import limits, messages
@@ -95,7 +96,7 @@ def test_an_attempt_that_this_process_lost_is_stopped_by_the_next_and_its_follow
 
     async def main() -> None:
         runner, socket = TurnRunner(hub, Scripted(script)), Socket(user)
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         runner.asked(stored.run, socket)  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             while not begun:
@@ -172,7 +173,7 @@ def test_an_answer_is_stopped_also_where_the_bell_was_lost(monkeypatch: pytest.M
 
     async def main() -> None:
         runner = TurnRunner(hub, Scripted(script))
-        hub.attach(socket, None)  # type: ignore[arg-type]
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         runner.start()
         async with asyncio.timeout(10):
             while not socket.of("agent_delta"):
