@@ -192,7 +192,7 @@ class Agreement:
     runs_open: int = 0
     listed: dict[str, int] = field(default_factory=dict)  # of each user, what `list_managers` says
     by_node: dict[str, int] = field(default_factory=dict)  # of each node's row, what `list_nodes` says
-    read: dict[str, list[int]] = field(default_factory=dict)  # the numbers a resume from the beginning delivered
+    read: dict[str, list[int]] = field(default_factory=dict)  # what a socket was sent by the end of a resume from 0
 
 
 @dataclass
@@ -206,7 +206,7 @@ class History:
     clicks: list[Click] = field(default_factory=list)
     sent: set[str] = field(default_factory=set)  # client ids
     acks: list[Ack] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)  # messages that came out of order, in words
+    gaps: list[str] = field(default_factory=list)  # messages that came twice, late, or not at all, in words
     drains: list[Drain] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)  # nodes that ended by themselves, in words
     samples: list[Sample] = field(default_factory=list)

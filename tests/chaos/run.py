@@ -112,7 +112,7 @@ async def _read_again(crowd: Crowd, history: History) -> None:
         tab.resumes.clear()
         for conversation in tab.person.conversations:
             assert tab.wire is not None
-            tab.wire.reading.ask(tab.wire, conversation, 0)
+            tab.wire.reading.ask(conversation, 0)
     with suppress(TimeoutError):
         async with asyncio.timeout(READ_SECONDS):
             while any(tab.resumes.keys() < tab.person.conversations for tab in readers.values()):

@@ -22,6 +22,7 @@ USE_HERE = 0.15  # of those who were sent away for good: so many click on "Use h
 USE_HERE_SECONDS = (2.0, 8.0)
 BACKOFF = (0.3, 3.0)
 QUIET_SECONDS = 2 * bounds.PACE.heartbeat + 1  # without a word of the server, after which the page reconnects
+RESUME_AGAIN_SECONDS = 2.0  # after an error, as the page does
 ELSEWHERE = {4012, 4013}
 SLOW = 0.3  # of all tabs
 SLOW_PONG = 0.5  # seconds that a slow client takes to answer: half a probe
@@ -43,7 +44,7 @@ class Wire(Socket):
         super().__init__()
         self.tab = tab
         self.line = line
-        self.reading = Reading(tab, line)
+        self.reading = Reading(self)
         self.heard = time.monotonic()
         self.over = False  # the run is: what happens to it now is no fact of it
 
@@ -69,6 +70,8 @@ class Wire(Socket):
                 self.reading.message(frame)
             case "resumed":
                 self.reading.resumed(frame)
+            case "error":
+                self.reading.failed(frame)
 
     def on_ws_disconnected(self, transport: Any) -> None:
         super().on_ws_disconnected(transport)
@@ -84,43 +87,51 @@ class Wire(Socket):
 
 
 class Reading:
-    """What one socket was told of each conversation: after a resume, everything once and in order."""
+    """What one socket was sent of each conversation: every number once, live ones without a gap, and all that a resume
+    asked for before its `resumed`.
+    """
 
-    def __init__(self, tab: "Tab", line: Line) -> None:
-        self._tab = tab
-        self._line = line
-        self._asked: dict[str, int] = {}  # a resume under way, and after which number
-        self._got: dict[str, list[int]] = {}  # what came since it was asked for
-        self._upto: dict[str, int] = {}  # where a resume has ended, and what followed
+    def __init__(self, wire: "Wire") -> None:
+        self._wire = wire
+        self._asked: dict[str, list[int]] = {}  # after which numbers; a socket's frames are answered in their order
+        self._came: dict[str, set[int]] = {}
+        self._live: dict[str, range] = {}  # from the first that came, or from where the first resume ended
 
-    def ask(self, wire: Wire, conversation: str, after: int) -> None:
-        self._asked[conversation], self._got[conversation] = after, []
-        self._upto.pop(conversation, None)
-        wire.frame("resume", conversation=conversation, after_seq=after)
+    def ask(self, conversation: str, after: int) -> None:
+        self._asked.setdefault(conversation, []).append(after)
+        self._wire.frame("resume", conversation=conversation, after_seq=after)
 
     def message(self, frame: dict[str, Any]) -> None:
         conversation, seq = frame["conversation"], frame["seq"]
-        self._tab.person.conversations.add(conversation)
-        if conversation in self._asked:
-            self._got[conversation].append(seq)
-        elif conversation in self._upto:
-            if seq != self._upto[conversation] + 1:
-                self._gap(f"{seq} of {conversation} came after {self._upto[conversation]}")
-            self._upto[conversation] = seq
-        self._tab.read[conversation] = max(seq, self._tab.read.get(conversation, 0))
+        tab = self._wire.tab
+        tab.person.conversations.add(conversation)
+        live = self._live.setdefault(conversation, range(seq, seq))
+        came = self._came.setdefault(conversation, set())
+        if seq == live.stop:
+            self._live[conversation] = range(live.start, seq + 1)
+        elif seq >= live.start or seq in came:
+            self._wrong(f"{seq} of {conversation} came after {live.stop - 1}")
+        came.add(seq)
+        tab.read[conversation] = max(seq, tab.read.get(conversation, 0))
 
     def resumed(self, frame: dict[str, Any]) -> None:
         conversation, last = frame["conversation"], frame["last_seq"]
-        after = self._asked.pop(conversation)
-        got = self._got.pop(conversation)
-        missed = [seq for seq in range(after + 1, last + 1) if seq not in got]
+        after = self._asked[conversation].pop(0)
+        came = self._came.setdefault(conversation, set())
+        missed = [seq for seq in range(after + 1, last + 1) if seq not in came]
         if missed:
-            self._gap(f"a resume of {conversation} after {after} ended at {last} without {missed[:5]}")
-        self._upto[conversation] = last
-        self._tab.resumes[conversation] = got
+            self._wrong(f"a resume of {conversation} after {after} ended at {last} without {missed[:5]}")
+        self._live.setdefault(conversation, range(last + 1, last + 1))
+        self._wire.tab.resumes[conversation] = sorted(came)
 
-    def _gap(self, what: str) -> None:
-        self._tab.history.gaps.append(f"{self._line.user}'s {self._line.manager}: {what}")
+    def failed(self, frame: dict[str, Any]) -> None:
+        """Ask again, as the page does, if it was a resume that failed."""
+        asked = self._asked.get(frame.get("conversation", ""))
+        if asked and "client_id" not in frame:
+            asyncio.get_running_loop().call_later(RESUME_AGAIN_SECONDS, self.ask, frame["conversation"], asked.pop(0))
+
+    def _wrong(self, what: str) -> None:
+        self._wire.tab.history.gaps.append(f"{self._wire.line.user}'s {self._wire.line.manager}: {what}")
 
 
 class Tab:
@@ -129,7 +140,7 @@ class Tab:
         self.person = person
         self.wire: Wire | None = None
         self.read: dict[str, int] = {}
-        self.resumes: dict[str, list[int]] = {}  # the numbers that the last resume of a conversation brought
+        self.resumes: dict[str, list[int]] = {}  # what its socket had been sent as a resume ended
         self.pong_delay = SLOW_PONG if rng.random() < SLOW else 0.0
         self.wants = True  # a connection; not after it was sent away for good
         self.staying_away = False  # it does not come back any more where it was sent away for good
@@ -230,7 +241,7 @@ class Tab:
 
     def welcome(self, wire: Wire) -> None:
         for known in sorted(self.person.conversations):
-            wire.reading.ask(wire, known, self.read.get(known, 0))
+            wire.reading.ask(known, self.read.get(known, 0))
         for client_id, (conversation, text) in self._outbox.items():
             wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
 
