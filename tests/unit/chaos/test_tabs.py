@@ -12,7 +12,8 @@ Frames = list[tuple[str, int]]  # (ask, after), (message, seq), (resumed, last)
 
 def gaps(frames: Frames) -> list[str]:
     """What a socket's client found wrong."""
-    history = SimpleNamespace(gaps=[])
+    found: list[str] = []
+    history = SimpleNamespace(gaps=found)
     tab = SimpleNamespace(person=SimpleNamespace(conversations=set()), history=history, read={}, resumes={})
     wire = SimpleNamespace(tab=tab, line=SimpleNamespace(user="ada", manager="m1"), frame=lambda *_, **__: None)
     reading = Reading(cast("Any", wire))
@@ -24,7 +25,7 @@ def gaps(frames: Frames) -> list[str]:
                 reading.message({"conversation": "tea", "seq": number})
             case _:
                 reading.resumed({"conversation": "tea", "last_seq": number})
-    return history.gaps
+    return found
 
 
 @pytest.mark.parametrize(
