@@ -1,5 +1,6 @@
-"""Names in the documents exist in the code: files, modules, settings, and the modules that end a socket."""
+"""Names in the documents exist in the code: files, modules, settings, functions, events, and what ends a socket."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -15,6 +16,14 @@ SPAN = re.compile(r"`([^`\n]+)`")
 PACKAGES = ("connections", "console", "tests", "benchmarks", "static", "templates", "scripts")
 FILE = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:/[\w.-]+)*/?")
 MODULE = re.compile(r"(?:connections|console)(?:\.[a-z_]\w*)+")
+SUFFIXED = re.compile(r"[\w./-]+\.(?:py|js|html|css|md|toml|yml|yaml|sh)")  # also without its folders
+NAME = re.compile(r"(?:[A-Za-z]\w*\.)*([a-z]+_\w+|[A-Z][a-z]+[A-Z]\w+)(?:\(.*\))?")  # snake_case or CamelCase
+# Settings of PostgreSQL, nginx, Caddy and redis-py.
+OTHERS = {
+    "max_connections", "pg_stat_statements", "sentinel_kwargs", "stream_close_delay", "worker_connections",
+    "worker_shutdown_timeout",
+}  # fmt: skip
+PATTERNS = {"NNNN-title.md", "name.html", "_name.html"}  # of names
 MADE = {"benchmarks/results/", "tests/artifacts/"}  # by commands, and ignored by git
 
 
@@ -26,6 +35,34 @@ def spans(path: Path) -> list[str]:
 def test_every_file_that_is_named_exists(path: Path) -> None:
     named = {span for span in spans(path) if FILE.fullmatch(span) and "/" in span}
     assert [name for name in sorted(named - MADE) if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_is_named_without_its_folders_exists(path: Path) -> None:
+    named = {span for span in spans(path) if SUFFIXED.fullmatch(span)}
+    ends = [f"/{file.relative_to(ROOT)}" for file in files()]
+    assert [name for name in sorted(named - PATTERNS) if not any(end.endswith(f"/{name}") for end in ends)] == []
+
+
+@functools.cache
+def files() -> list[Path]:
+    """Without asking git, which may refuse a clone that belongs to somebody else."""
+    folders = [*PACKAGES, "docs", ".ci"]
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return [*found, *(path for path in ROOT.glob("*") if path.is_file())]
+
+
+@functools.cache
+def words_of_the_code() -> set[str]:
+    code = [file for file in files() if file.suffix not in {".md", ".lock", ".png", ".pyc", ".woff2", ".sqlite3"}]
+    return {word for file in code for word in re.findall(r"\w+", file.read_text(errors="ignore"))}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_name_in_code_marks_is_in_the_code(path: Path) -> None:
+    found = [NAME.fullmatch(span) for span in spans(path)]
+    named = {match[1] for match in found if match}
+    assert sorted(named - words_of_the_code() - OTHERS) == []
 
 
 def exists(dotted: str) -> bool:
