@@ -192,6 +192,7 @@ class Agreement:
     runs_open: int = 0
     listed: dict[str, int] = field(default_factory=dict)  # of each user, what `list_managers` says
     by_node: dict[str, int] = field(default_factory=dict)  # of each node's row, what `list_nodes` says
+    stored: dict[str, int] = field(default_factory=dict)  # messages of each conversation, before the last resumes
     read: dict[str, list[int]] = field(default_factory=dict)  # what a socket was sent by the end of a resume from 0
 
 

@@ -15,6 +15,7 @@ from tests.chaos.faults import Faults
 from tests.chaos.history import History
 from tests.chaos.schedule import Plan, schedule
 from tests.chaos.tabs import Tab
+from tests.support.databases import Database
 from tests.support.processes import manage_json
 
 FILL_SECONDS = 20.0  # for all clients to be in at the beginning
@@ -42,7 +43,7 @@ async def run(seed: int, plan: Plan, say: Say) -> History:
                 sampler.start()
                 await _play(made, crowd, plan, rng, say)
                 await _agree(made, crowd)
-                await _read_again(crowd, history)
+                await _read_again(crowd, made.database, history)
                 sampler.stop()
                 await _list(made)
                 await asyncio.to_thread(watch.read_rows, made.database, history)
@@ -101,13 +102,14 @@ async def _agree(made: Cluster, crowd: Crowd) -> None:
     crowd.check()
 
 
-async def _read_again(crowd: Crowd, history: History) -> None:
+async def _read_again(crowd: Crowd, database: Database, history: History) -> None:
     """One tab of each user reads all its conversations from the beginning."""
     readers: dict[str, Tab] = {}
     for tab in crowd.tabs:
         if tab.wire is not None and tab.wire.line.open:
             readers.setdefault(tab.person.user.name, tab)
     await asyncio.sleep(bounds.MARGIN)  # agents may still be writing
+    history.agreement.stored = await asyncio.to_thread(watch.stored, database)
     for tab in readers.values():
         tab.resumes.clear()
         for conversation in tab.person.conversations:

@@ -59,6 +59,7 @@ MESSAGES = """
 SELECT u.username, m.conversation_id::text, m.seq, coalesce(m.client_id::text, '') FROM chat_message m
 JOIN chat_conversation c ON c.id = m.conversation_id JOIN auth_user u ON u.id = c.user_id
 """
+STORED = "SELECT conversation_id::text, count(*) FROM chat_message GROUP BY conversation_id"
 
 
 def note_admissions(database: Database) -> None:
@@ -100,6 +101,11 @@ def held(database: Database) -> set[str]:
 
 def runs_open(database: Database) -> int:
     return int(database.query(RUNS_OPEN)[0][0])
+
+
+def stored(database: Database) -> dict[str, int]:
+    """How many messages each conversation has."""
+    return {str(conversation): int(count) for conversation, count in database.query(STORED)}
 
 
 def read_rows(database: Database, history: History) -> None:

@@ -196,6 +196,15 @@ def a_resume_that_leaves_out(history: History) -> None:
     history.agreement.read["tea"] = [2]
 
 
+def a_resume_without_the_last(history: History) -> None:
+    history.agreement.stored["tea"] = 2
+    history.agreement.read["tea"] = [1]
+
+
+def a_resume_of_more_than_is_stored(history: History) -> None:
+    history.agreement.read["tea"] = [1, 2, 3]
+
+
 def out_of_order(history: History) -> None:
     history.gaps.append("2 of tea came after 4")
 
@@ -241,7 +250,8 @@ WRONG: dict[str, list[Doctor]] = {
         closed_without_evidence, told_something_else, a_click_that_left_nothing, a_failed_click_that_left_nothing,
     ],
     "nothing lost": [
-        acknowledged_and_not_stored, stored_twice, a_number_left_out, a_resume_that_leaves_out, out_of_order,
+        acknowledged_and_not_stored, stored_twice, a_number_left_out, a_resume_that_leaves_out,
+        a_resume_without_the_last, a_resume_of_more_than_is_stored, out_of_order,
     ],
     "no storms": [
         evicted_and_called_back, reset_and_called_back_at_once, a_herd_with_one_delay, a_hundred_handshakes_at_once,
