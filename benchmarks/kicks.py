@@ -10,7 +10,7 @@ from benchmarks import client
 from benchmarks.ratios import percentile
 from benchmarks.report import Table
 from benchmarks.routes import CHAT
-from benchmarks.staff_client import Desk
+from benchmarks.staff_client import StaffClient
 from benchmarks.stage import Kind, Stage
 from connections.policy.states import FAREWELLS, CloseReason
 from tests.support.databases import Database, TestUser
@@ -24,10 +24,10 @@ ACTIONS = {"close": CloseReason.CLOSED_BY_STAFF, "reset": CloseReason.RESET}
 @dataclass(frozen=True)
 class Place:
     name: str
-    desk: Server
-    """Where the POST goes."""
-    holder: Server
-    """Where the socket is."""
+    staff_node: Server
+    """The node that receives the POST."""
+    socket_node: Server
+    """The node that has the user's socket."""
     lanes: int = 1
 
 
@@ -62,7 +62,7 @@ async def _measure(table: Table, stage: Stage, database: Database, places: Seque
     # A reset closes all that its user holds, so the idle sockets are those of others.
     apart = sizes.users // 10
     idle = [user.cookie for user in users[:apart]]
-    for server in {place.holder.port: place.holder for place in places}.values():
+    for server in {place.socket_node.port: place.socket_node for place in places}.values():
         await client.connect_many(server.ws_url + CHAT, idle, sizes.beside)
     await asyncio.sleep(sizes.settle)
     kicked = itertools.cycle(users[apart:])
@@ -98,21 +98,21 @@ async def _kicked(
 
 
 async def _kick(place: Place, action: str, user: TestUser, staff: TestUser) -> float | None:
-    socket = await client.connect(place.holder.ws_url + CHAT, user.cookie, client.Socket)
+    socket = await client.connect(place.socket_node.ws_url + CHAT, user.cookie, client.Socket)
     try:
         async with asyncio.timeout(KICK_SECONDS):
             await socket.ready.wait()
             # Lanes that wait for the same beat would otherwise all post right after it.
             await asyncio.sleep(random.uniform(0, BEAT_SECONDS) if place.lanes > 1 else 0)
-            desk = await Desk.open(place.desk, staff)
+            staff_client = await StaffClient.open(place.staff_node, staff)
             path, fields = _request(action, user, socket.greeting["manager"])
-            posted = await desk.post(path, **fields)
+            posted = await staff_client.post(path, **fields)
             await socket.closed.wait()
     except TimeoutError:
         await socket.close()
         return None
     as_asked = posted.status == 200 and socket.code == FAREWELLS[ACTIONS[action]].code
-    return socket.closed_at - posted.at if as_asked else None
+    return socket.closed_at - posted.sent_at if as_asked else None
 
 
 def _request(action: str, user: TestUser, manager: str) -> tuple[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The staff member's browser: one POST on a connection that is open already."""
+"""The HTTP client of a staff member: it sends one POST, on a connection opened beforehand."""
 
 import asyncio
 import time
@@ -8,18 +8,18 @@ from urllib.parse import urlencode
 from tests.support.databases import TestUser
 from tests.support.servers import Server
 
-TOKEN = "benchmark" * 3 + "token"  # 32 letters, as Django's are
+CSRF_TOKEN = "benchmark" * 3 + "token"  # 32 letters, as Django requires
 
 
 @dataclass(frozen=True)
-class Posted:
-    at: float
-    """On `time.perf_counter`, just before the request was written."""
+class PostResult:
+    sent_at: float
+    """`time.perf_counter()` just before the request was written."""
     status: int
 
 
-class Desk:
-    """A connection of a member of staff to one node."""
+class StaffClient:
+    """One HTTP connection of a staff member to one node, good for one POST."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         self._reader = reader
@@ -27,21 +27,21 @@ class Desk:
         self._head = head
 
     @classmethod
-    async def open(cls, server: Server, staff: TestUser) -> "Desk":
+    async def open(cls, server: Server, staff: TestUser) -> "StaffClient":
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         head = (
             f"Host: 127.0.0.1:{server.port}\r\nOrigin: {server.url}\r\nConnection: close\r\n"
-            f"Cookie: {staff.cookie}; csrftoken={TOKEN}\r\nX-CSRFToken: {TOKEN}\r\nHX-Request: true\r\n"
+            f"Cookie: {staff.cookie}; csrftoken={CSRF_TOKEN}\r\nX-CSRFToken: {CSRF_TOKEN}\r\nHX-Request: true\r\n"
             "Content-Type: application/x-www-form-urlencoded\r\n"
         )
         return cls(reader, writer, head)
 
-    async def post(self, path: str, **fields: str) -> Posted:
-        """Sends it and reads the answer to its end; the connection is used up."""
+    async def post(self, path: str, **fields: str) -> PostResult:
+        """Send the form fields and read the whole response. The server closes the connection afterwards."""
         body = urlencode(fields)
         request = f"POST {path} HTTP/1.1\r\n{self._head}Content-Length: {len(body)}\r\n\r\n{body}"
-        at = time.perf_counter()
+        sent_at = time.perf_counter()
         self._writer.write(request.encode())
-        answer = await self._reader.read()
+        response = await self._reader.read()
         self._writer.close()
-        return Posted(at, int(answer.split(None, 2)[1]))
+        return PostResult(sent_at, int(response.split(None, 2)[1]))
