@@ -1,4 +1,7 @@
-"""One consumer on three routes of one server, behind the same session auth; everything else is the project's own."""
+"""The ASGI application under test: one echo consumer on three routes, one for each variant, all with session auth.
+
+All other routes are the project's own.
+"""
 
 from typing import Any
 
@@ -8,13 +11,13 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 from django.urls import path, re_path
 
-from benchmarks.routes import BARE, INJECTED, POOL, SIDES, WRAPPED
+from benchmarks.routes import BARE, INJECTED, POOL, VARIANTS, WRAPPED
 from connections.admission import Guard, SoftLimitMiddleware
 from console.asgi import application as project
 
 
 class Echo(AsyncWebsocketConsumer):
-    """What somebody else's consumer looks like."""
+    """A consumer as an adopter would write it: it knows nothing of the middleware."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         await self.send(text_data=text_data, bytes_data=bytes_data)
@@ -30,9 +33,9 @@ def _wrapped(*, inject: bool) -> Any:
 
 
 _routes: list[Any] = [
-    path(SIDES[BARE][1:], _bare()),
-    path(SIDES[WRAPPED][1:], _wrapped(inject=False)),
-    path(SIDES[INJECTED][1:], _wrapped(inject=True)),
-    re_path(r"", project),  # type: ignore[arg-type]  # Channels routes applications as Django does views
+    path(VARIANTS[BARE][1:], _bare()),
+    path(VARIANTS[WRAPPED][1:], _wrapped(inject=False)),
+    path(VARIANTS[INJECTED][1:], _wrapped(inject=True)),
+    re_path(r"", project),  # type: ignore[arg-type]  # typed for Django views; Channels passes applications
 ]
 application = ProtocolTypeRouter({"http": project, "websocket": URLRouter(_routes)})

@@ -1,4 +1,4 @@
-"""Memory of an idle socket, each side in a fresh process: what so many sockets add, divided by their number."""
+"""Memory of an idle socket: what many sockets add to a fresh server process, divided by their number."""
 
 import asyncio
 import statistics
@@ -8,7 +8,7 @@ from benchmarks import client
 from benchmarks.procfs import rollup
 from benchmarks.ratios import Ratio
 from benchmarks.report import Table
-from benchmarks.routes import BARE, SIDES
+from benchmarks.routes import BARE, VARIANTS
 from benchmarks.stage import Kind, Stage
 from tests.support.databases import Database
 from tests.support.servers import Server
@@ -18,36 +18,37 @@ FIGURES = ("Rss", "Pss")
 
 
 def memory(stage: Stage, kinds: Sequence[Kind]) -> Table:
-    columns = ["server", "side", "KiB a socket (RSS)", "of bare", "KiB a socket (PSS)", "of bare", "aim"]
+    columns = ["server", "variant", "KiB a socket (RSS)", "of bare", "KiB a socket (PSS)", "of bare", "aim"]
     table = Table(f"Memory of an idle socket ({stage.sizes.memory_sockets:,} of them)", columns)
     for kind in kinds:
-        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+        found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for _ in range(stage.sizes.memory_rounds):
-            for side, figures in _round(stage, kind).items():
-                found[side].append(figures)
-        for side, rounds in found.items():
-            row = [kind, side]
+            for variant, figures in _round(stage, kind).items():
+                found[variant].append(figures)
+        for variant, rounds in found.items():
+            row = [kind, variant]
             for name in FIGURES:
                 values = [found[name] for found in rounds]
-                row += [f"{statistics.median(values):.1f}", _ratio(found, side, name)]
-            table.rows.append([*row, "" if side == BARE else f"<= {AIM}"])
-            table.raw.append({"server": kind, "side": side, "kib": rounds})
+                row += [f"{statistics.median(values):.1f}", _ratio(found, variant, name)]
+            table.rows.append([*row, "" if variant == BARE else f"<= {AIM}"])
+            table.raw.append({"server": kind, "variant": variant, "kib": rounds})
     return table
 
 
-def _ratio(found: dict[str, list[dict[str, float]]], side: str, name: str) -> str:
-    if side == BARE:
+def _ratio(found: dict[str, list[dict[str, float]]], variant: str, name: str) -> str:
+    if variant == BARE:
         return ""
-    return str(Ratio.of(*([each[name] for each in found[which]] for which in (side, BARE))))
+    return str(Ratio.of(*([each[name] for each in found[which]] for which in (variant, BARE))))
 
 
 def _round(stage: Stage, kind: Kind) -> dict[str, dict[str, float]]:
-    """Of each side, one after the other, each in a process of its own."""
+    """Measure each variant in turn, each in a server process of its own. KiB a socket, by variant and figure."""
     with stage.database("postgresql") as database:
-        servers = {side: stage.server(database, kind) for side in SIDES}
+        servers = {variant: stage.server(database, kind) for variant in VARIANTS}
         with stage.servers(*servers.values()):
             return {
-                side: asyncio.run(_opened(stage, server, database, SIDES[side])) for side, server in servers.items()
+                variant: asyncio.run(_opened(stage, server, database, VARIANTS[variant]))
+                for variant, server in servers.items()
             }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import client
 from benchmarks.report import Table
-from benchmarks.routes import BARE, SIDES, WRAPPED
+from benchmarks.routes import BARE, VARIANTS, WRAPPED
 from benchmarks.stage import Kind, Stage, Vendor
 from benchmarks.throughput import Load
 from tests.support.databases import Database
@@ -37,17 +37,17 @@ def profile(stage: Stage, what: str, kind: Kind, vendor: Vendor) -> list[Table]:
     by_function: dict[str, Counter[str]] = {}
     done: dict[str, int] = {}
     with stage.database(vendor) as database:
-        for side in (BARE, WRAPPED):
-            stacks = RESULTS / f"{what}-{kind}-{vendor}-{side}.stacks"
+        for variant in (BARE, WRAPPED):
+            stacks = RESULTS / f"{what}-{kind}-{vendor}-{variant}.stacks"
             server = stage.server(database, kind)
             with stage.servers(server):
-                done[side] = asyncio.run(_sampled(stage, server, database, what, side, stacks))
-            by_package[side], by_function[side] = Counter(), Counter()
+                done[variant] = asyncio.run(_sampled(stage, server, database, what, variant, stacks))
+            by_package[variant], by_function[variant] = Counter(), Counter()
             for frames, count in _read(stacks):
-                by_package[side]["all"] += count
-                by_package[side][_owner(frames)] += count
+                by_package[variant]["all"] += count
+                by_package[variant][_owner(frames)] += count
                 ours = {frame for frame in frames if frame.startswith("connections/") and not frame.startswith(AROUND)}
-                by_function[side].update(dict.fromkeys(ours, count))
+                by_function[variant].update(dict.fromkeys(ours, count))
     where = f"{what} ({kind}, {vendor}), ms of the GIL for each"
     return [
         _table(f"By package: {where}", by_package, done),
@@ -55,9 +55,9 @@ def profile(stage: Stage, what: str, kind: Kind, vendor: Vendor) -> list[Table]:
     ]
 
 
-async def _sampled(stage: Stage, server: Server, database: Database, what: str, side: str, stacks: Path) -> int:
+async def _sampled(stage: Stage, server: Server, database: Database, what: str, variant: str, stacks: Path) -> int:
     """How many were done while the samples were taken."""
-    url, cookies = server.ws_url + SIDES[side], stage.cookies(database)
+    url, cookies = server.ws_url + VARIANTS[variant], stage.cookies(database)
     await client.close_all(await client.connect_many(url, cookies, len(cookies)))
     spy = Path(sys.executable).with_name("py-spy")
     command = [spy, "record", "--pid", str(server.pid), "--gil", "--rate", str(RATE), "--duration", str(SECONDS)]
@@ -92,8 +92,8 @@ def _owner(frames: list[str]) -> str:
 def _table(title: str, found: dict[str, Counter[str]], done: dict[str, int]) -> Table:
     table = Table(title, ["where", BARE, WRAPPED, "more"])
 
-    def each(side: str, samples: int) -> float:
-        return samples / RATE * 1000 / max(1, done[side])
+    def each(variant: str, samples: int) -> float:
+        return samples / RATE * 1000 / max(1, done[variant])
 
     names = sorted(
         found[BARE].keys() | found[WRAPPED].keys(), key=lambda name: -max(found[BARE][name], found[WRAPPED][name])

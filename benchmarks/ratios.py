@@ -1,4 +1,4 @@
-"""Sides that are measured in turn, and how they compare."""
+"""Statistics: ratios of variants that are measured in turn, and percentiles."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ratio:
-    """Of a side to its baseline, round by round: the median, and the lowest and highest."""
+    """Ratios of a variant to its baseline, one for each round: their median, lowest and highest."""
 
     median: float
     low: float
@@ -25,6 +25,6 @@ class Ratio:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest value that so many percent of all do not exceed."""
+    """The smallest value that at least `percent` percent of the values do not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,6 +1,6 @@
-"""The three ways to the one consumer, for the servers and for those who measure them. No Django here."""
+"""URL paths of the measured variants. The load client imports this module too, so it imports no Django."""
 
 POOL = "bench"
 BARE, WRAPPED, INJECTED = "bare", "wrapped", "wrapped, our frames"
-SIDES = {BARE: "/bench/bare/", WRAPPED: "/bench/wrapped/", INJECTED: "/bench/injected/"}
+VARIANTS = {BARE: "/bench/bare/", WRAPPED: "/bench/wrapped/", INJECTED: "/bench/injected/"}
 CHAT = "/ws/chat/"

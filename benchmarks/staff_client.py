@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from tests.support.databases import TestUser
 from tests.support.servers import Server
 
-CSRF_TOKEN = "benchmark" * 3 + "token"  # 32 letters, as Django requires
+CSRF_TOKEN = "benchmark" * 3 + "token"  # 32 characters, the length of Django's CSRF secret
 
 
 @dataclass(frozen=True)

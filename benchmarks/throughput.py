@@ -1,4 +1,4 @@
-"""Handshakes and echoes a second: the same consumer behind the same session auth in the same process, by route."""
+"""Handshakes and echoes a second, by variant. All variants share one server process, consumer and session auth."""
 
 import asyncio
 import statistics
@@ -10,7 +10,7 @@ from benchmarks.client import Tally
 from benchmarks.procfs import cpu_seconds
 from benchmarks.ratios import Ratio
 from benchmarks.report import Table
-from benchmarks.routes import BARE, POOL, SIDES
+from benchmarks.routes import BARE, POOL, VARIANTS
 from benchmarks.stage import Kind, Stage, Vendor
 from tests.support.databases import Database
 from tests.support.servers import Server
@@ -40,7 +40,7 @@ def echoes(stage: Stage, kinds: Sequence[Kind], vendors: Sequence[Vendor]) -> Ta
 def _table(title: str) -> Table:
     return Table(
         title,
-        ["server", "database", "side", "a second", "of bare", "aim", "server CPU ms each", "client busy", "failed"],
+        ["server", "database", "variant", "a second", "of bare", "aim", "server CPU ms each", "client busy", "failed"],
     )
 
 
@@ -50,14 +50,14 @@ def _measure(table: Table, stage: Stage, kind: Kind, vendor: Vendor, load: Load,
         with stage.servers(server):
             found = asyncio.run(_rounds(stage, server, database, load))
     bare = [tally.rate for tally in found[BARE]]
-    for side, tallies in found.items():
+    for variant, tallies in found.items():
         rates = [tally.rate for tally in tallies]
-        compared = side != BARE
+        compared = variant != BARE
         table.rows.append(
             [
                 kind,
                 vendor,
-                side,
+                variant,
                 f"{statistics.median(rates):,.0f}",
                 str(Ratio.of(rates, bare)) if compared else "",
                 f">= {aim}" if compared else "",
@@ -69,23 +69,25 @@ def _measure(table: Table, stage: Stage, kind: Kind, vendor: Vendor, load: Load,
         measured = [
             {"rate": tally.rate, "server_cpu": tally.server_cpu, "failed": dict(tally.failed)} for tally in tallies
         ]
-        table.raw.append({"server": kind, "database": vendor, "side": side, "rounds": measured})
+        table.raw.append({"server": kind, "database": vendor, "variant": variant, "rounds": measured})
 
 
 async def _rounds(stage: Stage, server: Server, database: Database, load: Load) -> dict[str, list[Tally]]:
     sizes, cookies, url = stage.sizes, stage.cookies(database), server.ws_url
-    found: dict[str, list[Tally]] = {side: [] for side in SIDES}
-    for path in SIDES.values():  # gates, imports and caches are there before anything counts
+    found: dict[str, list[Tally]] = {variant: [] for variant in VARIANTS}
+    for path in VARIANTS.values():  # gates, imports and caches are there before anything counts
         await client.close_all(await client.connect_many(url + path, cookies, len(cookies)))
     for _ in range(sizes.rounds):
-        for side, path in SIDES.items():
+        for variant, path in VARIANTS.items():
             await asyncio.to_thread(_until_quiet, database)
             before, cpu, began = _records(database), cpu_seconds(server.pid), time.monotonic()
             tally = await load(url + path, cookies, lanes=sizes.lanes, warm=sizes.warm, window=sizes.window)
             tally.server_cpu = (cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
-            found[side].append(tally)
-            if (side == BARE) != (_records(database) == before):
-                raise RuntimeError(f"The {side} side did not do what its name says: look at the routes.")
+            found[variant].append(tally)
+            if (variant == BARE) != (_records(database) == before):
+                raise RuntimeError(
+                    f"Only wrapped variants should create manager records: check the route of {variant!r} in apps.py."
+                )
     return found
 
 

@@ -33,8 +33,8 @@ def test_a_benchmark_makes_its_table(tmp_path: Path) -> None:
         assert f"### {table['title']}" in filled
         assert table["rows"], title
         assert {row.get("failed", "0") for row in table["rows"]} == {"0"}, table["rows"]
-    sides = {row["side"] for row in tables[0]["rows"]}
-    assert {"bare", "wrapped"} < sides
+    variants = {row["variant"] for row in tables[0]["rows"]}
+    assert {"bare", "wrapped"} < variants
     assert filled.startswith("Before.\n")
     assert filled.endswith("After.\n")
     assert "old figures" not in filled
