@@ -1,1 +1,1 @@
-"""`make bench`: what the middleware costs, side by side with the same consumer bare. See docs/benchmarks.md."""
+"""`make bench`: what the middleware costs, compared with the same consumer without it. See docs/benchmarks.md."""

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.client_limit import ceiling
+from benchmarks.client_limit import client_limit
 from benchmarks.kicks import kicks
 from benchmarks.memory import memory
 from benchmarks.profiling import LOADS, profile
-from benchmarks.report import Table, as_json, fill, has_marks, machine
+from benchmarks.report import BEGIN, END, Table, as_json, fill, has_markers, machine
 from benchmarks.sizes import FULL, TINY
 from benchmarks.stage import KINDS, VENDORS, Stage
 from benchmarks.statements import statements
@@ -20,10 +20,10 @@ WHAT = ("ceiling", "handshakes", "echoes", "memory", "statements", "kicks")
 
 
 def main() -> None:
-    options = _options()
+    options = _parse_arguments()
     tables: list[Table] = []
     with Stage(TINY if options.tiny else FULL) as stage:
-        for table in _measured(stage, options):
+        for table in _run(stage, options):
             print(f"{table.text()}\n", flush=True)
             tables.append(table)
     print(machine())
@@ -33,7 +33,7 @@ def main() -> None:
         fill(options.markdown, tables)
 
 
-def _measured(stage: Stage, options: argparse.Namespace) -> Iterator[Table]:
+def _run(stage: Stage, options: argparse.Namespace) -> Iterator[Table]:
     kinds = [options.server] if options.server else KINDS
     vendors = [options.database] if options.database else VENDORS
     if options.what[:1] == ["profile"]:
@@ -41,7 +41,7 @@ def _measured(stage: Stage, options: argparse.Namespace) -> Iterator[Table]:
             yield from profile(stage, what, kinds[0], vendors[0])
         return
     benches: dict[str, Callable[[], Table]] = {
-        "ceiling": lambda: ceiling(stage),
+        "ceiling": lambda: client_limit(stage),
         "handshakes": lambda: handshakes(stage, kinds, vendors),
         "echoes": lambda: echoes(stage, kinds, vendors[:1]),
         "memory": lambda: memory(stage, kinds),
@@ -54,30 +54,32 @@ def _measured(stage: Stage, options: argparse.Namespace) -> Iterator[Table]:
         print(f"{what} took {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _options() -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="make bench", description="What the middleware costs, side by side with none."
+        prog="make bench", description="What the middleware costs, compared with the same consumer without it."
     )
     parser.add_argument(
-        "what", nargs="*", type=_what, help=f"{', '.join(WHAT)} (default: all), or: profile {' | '.join(LOADS)}"
+        "what", nargs="*", type=_checked, help=f"{', '.join(WHAT)} (default: all), or: profile {' | '.join(LOADS)}"
     )
-    parser.add_argument("--server", choices=KINDS, help="only this one (default: both)")
-    parser.add_argument("--database", choices=VENDORS, help="only this one (default: both)")
-    parser.add_argument("--tiny", action="store_true", help="see that it runs; the figures mean nothing")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables between the marks of a document")
+    parser.add_argument("--server", choices=KINDS, help="measure only this one (default: both)")
+    parser.add_argument("--database", choices=VENDORS, help="measure only this one (default: both)")
+    parser.add_argument("--tiny", action="store_true", help="check that the benchmarks run; the figures mean nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the tables and each measurement as JSON")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables between the markers of a document"
+    )
     options = parser.parse_args()
     first, *others = options.what or WHAT
     if "profile" in options.what and not (first == "profile" and others and LOADS.keys() >= {*others}):
-        parser.error(f"profile stands first, and then {' or '.join(LOADS)}")
-    if options.markdown and not has_marks(options.markdown):  # better said now than after the run
-        parser.error(f"{options.markdown} has no marks between which figures go")
+        parser.error(f"profile must come first, followed by {' or '.join(LOADS)}")
+    if options.markdown and not has_markers(options.markdown):  # fail now, not after the run
+        parser.error(f"{options.markdown} has no pair of markers, {BEGIN} and {END}, to write the tables between")
     return options
 
 
-def _what(text: str) -> str:
+def _checked(text: str) -> str:
     if text not in (*WHAT, "profile"):
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join((*WHAT, 'profile'))}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join((*WHAT, 'profile'))}")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the load client itself can do, against a server that does next to nothing."""
+"""The load client's own limit: handshakes and echoes a second against a server that does next to nothing."""
 
 import asyncio
 import statistics
@@ -15,20 +15,20 @@ from tests.support.servers import free_port
 START_SECONDS = 10.0
 
 
-def ceiling(stage: Stage) -> Table:
-    table = Table("The load client's own ceiling", ["what", "a second", "client busy"])
+def client_limit(stage: Stage) -> Table:
+    table = Table("The load client's own limit", ["what", "a second", "client busy"])
     port = free_port()
-    trivial = subprocess.Popen([sys.executable, "-m", "benchmarks.null_server", str(port)], **environment({}))
+    null_server = subprocess.Popen([sys.executable, "-m", "benchmarks.null_server", str(port)], **environment({}))
     try:
         asyncio.run(_rounds(table, stage, f"ws://127.0.0.1:{port}/"))
     finally:
-        trivial.kill()
-        trivial.wait(10)
+        null_server.kill()
+        null_server.wait(10)
     return table
 
 
 async def _rounds(table: Table, stage: Stage, url: str) -> None:
-    await _listening(url)
+    await _wait_until_listening(url)
     sizes = stage.sizes
     for what, load in (("handshakes", client.handshakes), ("echoes", client.echoes)):
         tallies = [
@@ -41,7 +41,7 @@ async def _rounds(table: Table, stage: Stage, url: str) -> None:
         table.raw.append({"what": what, "rates": rates})
 
 
-async def _listening(url: str) -> None:
+async def _wait_until_listening(url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

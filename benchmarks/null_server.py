@@ -1,4 +1,4 @@
-"""A server that does next to nothing, to find the load client's own limit: `python -m benchmarks.null_server PORT`."""
+"""A WebSocket server that only echoes, to find the load client's own limit: `python -m benchmarks.null_server PORT`."""
 
 import asyncio
 import sys
@@ -6,7 +6,7 @@ import sys
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
 
-class _Echo(WSListener):
+class _EchoListener(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
@@ -16,7 +16,7 @@ class _Echo(WSListener):
 
 
 def _listener(request: WSUpgradeRequest) -> WSListener:
-    return _Echo()
+    return _EchoListener()
 
 
 async def main(port: int) -> None:

@@ -1,4 +1,4 @@
-"""What was measured, as a table for a terminal, for the docs, and as JSON."""
+"""Tables of results: as text for a terminal, as Markdown for the docs, and as JSON."""
 
 import json
 import os
@@ -19,7 +19,7 @@ class Table:
     rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     raw: list[dict[str, Any]] = field(default_factory=list)
-    """The single measurements behind the rows."""
+    """The measurements that the rows summarize, for `--json`."""
 
     def text(self) -> str:
         cells = [self.columns, *self.rows]
@@ -36,7 +36,7 @@ class Table:
 
 
 def machine() -> str:
-    """What it ran on, in one line."""
+    """The machine's cores and the versions of Python and of `LIBRARIES`, in one line."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
     return f"{os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
@@ -50,13 +50,13 @@ def _named(table: Table) -> list[dict[str, str]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 
-def has_marks(document: Path) -> bool:
-    """Whether `fill` knows where a document's figures go."""
+def has_markers(document: Path) -> bool:
+    """Whether the document has `BEGIN` and, after it, `END`."""
     return document.is_file() and -1 < document.read_text().find(BEGIN) < document.read_text().find(END)
 
 
 def fill(document: Path, tables: list[Table]) -> None:
-    """Puts the figures between the two marks of a document that has them."""
+    """Replace what stands between the markers of the document, which must have them (`has_markers`)."""
     before, _, rest = document.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     figures = "\n\n".join([f"Measured on: {machine()}.", *(table.markdown() for table in tables)])
