@@ -121,18 +121,18 @@ async def connect(url: str, cookie: str, make: Callable[[], S]) -> S:
     return socket  # type: ignore[return-value]  # typed as any listener; it is what `make` made
 
 
-async def connect_many(url: str, cookies: Sequence[str], count: int, *, at_once: int = 32) -> list[Socket]:
+async def connect_many(url: str, cookies: Sequence[str], count: int, *, concurrency: int = 32) -> list[Socket]:
     """So many open sockets, spread over the users whose cookies these are. Raises what `FAILED` names."""
     numbers = iter(range(count))
     sockets: list[Socket] = []
 
-    async def lane() -> None:
+    async def worker() -> None:
         for number in numbers:
             sockets.append(await connect(url, cookies[number % len(cookies)], Socket))  # noqa: PERF401
 
-    async with asyncio.TaskGroup() as lanes:
-        for _ in range(min(at_once, count)):
-            lanes.create_task(lane())
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(min(concurrency, count)):
+            workers.create_task(worker())
     return sockets
 
 
@@ -140,14 +140,14 @@ async def close_all(sockets: Sequence[Socket]) -> None:
     await asyncio.gather(*(socket.close() for socket in sockets))
 
 
-async def handshakes(url: str, cookies: Sequence[str], *, lanes: int, warm: float, window: float) -> Tally:
+async def handshakes(url: str, cookies: Sequence[str], *, concurrency: int, warmup: float, window: float) -> Tally:
     """Handshakes a second: each lane opens a socket, closes it cleanly, and opens the next, of another user."""
     tally = Tally()
     users = itertools.cycle(cookies)
     ended = False
     counting = False
 
-    async def lane() -> None:
+    async def worker() -> None:
         while not ended:
             try:
                 socket = await connect(url, next(users), Socket)
@@ -160,23 +160,25 @@ async def handshakes(url: str, cookies: Sequence[str], *, lanes: int, warm: floa
             elif counting:
                 tally.done += 1
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(lanes):
-            group.create_task(lane())
-        await asyncio.sleep(warm)
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(concurrency):
+            workers.create_task(worker())
+        await asyncio.sleep(warmup)
         counting = True
         await _measure(tally, window)
         counting, ended = False, True
     return tally
 
 
-async def echoes(url: str, cookies: Sequence[str], *, lanes: int, warm: float, window: float) -> Tally:
+async def echoes(url: str, cookies: Sequence[str], *, concurrency: int, warmup: float, window: float) -> Tally:
     """Echoes a second over so many sockets, each with one message under way."""
     tally = Tally()
-    sockets = [await connect(url, cookies[lane % len(cookies)], lambda: Echoing(tally)) for lane in range(lanes)]
+    sockets = [
+        await connect(url, cookies[number % len(cookies)], lambda: Echoing(tally)) for number in range(concurrency)
+    ]
     for socket in sockets:
         socket.send(MESSAGE)
-    await asyncio.sleep(warm)
+    await asyncio.sleep(warmup)
     tally.done = 0
     await _measure(tally, window)
     done = tally.done

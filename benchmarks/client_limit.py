@@ -32,7 +32,7 @@ async def _rounds(table: Table, stage: Stage, url: str) -> None:
     sizes = stage.sizes
     for what, load in (("handshakes", client.handshakes), ("echoes", client.echoes)):
         tallies = [
-            await load(url, ["sessionid=none"], lanes=sizes.lanes, warm=sizes.warm, window=sizes.window)
+            await load(url, ["sessionid=none"], concurrency=sizes.concurrency, warmup=sizes.warmup, window=sizes.window)
             for _ in range(sizes.rounds)
         ]
         rates = [tally.rate for tally in tallies]

@@ -28,13 +28,13 @@ class Place:
     """The node that receives the POST."""
     socket_node: Server
     """The node that has the user's socket."""
-    lanes: int = 1
+    concurrency: int = 1
 
 
 def kicks(stage: Stage, kind: Kind) -> Table:
     sizes = stage.sizes
     columns = ["action", "where", "kicks", "p50 ms", "p99 ms", "slowest ms", "failed"]
-    table = Table(f"Kick latency ({kind}, PostgreSQL, {sizes.beside:,} idle sockets on each node)", columns)
+    table = Table(f"Kick latency ({kind}, PostgreSQL, {sizes.idle_sockets:,} idle sockets on each node)", columns)
     # Nobody listens at the other bus: its every call fails at once, and only the beat is left.
     with stage.database("postgresql") as rung, stage.database("postgresql") as away:
         here, there = _nodes(stage, rung, kind, stage.valkey())
@@ -44,8 +44,8 @@ def kicks(stage: Stage, kind: Kind) -> Table:
                 _measure(table, stage, rung, [Place("same node", here, here), Place("other node", here, there)])
             )
             places = [
-                Place("same node, no bus", quiet, quiet, sizes.away_lanes),
-                Place("other node, no bus", quiet, silent, sizes.away_lanes),
+                Place("same node, no bus", quiet, quiet, sizes.no_bus_concurrency),
+                Place("other node, no bus", quiet, silent, sizes.no_bus_concurrency),
             ]
             asyncio.run(_measure(table, stage, away, places))
     return table
@@ -63,7 +63,7 @@ async def _measure(table: Table, stage: Stage, database: Database, places: Seque
     apart = sizes.users // 10
     idle = [user.cookie for user in users[:apart]]
     for server in {place.socket_node.port: place.socket_node for place in places}.values():
-        await client.connect_many(server.ws_url + CHAT, idle, sizes.beside)
+        await client.connect_many(server.ws_url + CHAT, idle, sizes.idle_sockets)
     await asyncio.sleep(sizes.settle)
     kicked = itertools.cycle(users[apart:])
     for place in places:
@@ -92,7 +92,7 @@ async def _kicked(
             found.append(await _kick(place, action, next(users), staff))  # noqa: PERF401
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(place.lanes):
+        for _ in range(place.concurrency):
             group.create_task(lane())
     return found
 
@@ -103,7 +103,7 @@ async def _kick(place: Place, action: str, user: TestUser, staff: TestUser) -> f
         async with asyncio.timeout(KICK_SECONDS):
             await socket.ready.wait()
             # Lanes that wait for the same beat would otherwise all post right after it.
-            await asyncio.sleep(random.uniform(0, BEAT_SECONDS) if place.lanes > 1 else 0)
+            await asyncio.sleep(random.uniform(0, BEAT_SECONDS) if place.concurrency > 1 else 0)
             staff_client = await StaffClient.open(place.staff_node, staff)
             path, fields = _request(action, user, socket.greeting["manager"])
             posted = await staff_client.post(path, **fields)

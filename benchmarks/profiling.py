@@ -64,7 +64,7 @@ async def _sampled(stage: Stage, server: Server, database: Database, what: str, 
     sampling = await asyncio.create_subprocess_exec(
         *map(str, [*command, "--format", "raw", "--function", "--output", stacks]), stdout=subprocess.DEVNULL
     )
-    tally = await LOADS[what](url, cookies, lanes=stage.sizes.lanes, warm=1, window=SECONDS)
+    tally = await LOADS[what](url, cookies, concurrency=stage.sizes.concurrency, warmup=1, window=SECONDS)
     if await sampling.wait():
         raise RuntimeError(f"py-spy ended with {sampling.returncode}: it may not be allowed to read other processes.")
     return tally.done

@@ -1,4 +1,4 @@
-"""How much of everything a run does, and for how long at most. Times in seconds."""
+"""How much each benchmark does, and for how long. Times are in seconds."""
 
 from dataclasses import dataclass
 
@@ -6,60 +6,61 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Sizes:
     users: int
-    """Each with a session. Sockets are spread over them, at most 20 to a user."""
+    """Each has a session. Sockets are spread over the users, at most 20 to a user."""
     rounds: int
-    """Of each side, in turn: A B A B."""
+    """How often each variant is measured, in turn: A B A B."""
     window: float
-    """Of one round of handshakes or echoes, after `warm`."""
-    warm: float
-    lanes: int
-    """Handshakes, or echoes, that are under way at once."""
+    """How long one round of handshakes or echoes is measured, after `warmup`."""
+    warmup: float
+    concurrency: int
+    """Handshakes, or echoes, in flight at once."""
     memory_rounds: int
     memory_sockets: int
     settle: float
-    """Between the last handshake and a measurement of what is idle."""
-    few: int
-    many: int
+    """Pause between the last handshake and a measurement of idle sockets."""
+    few_sockets: int
+    many_sockets: int
     """Idle sockets of the two nodes whose statements are counted."""
-    statements: float
+    statements_window: float
+    """How long PostgreSQL counts statements."""
     kicks: int
-    """For each action and place."""
-    away_lanes: int
-    """Kicks under way at once while the bus is away: each waits for a beat."""
-    beside: int
-    """Idle sockets on each node while kicks are timed."""
+    """For each action and case."""
+    no_bus_concurrency: int
+    """Kicks in flight at once where nodes have no bus: each kick waits for a beat."""
+    idle_sockets: int
+    """Open sockets on each node while kicks are timed."""
 
 
 FULL = Sizes(
     users=500,
     rounds=7,
     window=3,
-    warm=0.5,
-    lanes=32,
+    warmup=0.5,
+    concurrency=32,
     memory_rounds=3,
     memory_sockets=1000,
     settle=5,
-    few=100,
-    many=5000,
-    statements=60,  # two reconciles, thirty beats, a dozen sweeps
+    few_sockets=100,
+    many_sockets=5000,
+    statements_window=60,  # two reconciles, thirty beats, a dozen sweeps
     kicks=200,
-    away_lanes=10,
-    beside=500,
+    no_bus_concurrency=10,
+    idle_sockets=500,
 )
-# Enough to see that all of it runs; its figures mean nothing.
+# Enough to check that every benchmark runs; the figures mean nothing.
 TINY = Sizes(
     users=10,
     rounds=1,
     window=0.3,
-    warm=0.1,
-    lanes=4,
+    warmup=0.1,
+    concurrency=4,
     memory_rounds=1,
     memory_sockets=20,
     settle=0.2,
-    few=5,
-    many=20,
-    statements=2.5,  # more than a beat
+    few_sockets=5,
+    many_sockets=20,
+    statements_window=2.5,  # more than a beat
     kicks=1,
-    away_lanes=1,
-    beside=5,
+    no_bus_concurrency=1,
+    idle_sockets=5,
 )

@@ -21,21 +21,26 @@ SHOWN = 5  # of the kinds of statement that differ most
 def statements(stage: Stage, kind: Kind) -> Table:
     sizes = stage.sizes
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < sizes.many + 500:
-        raise RuntimeError(f"{sizes.many} sockets need a file limit of {sizes.many + 500}, and it is {soft}.")
+    if soft < sizes.many_sockets + 500:
+        raise RuntimeError(
+            f"{sizes.many_sockets} sockets need a file limit of {sizes.many_sockets + 500}, and it is {soft}."
+        )
     columns = ["idle sockets", "statements a second", "to the first", "aim"]
-    table = Table(f"Statements of an idle node ({kind}, {sizes.statements:g} s)", columns)
+    table = Table(f"Statements of an idle node ({kind}, {sizes.statements_window:g} s)", columns)
     with stage.database("postgresql") as small, stage.database("postgresql") as large:
         for database in (small, large):
             name = database.query("SELECT current_database()")[0][0]
             database.query("CREATE EXTENSION pg_stat_statements")
             database.query(f"ALTER DATABASE {name} SET pg_stat_statements.track = 'all'")
-        nodes = [(sizes.few, small, stage.server(small, kind)), (sizes.many, large, stage.server(large, kind))]
+        nodes = [
+            (sizes.few_sockets, small, stage.server(small, kind)),
+            (sizes.many_sockets, large, stage.server(large, kind)),
+        ]
         with stage.servers(*(server for _, _, server in nodes)):
             found = asyncio.run(_counts(stage, nodes))
     first = found[0].total()
     for (sockets, _, _), counts in zip(nodes, found, strict=True):
-        a_second = f"{counts.total() / sizes.statements:.2f}"
+        a_second = f"{counts.total() / sizes.statements_window:.2f}"
         compared = counts is not found[0]
         table.rows.append(
             [f"{sockets:,}", a_second, f"{counts.total() / first:.2f}" if compared else "", "1" if compared else ""]
@@ -44,7 +49,7 @@ def statements(stage: Stage, kind: Kind) -> Table:
     more = found[1] - found[0]
     if more:
         kinds = ", ".join(f"{count} × {name}" for name, count in more.most_common(SHOWN))
-        table.notes.append(f"With {sizes.many:,} sockets there were more of: {kinds}.")
+        table.notes.append(f"With {sizes.many_sockets:,} sockets there were more of: {kinds}.")
     return table
 
 
@@ -54,7 +59,7 @@ async def _counts(stage: Stage, nodes: list[tuple[int, Database, Server]]) -> li
         await client.connect_many(server.ws_url + CHAT, stage.cookies(database), sockets)
     await asyncio.sleep(stage.sizes.settle)
     before = [_calls(database) for _, database, _ in nodes]
-    await asyncio.sleep(stage.sizes.statements)
+    await asyncio.sleep(stage.sizes.statements_window)
     after = [_calls(database) for _, database, _ in nodes]
     return [late - early for late, early in zip(after, before, strict=True)]
 

@@ -81,7 +81,9 @@ async def _rounds(stage: Stage, server: Server, database: Database, load: Load) 
         for variant, path in VARIANTS.items():
             await asyncio.to_thread(_until_quiet, database)
             before, cpu, began = _records(database), cpu_seconds(server.pid), time.monotonic()
-            tally = await load(url + path, cookies, lanes=sizes.lanes, warm=sizes.warm, window=sizes.window)
+            tally = await load(
+                url + path, cookies, concurrency=sizes.concurrency, warmup=sizes.warmup, window=sizes.window
+            )
             tally.server_cpu = (cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
             found[variant].append(tally)
             if (variant == BARE) != (_records(database) == before):
