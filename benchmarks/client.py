@@ -1,4 +1,4 @@
-"""The load client: picows sockets, whose frames are handled where they arrive and not in a task each."""
+"""The load client: picows sockets. Frames are handled in the listener's callback, without a task for each frame."""
 
 import asyncio
 import itertools
@@ -13,21 +13,22 @@ from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTrans
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 10.0
-CUT_OFF = 1006  # the code of a socket that ended without a close frame
+ABNORMAL_CLOSURE = 1006  # RFC 6455: the connection ended without a close frame
 
-# A JSON object of a hundred characters, as chats send.
+# A JSON object of a hundred characters, about as long as a chat message.
 MESSAGE = json.dumps({"type": "message", "text": "x" * 68}).encode()
 
+# What `connect` raises when a handshake fails, and `Socket.close` when the close does.
 FAILED = (WSError, OSError, TimeoutError)
 
 
 class Socket(WSListener):
-    """One client socket. It answers the server's pings, protocol's and ours, and notes its close."""
+    """One client socket. It answers pings, both WebSocket pings and `ping` messages, and records how it was closed."""
 
     def __init__(self) -> None:
         self.code: int | None = None
         self.closed_at = 0.0
-        """On `time.perf_counter`, when the close frame was read."""
+        """`time.perf_counter()` when the close frame was read."""
         self.closed = asyncio.Event()
         self.ready = asyncio.Event()
         self.greeting: dict[str, str] = {}
@@ -39,14 +40,14 @@ class Socket(WSListener):
         if frame.msg_type == WSMsgType.CLOSE:
             self.closed_at = time.perf_counter()
             self.code = int.from_bytes(frame.get_payload_as_bytes()[:2]) or int(WSCloseCode.NO_INFO.value)
-            transport.send_close(frame.get_close_code())  # nothing is sent where one was sent before
+            transport.send_close(frame.get_close_code())  # picows sends nothing if a close frame was sent before
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
             self.text(frame.get_payload_as_bytes())
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         if self.code is None:
-            self.closed_at, self.code = time.perf_counter(), CUT_OFF
+            self.closed_at, self.code = time.perf_counter(), ABNORMAL_CLOSURE
         self.closed.set()
 
     def text(self, payload: bytes) -> None:
@@ -61,7 +62,7 @@ class Socket(WSListener):
         self.transport.send(WSMsgType.TEXT, payload)
 
     async def close(self) -> int:
-        """A clean close; the code that the server closed with. Raises TimeoutError."""
+        """Close cleanly and return the close code that the server sent. Raises TimeoutError."""
         if self.code is None:
             self.transport.send_close(WSCloseCode.OK)
         async with asyncio.timeout(CLOSE_SECONDS):
@@ -70,33 +71,34 @@ class Socket(WSListener):
         return self.code
 
 
-class Echoing(Socket):
-    """Sends a message, and the next one when its echo is there."""
+class EchoSocket(Socket):
+    """Sends a message, and the next one as soon as the echo has arrived."""
 
     def __init__(self, tally: "Tally") -> None:
         super().__init__()
         self._tally = tally
-        self.going = True
+        self.sending = True
 
     def text(self, payload: bytes) -> None:
         if payload != MESSAGE:
             super().text(payload)
             return
         self._tally.done += 1
-        if self.going:
+        if self.sending:
             self.send(MESSAGE)
 
 
 @dataclass
 class Tally:
-    """What was done in a window, and what the client's own process spent on it."""
+    """What was completed in one window, and the CPU time that the client's process took for it."""
 
     done: int = 0
     failed: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     cpu: float = 0.0
+    """CPU seconds of the client's process."""
     server_cpu: float = 0.0
-    """Seconds of a core a second, for whoever knows the server's process to fill in."""
+    """CPU seconds a second of the server. The caller sets it, since the client doesn't know the server's pid."""
 
     @property
     def rate(self) -> float:
@@ -104,7 +106,7 @@ class Tally:
 
     @property
     def busy(self) -> float:
-        """The share of a core that the client took: near 1, it is the bottleneck."""
+        """The share of a core that the client took. Near 1, the client is the bottleneck."""
         return self.cpu / self.seconds
 
 
@@ -112,17 +114,17 @@ S = TypeVar("S", bound=Socket)
 
 
 async def connect(url: str, cookie: str, make: Callable[[], S]) -> S:
-    """An open socket. Raises what `FAILED` names."""
+    """Open a socket. Raises one of `FAILED`."""
     origin = url.replace("ws://", "http://").split("/", 3)
     headers = {"Cookie": cookie, "Origin": "/".join(origin[:3])}
     _, socket = await ws_connect(
         make, url, extra_headers=headers, websocket_handshake_timeout=CONNECT_SECONDS, max_redirects=0
     )
-    return socket  # type: ignore[return-value]  # typed as any listener; it is what `make` made
+    return socket  # type: ignore[return-value]  # typed as WSListener; it is what `make` returned
 
 
 async def connect_many(url: str, cookies: Sequence[str], count: int, *, concurrency: int = 32) -> list[Socket]:
-    """So many open sockets, spread over the users whose cookies these are. Raises what `FAILED` names."""
+    """Open `count` sockets, spread over the users of `cookies`. Raises an ExceptionGroup of `FAILED`."""
     numbers = iter(range(count))
     sockets: list[Socket] = []
 
@@ -141,7 +143,7 @@ async def close_all(sockets: Sequence[Socket]) -> None:
 
 
 async def handshakes(url: str, cookies: Sequence[str], *, concurrency: int, warmup: float, window: float) -> Tally:
-    """Handshakes a second: each lane opens a socket, closes it cleanly, and opens the next, of another user."""
+    """Handshakes a second: each worker opens a socket, closes it cleanly, and goes on with the next user."""
     tally = Tally()
     users = itertools.cycle(cookies)
     ended = False
@@ -171,10 +173,10 @@ async def handshakes(url: str, cookies: Sequence[str], *, concurrency: int, warm
 
 
 async def echoes(url: str, cookies: Sequence[str], *, concurrency: int, warmup: float, window: float) -> Tally:
-    """Echoes a second over so many sockets, each with one message under way."""
+    """Echoes a second over `concurrency` sockets, each with one message in flight."""
     tally = Tally()
     sockets = [
-        await connect(url, cookies[number % len(cookies)], lambda: Echoing(tally)) for number in range(concurrency)
+        await connect(url, cookies[number % len(cookies)], lambda: EchoSocket(tally)) for number in range(concurrency)
     ]
     for socket in sockets:
         socket.send(MESSAGE)
@@ -183,7 +185,7 @@ async def echoes(url: str, cookies: Sequence[str], *, concurrency: int, warmup: 
     await _measure(tally, window)
     done = tally.done
     for socket in sockets:
-        socket.going = False
+        socket.sending = False
     for socket in sockets:
         if socket.code is not None:
             tally.failed[str(socket.code)] += 1
