@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks import client
-from benchmarks.procfs import rollup
+from benchmarks.procfs import memory_kib
 from benchmarks.ratios import Ratio
 from benchmarks.report import Table
 from benchmarks.routes import BARE, VARIANTS
@@ -14,57 +14,57 @@ from tests.support.databases import Database
 from tests.support.servers import Server
 
 AIM = 1.15
-FIGURES = ("Rss", "Pss")
+FIGURES = ("Rss", "Pss")  # resident and proportional memory
 
 
 def memory(stage: Stage, kinds: Sequence[Kind]) -> Table:
     columns = ["server", "variant", "KiB a socket (RSS)", "of bare", "KiB a socket (PSS)", "of bare", "aim"]
     table = Table(f"Memory of an idle socket ({stage.sizes.memory_sockets:,} of them)", columns)
     for kind in kinds:
-        found: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
+        results: dict[str, list[dict[str, float]]] = {variant: [] for variant in VARIANTS}
         for _ in range(stage.sizes.memory_rounds):
             for variant, figures in _round(stage, kind).items():
-                found[variant].append(figures)
-        for variant, rounds in found.items():
+                results[variant].append(figures)
+        for variant, rounds in results.items():
             row = [kind, variant]
             for name in FIGURES:
-                values = [found[name] for found in rounds]
-                row += [f"{statistics.median(values):.1f}", _ratio(found, variant, name)]
+                values = [figures[name] for figures in rounds]
+                row += [f"{statistics.median(values):.1f}", _ratio(results, variant, name)]
             table.rows.append([*row, "" if variant == BARE else f"<= {AIM}"])
             table.raw.append({"server": kind, "variant": variant, "kib": rounds})
     return table
 
 
-def _ratio(found: dict[str, list[dict[str, float]]], variant: str, name: str) -> str:
+def _ratio(results: dict[str, list[dict[str, float]]], variant: str, name: str) -> str:
     if variant == BARE:
         return ""
-    return str(Ratio.of(*([each[name] for each in found[which]] for which in (variant, BARE))))
+    return str(Ratio.of(*([figures[name] for figures in results[key]] for key in (variant, BARE))))
 
 
 def _round(stage: Stage, kind: Kind) -> dict[str, dict[str, float]]:
-    """Measure each variant in turn, each in a server process of its own. KiB a socket, by variant and figure."""
+    """KiB a socket, by variant and figure. The variants are measured one after the other, each in its own server."""
     with stage.database("postgresql") as database:
         servers = {variant: stage.server(database, kind) for variant in VARIANTS}
         with stage.servers(*servers.values()):
             return {
-                variant: asyncio.run(_opened(stage, server, database, VARIANTS[variant]))
+                variant: asyncio.run(_kib_per_socket(stage, server, database, VARIANTS[variant]))
                 for variant, server in servers.items()
             }
 
 
-async def _opened(stage: Stage, server: Server, database: Database, path: str) -> dict[str, float]:
-    """KiB a socket, by figure of the kernel's."""
+async def _kib_per_socket(stage: Stage, server: Server, database: Database, path: str) -> dict[str, float]:
+    """Open idle sockets on the server; return KiB a socket, by figure."""
     sizes, cookies = stage.sizes, stage.cookies(database)
     url = server.ws_url + path
-    # What the first sockets load and cache stays, and is no other socket's.
+    # The first sockets import modules and fill caches. That memory stays, so it is not counted.
     await client.close_all(await client.connect_many(url, cookies, sizes.memory_sockets // 10))
     await asyncio.sleep(sizes.settle)
-    before = rollup(server.pid)
+    before = memory_kib(server.pid)
     sockets = await client.connect_many(url, cookies, sizes.memory_sockets)
     await asyncio.sleep(sizes.settle)
-    after = rollup(server.pid)
+    after = memory_kib(server.pid)
     lost = sum(socket.code is not None for socket in sockets)
     if lost:
-        raise RuntimeError(f"{lost} of {len(sockets)} idle sockets were closed meanwhile.")
+        raise RuntimeError(f"{lost} of {len(sockets)} idle sockets were closed before the memory was read.")
     await client.close_all(sockets)
     return {name: (after[name] - before[name]) / len(sockets) for name in FIGURES}
