@@ -16,7 +16,7 @@ from tests.support.databases import Database
 from tests.support.servers import Server
 
 HANDSHAKES_AIM, ECHOES_AIM = 0.85, 0.95
-QUIET_SECONDS = 20.0  # for what a round left to be released
+RELEASE_SECONDS = 20.0  # until the records of a finished round must be released
 
 Load = Callable[..., Awaitable[Tally]]
 
@@ -48,9 +48,9 @@ def _measure(table: Table, stage: Stage, kind: Kind, vendor: Vendor, load: Load,
     with stage.database(vendor) as database:
         server = stage.server(database, kind)
         with stage.servers(server):
-            found = asyncio.run(_rounds(stage, server, database, load))
-    bare = [tally.rate for tally in found[BARE]]
-    for variant, tallies in found.items():
+            results = asyncio.run(_rounds(stage, server, database, load))
+    bare = [tally.rate for tally in results[BARE]]
+    for variant, tallies in results.items():
         rates = [tally.rate for tally in tallies]
         compared = variant != BARE
         table.rows.append(
@@ -74,34 +74,34 @@ def _measure(table: Table, stage: Stage, kind: Kind, vendor: Vendor, load: Load,
 
 async def _rounds(stage: Stage, server: Server, database: Database, load: Load) -> dict[str, list[Tally]]:
     sizes, cookies, url = stage.sizes, stage.cookies(database), server.ws_url
-    found: dict[str, list[Tally]] = {variant: [] for variant in VARIANTS}
-    for path in VARIANTS.values():  # gates, imports and caches are there before anything counts
+    results: dict[str, list[Tally]] = {variant: [] for variant in VARIANTS}
+    for path in VARIANTS.values():  # creates gates, imports modules, fills caches
         await client.close_all(await client.connect_many(url + path, cookies, len(cookies)))
     for _ in range(sizes.rounds):
         for variant, path in VARIANTS.items():
-            await asyncio.to_thread(_until_quiet, database)
+            await asyncio.to_thread(_wait_until_released, database)
             before, cpu, began = _records(database), cpu_seconds(server.pid), time.monotonic()
             tally = await load(
                 url + path, cookies, concurrency=sizes.concurrency, warmup=sizes.warmup, window=sizes.window
             )
             tally.server_cpu = (cpu_seconds(server.pid) - cpu) / (time.monotonic() - began)
-            found[variant].append(tally)
+            results[variant].append(tally)
             if (variant == BARE) != (_records(database) == before):
                 raise RuntimeError(
                     f"Only wrapped variants should create manager records: check the route of {variant!r} in apps.py."
                 )
-    return found
+    return results
 
 
 def _records(database: Database) -> int:
     return int(database.query("SELECT count(*) FROM connections_managerrecord WHERE pool = ?", [POOL])[0][0])
 
 
-def _until_quiet(database: Database) -> None:
-    """Until all that the last round opened is released."""
-    deadline = time.monotonic() + QUIET_SECONDS
+def _wait_until_released(database: Database) -> None:
+    """Wait until all records of the last round are closed."""
+    deadline = time.monotonic() + RELEASE_SECONDS
     query = "SELECT count(*) FROM connections_managerrecord WHERE pool = ? AND state <> 'closed'"
     while held := database.query(query, [POOL])[0][0]:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{held} managers are still held {QUIET_SECONDS:.0f} s after their sockets closed.")
+            raise RuntimeError(f"{held} records are still held {RELEASE_SECONDS:.0f} s after their sockets closed.")
         time.sleep(0.05)
