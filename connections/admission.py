@@ -27,7 +27,7 @@ class SoftLimitMiddleware:
     """Wrap any ASGI WebSocket application, inside the project's own auth stack: it reads `scope["user"]`.
 
     `pool` labels the route: limits hold per user and pool. `soft_limit` and `burst` are numbers of managers; if left
-    out, the settings apply. With `inject`, frames of ours are sent on this route: pings, and the reason of a close. An
+    out, the settings apply. With `inject`, the manager sends frames of its own: pings, and the reason of a close. An
     anonymous user has no limit and no record, and is refused with 4401 if `login_required`. The application finds its
     manager at `scope["manager"]`. Errors of the application are raised once its socket is closed.
     """
@@ -68,7 +68,7 @@ class SoftLimitMiddleware:
             node.host, scope, receive, send, handshake=shake, inject=self.inject, server_send=_server_send(scope, send)
         )
         manager.session_hash = session_hash
-        _passed(scope)  # from here on the manager's own 4 s count
+        _passed(scope)  # from here on the manager has its own 4 s
         try:
             await manager.run(self.app, {**scope, "manager": manager})
         finally:
@@ -91,7 +91,7 @@ class SoftLimitMiddleware:
 
 
 class Guard:
-    """Wrap the whole stack, authentication included: a failure before admission, or 4 s in all, closes with 4013."""
+    """Wrap the whole stack, authentication included: it closes with 4013 if that fails, or takes 4 s."""
 
     def __init__(self, app: App, *, inject: bool = False) -> None:
         self.app = app
@@ -147,7 +147,7 @@ class _Watch:
 
     async def send(self, message: Message) -> None:
         if not self.passed:
-            self.pass_on()  # an answer to the handshake means that it has passed
+            self.pass_on()  # the stack has answered: too late to refuse
         await self.server_send(message)
 
 

@@ -1,4 +1,4 @@
-"""Permissions of the console. A helper that fetches a row is named for the right that it checks.
+"""Permissions of the console. `user_to_recover` checks Right.RECOVER; `*_to_view` only fetches.
 
 Without a log-in, a request goes to the log-in page. A user who may not view gets 404, as if nothing were there; a user
 who may view but not act gets 403.
@@ -50,7 +50,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The rights of one user, for templates: views decide, templates show."""
+    """The rights of one user, by which templates show or hide."""
 
     recover: bool
     reset: bool
@@ -75,7 +75,7 @@ View = Callable[Concatenate[StaffRequest, P], HttpResponseBase]
 
 
 def staff_only(view: View[P]) -> View[P]:
-    """Guard a view of the console: check the right to view, forbid caching, and answer failures in words.
+    """Guard a view of the console: check the right to view, forbid caching, and render errors.
 
     The view runs outside ATOMIC_REQUESTS, so that audit entries stay when it fails.
     """

@@ -1,8 +1,8 @@
-"""The client-side deadline of a database connection. A frozen server still acknowledges packets, so no timeout of the
-network's, nor of the server's own, ends the wait for it.
+"""The client-side deadline of a database connection. A frozen server still acknowledges packets, so neither TCP
+nor a timeout set in the server ends the wait for it.
 
-One watcher thread for all connections of the process shuts the socket of whichever is over its time; whoever waits
-on it then gets the library's ordinary error of a lost connection.
+One watcher thread for all connections of the process shuts down each socket past its deadline; the thread waiting
+on it then gets the driver's ordinary lost-connection error.
 """
 
 import logging
@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 
 
 class Deadline:
-    """Of one connection: `move` before each statement, `clear` when none is under way, `close` at the end.
+    """One connection's deadline: `move` before a statement, `clear` when none runs, `close` at the end.
 
     `descriptor` gives the connection's socket, None where it has none. It is called from the watcher's thread, only
     between `move` and `clear`.
@@ -36,7 +36,7 @@ class Deadline:
             self._until = time.monotonic() + self._seconds
 
     def clear(self) -> None:
-        """Returns once the socket will not be touched, so that it may be closed."""
+        """Afterwards the watcher leaves the socket alone, so it may be closed."""
         with self._lock:
             self._until = None
 
@@ -80,5 +80,5 @@ def _run() -> None:
         for deadline in watched:
             try:
                 deadline.look(time.monotonic())
-            except OSError as error:  # it was lost in this moment, which is what was wanted
+            except OSError as error:  # the socket was closed meanwhile, which is as good
                 logger.info("database_connection_already_closed", extra={"error": str(error)})

@@ -24,11 +24,11 @@ from connections.records import lifecycle
 from connections.websocket.manager import Manager
 
 ROWS = 200  # of one UPDATE: its CASE grows with them
-EVERY_BEAT = 0.9  # of a beat: a round that comes this early counts as the next beat's, not as a bell's
+WRITE_AFTER = 0.9  # beats since the last write: an earlier round came by a bell, and writes no changes
 
 
 class Beat:
-    """`ring_recovery` wakes the recovery thread, whose runs wait for the answers to probes."""
+    """One node's beat. `ring_recovery` wakes the recovery thread, whose runs await probes."""
 
     def __init__(self, parts: NodeParts, *, ring_recovery: Callable[[], None]) -> None:
         self._parts = parts
@@ -49,7 +49,7 @@ class Beat:
         now = time.monotonic()
         self.answer_probes()
         self.act_on_flags(node_id)
-        if now - self._wrote_at >= values.beat_seconds * EVERY_BEAT:
+        if now - self._wrote_at >= values.beat_seconds * WRITE_AFTER:
             self._wrote_at = now
             self.write_changes(node_id)
             self.write_refusals(node_id)
@@ -129,11 +129,11 @@ class Beat:
 
     def _answer(self, found: list[tuple[UUID, datetime]], verdict: Verdict, evidence: str, now: datetime) -> set[UUID]:
         """Write one verdict to these records. Returns the ids of records that somebody else has locked."""
-        ids_by_wish: dict[datetime, list[UUID]] = defaultdict(list)
+        ids_by_wanted_at: dict[datetime, list[UUID]] = defaultdict(list)
         for pk, wanted_at in found:
-            ids_by_wish[wanted_at].append(pk)
+            ids_by_wanted_at[wanted_at].append(pk)
         locked: set[UUID] = set()
-        for wanted_at, ids in ids_by_wish.items():
+        for wanted_at, ids in ids_by_wanted_at.items():
             rows = ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None)
             with transaction.atomic():
                 free = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
@@ -147,7 +147,7 @@ class Beat:
     # Changed managers and refused handshakes
 
     def write_changes(self, node_id: UUID) -> None:
-        """Write active, overdue, busy and turn of each manager that changed, on the database's clock."""
+        """Write the four times of each manager that changed, converted to the database's clock."""
         changed = self._changed_managers()
         ids = sorted(changed)
         for start in range(0, len(ids), ROWS):
@@ -173,7 +173,7 @@ class Beat:
         self, ids: list[UUID], changed: dict[UUID, tuple[Manager, tuple[Any, ...]]], node_id: UUID
     ) -> None:
         with transaction.atomic():
-            # Both clocks are read here, side by side: the transaction may have waited for a lock before.
+            # Read both clocks together, after BEGIN, which on SQLite may have waited for a lock.
             now, clock = database.now(), self._parts.clock.now()
             rows = list(
                 ManagerRecord.objects.filter(pk__in=ids, node_id=node_id)

@@ -18,8 +18,8 @@ BUCKETS = 10_000  # users whose connect rate is remembered; above this, idle one
 
 
 class ConnectLimiter:
-    """On the event loop. Times are time.monotonic(): clients wait by real time, and the node's own clock stands still
-    while the process sleeps.
+    """Refuse connects in memory. Use it on the event loop. Times are time.monotonic(): clients wait in real time, while
+    the node's own clock stops with the process.
     """
 
     def __init__(self, values: Tunables, registry: Registry) -> None:
@@ -29,7 +29,7 @@ class ConnectLimiter:
         self._buckets: dict[Any, TokenBucket] = {}
 
     def refuse(self, handshake: Handshake) -> Refused | None:
-        """Reason to refuse, or None. On None a token has been taken: call `settle` with the outcome."""
+        """Reason to refuse, or None. If None, call `settle` with the outcome."""
         refused = self._reason_to_refuse(handshake)
         if refused is not None and self._tunables.observe:
             logger.warning("would_refuse", extra={"user": str(handshake.user_id), "cause": refused})
@@ -44,12 +44,12 @@ class ConnectLimiter:
         return None
 
     def settle(self, handshake: Handshake, decision: Admission | Refused) -> None:
-        """Note the outcome of a handshake that was not refused here. One that costs two tokens pays the second."""
+        """Note the outcome of a handshake not refused here. One admitted over the limit may pay a second token."""
         costs_two = isinstance(decision, Admission) and decision.costs_two
         self._bucket(handshake.user_id).settle(time.monotonic(), costs_two=costs_two)
 
     def retry_after(self, handshake: Handshake, refused: Refused) -> float:
-        """Draw the seconds that a refused client waits, and note the refusal for the diagnosis."""
+        """Return the retry time of a refused client, and count the refusal for the next beat."""
         if refused is Refused.RATE_LIMITED:
             wait = self._bucket(handshake.user_id).retry_after(time.monotonic(), handshake.device)
         else:

@@ -33,7 +33,7 @@ from connections.websocket.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-CLOSE_HANDSHAKES_SECONDS = 1.0  # after a drain has closed every socket; slower handlers end with the process
+CLOSING_SECONDS = 1.0  # for close handshakes after a drain; slower handlers end with the process
 
 
 class NodeRuntime:
@@ -117,7 +117,7 @@ class NodeRuntime:
             task.add_done_callback(self._task_ended)
 
     async def _watch(self) -> None:
-        """Note that the event loop runs, and have the beat write at once which probes have ended."""
+        """Note that the event loop runs, and wake the beat to write the verdicts of ended probes."""
         while True:
             self._looped_at = time.monotonic()
             if self.parts.keepalive.answers:
@@ -127,7 +127,7 @@ class NodeRuntime:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
-            # A node without its timer judges nobody: it drains, and its supervisor starts it again.
+            # Without its tasks a node judges no client: it drains, and its supervisor restarts it.
             logger.critical("task_died", exc_info=task.exception(), extra={"task": task.get_name()})
             signal.raise_signal(signal.SIGTERM)
 
@@ -155,7 +155,7 @@ class NodeRuntime:
     # The end
 
     async def drain(self, seconds: float = 8.0) -> None:
-        """Admit nobody, close every client with a time to come back, release the records, give up the lease."""
+        """Admit nobody, close every client with a retry time, release the records, give up the lease."""
         if self.leaving:
             return
         self.parts.identity.leaving = True
@@ -163,7 +163,7 @@ class NodeRuntime:
         for manager in self.registry.all():
             manager.order(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
         await _until(lambda: all(m.ended is not None for m in self.registry.all()), deadline - 3)
-        await _until(lambda: not len(self.registry), time.monotonic() + CLOSE_HANDSHAKES_SECONDS)
+        await _until(lambda: not len(self.registry), time.monotonic() + CLOSING_SECONDS)
         await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))
         await self.bus.stop()
         for task in self._tasks:

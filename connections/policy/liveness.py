@@ -22,7 +22,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The action for one manager now: close it for `end`, `ping` its client, or neither."""
+    """What to do with one manager now: close it for the reason `end`, `ping` its client, or nothing."""
 
     end: CloseReason | None = None
     evidence: str = ""
@@ -42,7 +42,7 @@ class Timeouts:
 
 
 def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
-    """Judge one manager at a tick. While frames wait for it, the handler is judged and not the client."""
+    """Judge one manager at a tick. While frames wait, judge the handler and not the client."""
     if pulse.send_blocked_since is not None and now - pulse.send_blocked_since >= timeouts.send:
         return Judgement(CloseReason.CLIENT_GONE, f"took no bytes for {now - pulse.send_blocked_since:.0f} s")
     if not pulse.accepted:
@@ -82,7 +82,7 @@ def roll_call(pulse: Pulse, sent: float, now: float, timeouts: Timeouts) -> tupl
         busy = 0.0 if pulse.busy_since is None else now - pulse.busy_since
         if busy >= timeouts.stuck:
             return Verdict.STUCK, f"its handler was busy for {busy:.0f} s while {pulse.frames_waiting} frames waited"
-        return Verdict.ALIVE, f"its handler is busy since {busy:.0f} s, its client is not judged"
+        return Verdict.ALIVE, f"its handler was busy for {busy:.0f} s, its client is not judged"
     if not pulse.probeable:
         return Verdict.ALIVE, "its route takes no probe, and the server holds the connection"
     if now - sent >= timeouts.probe:

@@ -24,7 +24,7 @@ class NodeState(StrEnum):
 
 
 class NodeRow(Protocol):
-    """The columns of a node that say what it is. Times are on the database's clock; None: not the case."""
+    """The columns that decide a node's state. Times are on the database's clock; None: not happened."""
 
     renewed_at: Any
     lease_expires_at: Any
@@ -35,7 +35,7 @@ class NodeRow(Protocol):
 
 
 def node_state(node: NodeRow, now: datetime, late_seconds: float) -> NodeState:
-    """Return the node's state at `now`. An ending outweighs silence, and silence outweighs an order to drain."""
+    """Return the node's state at `now`. Fenced and retired come before lapsed and late; draining comes last."""
     if node.fenced_at is not None:
         return NodeState.FENCED
     if node.retired_at is not None:
@@ -48,17 +48,17 @@ def node_state(node: NodeRow, now: datetime, late_seconds: float) -> NodeState:
 
 
 def is_steady(node: NodeRow, now: datetime, late_seconds: float, lease_seconds: float) -> bool:
-    """Whether it has not been late for a whole lease: only then it may witness a fence."""
+    """Whether it was on time for a whole lease; only then may it witness a fence."""
     if node_state(node, now, late_seconds) not in (NodeState.ALIVE, NodeState.DRAINING):
         return False
     return bool(now - node.steady_since >= timedelta(seconds=lease_seconds))
 
 
 def verdict_by_node(state: NodeState, *, fenceable: bool) -> Verdict | None:
-    """Return the verdict that a node's state gives its held managers; None if their clients decide.
+    """Return the verdict that a node's state implies for its held managers; None: ask the client.
 
-    `fenceable`: a steady witness is there, so the fence would take the node now. Without one, a lapsed node may still
-    renew and go on, so its managers are unknown and not dead.
+    `fenceable`: a steady witness exists, so the node would be fenced now. Without one, a lapsed node may still renew,
+    so its managers are UNKNOWN.
     """
     match state:
         case NodeState.FENCED:

@@ -1,4 +1,4 @@
-"""The lease of a node and the fence, which are columns of one row, so that they exclude each other.
+"""A node's lease and its fence are columns of one row, so a renewal and a fence exclude each other.
 
 Each is one conditional UPDATE whose row count is checked: a node that was fenced first may write no more.
 """
@@ -24,7 +24,7 @@ class NodeGone(Exception):
 
 
 def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
-    """Renew the lease, on the database's clock, and keep steadiness: one UPDATE where not fenced.
+    """Renew the lease, on the database's clock, in one UPDATE. A late renewal starts `steady_since` anew.
 
     Returns whether somebody wants the node to drain. Raises NodeGone.
     """
@@ -64,10 +64,10 @@ def register(tunables: Tunables, *, name: str, host: str, pid: int, serves: bool
 
 
 def hold_node(node_id: UUID) -> None:
-    """Keep the fence from taking this node until the transaction ends. Raises NodeGone if the node is gone already."""
+    """Keep `fence` from marking this node until the transaction ends. Raises NodeGone if the node is gone already."""
     sql = "SELECT 1 FROM connections_node WHERE id = %s AND fenced_at IS NULL AND retired_at IS NULL"
     if not database.is_sqlite():
-        sql += " FOR KEY SHARE"  # the ORM can't say it; a renewal is not blocked by it, the fence's FOR UPDATE is
+        sql += " FOR KEY SHARE"  # not in the ORM; it conflicts with the fence's FOR UPDATE, not with a renewal
     key = Node._meta.pk.get_db_prep_value(node_id, connection)
     with connection.cursor() as cursor:
         cursor.execute(sql, [key])

@@ -2,7 +2,7 @@
 
 Items of one manager keep their order. A batch that fails is replayed item by item, so that one bad row fails one
 handshake. While the database does not answer, releases wait; a handshake is refused after 4 s, and a release is queued
-for the record that it may have written.
+in case its record was committed.
 """
 
 import logging
@@ -28,7 +28,7 @@ from connections.records.queue import Accepted, Admit, Item, Release, WriteQueue
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS = 0.25  # to wait on PostgreSQL for a locked row; the whole queue waits as long
+LOCK_SECONDS = 0.25  # PostgreSQL's lock_timeout; the whole queue waits for one locked row
 
 
 class Writer:
@@ -98,7 +98,7 @@ class Writer:
             self._replay(items)
 
     def _commit(self, items: list[Item]) -> None:
-        """One transaction: releases, then admissions, then what happened to records admitted in this batch."""
+        """One transaction: releases, admissions, accepts, then releases of records admitted in this batch."""
         admits = [i.handshake for i in items if isinstance(i, Admit) and not i.withdrawn]
         newcomers = {shake.id for shake in admits}
         leaving = [i for i in items if isinstance(i, Release) and i.id not in newcomers]
@@ -120,7 +120,7 @@ class Writer:
     def _plan(self, admits: list[Handshake], leaving: set[UUID]) -> Plan:
         if admits and self.node_id is not None:
             return plan_batch(admits, self.node_id, self.tunables, leaving)
-        # The node has no row yet: handshakes wait, as for a locked gate, until their 4 s are over.
+        # Without a node row, treat every gate as locked: handshakes wait until their 4 s are over.
         return Plan(Batch(locked=admits))
 
     def _end(self, items: list[Release], now: datetime) -> None:
@@ -181,8 +181,8 @@ class Writer:
         time.sleep(0.05)
 
     def _node_gone(self, items: list[Item]) -> None:
-        """The node was fenced: put handshakes back until it has a new identity, or their deadline. Other items are
-        written once more; the sweep frees what the old identity still holds.
+        """The node was fenced: put handshakes back until it has a new identity, or their deadline. Write the other
+        items now; the sweep frees what the old identity still holds.
         """
         rest: list[Item] = [i for i in items if not isinstance(i, Admit)]
         self._keep([i for i in items if isinstance(i, Admit)])

@@ -20,7 +20,7 @@ from connections.recovery.findings import conclude, evidence_of, finding_of, out
 
 
 class StepContext:
-    """The context of one step: the run, the time, the settings, and the detail and bells that the step leaves."""
+    """The context of one step: the run, the time, the settings, its detail, and the nodes to ring after it."""
 
     def __init__(self, run: RecoveryRun, now: datetime, values: Tunables) -> None:
         assert run.user_id is not None
@@ -141,8 +141,8 @@ def _evict(context: StepContext) -> bool:
         return True
     if not run.dry_run and _free_lost(context):
         return False  # commit before evicting: no transaction locks records twice
-    # Two beats are for the order to reach its node and for the answer to come back. They are counted a quarter short,
-    # so that the eviction itself falls within them.
+    # Within two beats the probe's request reaches its node and the answer comes back. Wait a quarter beat less, so that
+    # the eviction falls within them too.
     deadline = context.values.probe_seconds + 1.75 * context.values.beat_seconds
     if context.since_roll_call() < deadline and any(_awaited(row, context) for row in context.rows()):
         return False
@@ -205,7 +205,7 @@ def _confirm(context: StepContext) -> bool:
         if _free_lost(context):
             return False  # as above
         if run.kind == RunKind.CLEANUP:
-            _evict_over(context)  # users over the limit since then found this run open and opened none
+            _evict_over(context)  # admissions over the limit since then opened no run beside this one
     rows = context.rows()
     waiting = [row for row in rows if row.state == RecordState.CLOSING and not run.dry_run]
     if run.kind == RunKind.CLEANUP or run.dry_run:
@@ -217,7 +217,7 @@ def _confirm(context: StepContext) -> bool:
 
 
 def follow_up(context: StepContext) -> None:
-    """Open a new run if the user connected above the limit after the last check of this run, which was still open."""
+    """Open a new run if the user went over the limit after this run's last check, while it was still open."""
     run, values = context.run, context.values
     if run.kind == RunKind.RESET or run.dry_run or run.error or values.observe:
         return

@@ -1,4 +1,4 @@
-"""Let a management command act as the fencing witness when no other node can."""
+"""Let a management command act as the fencing witness when no node is alive."""
 
 import os
 import socket
@@ -15,19 +15,19 @@ from connections.records import lease
 
 @contextmanager
 def acting_as_witness(values: Tunables, *, needed: bool) -> Iterator[None]:
-    """While the block runs, be a witness, if a lapsed node waits for the fence and no other node is alive.
+    """Be a witness during the block if it is `needed`, a node has lapsed, and no node is alive.
 
-    Before the block this process takes a node row and renews it until it is steady, which takes a lease. After the
-    block the row retires.
+    Register a node row, renew it in a thread, and wait until it is steady, at most a lease and two beats.
+    After the block, retire it.
     """
-    if not needed or not _lacks_witness(values):
+    if not needed or not _all_lapsed(values):
         yield
         return
     row = lease.register(
         values, name=f"command-{os.getpid()}", host=socket.gethostname(), pid=os.getpid(), serves=False
     )
     renewal = WorkerThread(
-        "vote", lambda: _renew(row, values), lambda: values.beat_seconds, beat_seconds=values.beat_seconds
+        "witness", lambda: _renew(row, values), lambda: values.beat_seconds, beat_seconds=values.beat_seconds
     )
     renewal.start()
     try:
@@ -40,7 +40,7 @@ def acting_as_witness(values: Tunables, *, needed: bool) -> Iterator[None]:
         lease.retire(row.pk)
 
 
-def _lacks_witness(values: Tunables) -> bool:
+def _all_lapsed(values: Tunables) -> bool:
     now = database.now()
     return Node.objects.lapsed(now).exists() and not Node.objects.alive(now).exists()
 

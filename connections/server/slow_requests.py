@@ -1,7 +1,7 @@
 """Time out requests that arrive too slowly (slowloris).
 
-A request must be complete, a WebSocket's with all its headers, within a number of seconds of its first byte. By
-themselves Daphne waits a minute after each line, and uvicorn for ever.
+Within `seconds`, Daphne must have the whole request, and uvicorn its headers. By themselves, Daphne waits a minute
+after each line, and uvicorn for ever.
 """
 
 import asyncio
@@ -23,19 +23,19 @@ def limit_daphne(factory: Any, seconds: float) -> None:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self._slow: Any = clock.callLater(seconds, self._cut)
+            self._timer: Any = clock.callLater(seconds, self._cut)
 
         def process(self) -> Any:
-            self._in_time()
+            self._stop_timer()
             return super().process()
 
         def connectionLost(self, reason: Any) -> None:  # noqa: N802 - Twisted's name
-            self._in_time()
+            self._stop_timer()
             super().connectionLost(reason)
 
-        def _in_time(self) -> None:
-            if self._slow.active():
-                self._slow.cancel()
+        def _stop_timer(self) -> None:
+            if self._timer.active():
+                self._timer.cancel()
 
         def _cut(self) -> None:
             logger.info("request_too_slow", extra={"seconds": seconds})
@@ -43,13 +43,13 @@ def limit_daphne(factory: Any, seconds: float) -> None:
 
     build = factory.buildProtocol
 
-    def build_patient(address: Any) -> Any:
+    def build_limited(address: Any) -> Any:
         channel = build(address)
         channel.requestFactory = Request
         return channel
 
     factory.timeOut = seconds  # until a first line
-    factory.buildProtocol = build_patient
+    factory.buildProtocol = build_limited
 
 
 def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
@@ -57,7 +57,7 @@ def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # which class it is depends on what is installed
-        _slow: asyncio.TimerHandle | None = None
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -68,23 +68,23 @@ def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
             self._watch()
 
         def handle_websocket_upgrade(self, *args: Any) -> None:
-            self._in_time()
+            self._stop_timer()
             super().handle_websocket_upgrade(*args)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._in_time()
+            self._stop_timer()
             super().connection_lost(exc)
 
         def _watch(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:
-                self._in_time()  # the head of the request is complete
-            elif self._slow is None and self.transport.get_protocol() is self:
-                self._slow = self.loop.call_later(seconds, self._cut)
+                self._stop_timer()  # the head of the request is complete
+            elif self._timer is None and self.transport.get_protocol() is self:
+                self._timer = self.loop.call_later(seconds, self._cut)
 
-        def _in_time(self) -> None:
-            if self._slow is not None:
-                self._slow.cancel()
-                self._slow = None
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
         def _cut(self) -> None:
             logger.info("request_too_slow", extra={"seconds": seconds})

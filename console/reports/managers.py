@@ -56,13 +56,13 @@ class ManagerRow:
 class HeldManagers:
     rows: tuple[ManagerRow, ...]
     stored_at: datetime | None
-    """When a node last wrote its facts about these managers; None if the user holds none."""
+    """When one of their nodes last renewed its lease; None if the user holds no managers."""
     roll_call_at: datetime | None
-    """When a roll call last got a result: an answer, or the lack of one."""
+    """When a roll call last gave a verdict, with or without an answer."""
 
 
 def manager_row(record: ManagerRecord, now: datetime, fenceable: Collection[Any] | None = None) -> ManagerRow:
-    """Return one row of the page. `fenceable`: ids of the nodes that a fence would take now, read if None."""
+    """Return one row of the page. `fenceable`: ids of the nodes that would be fenced now; None: read them."""
     values = tunables()
     if fenceable is None:
         fenceable = lease.would_fence(values, now)
