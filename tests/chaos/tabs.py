@@ -201,6 +201,7 @@ class Tab:
                     await wire.closed.wait()
             except TimeoutError:
                 continue
+        await wire.transport.wait_disconnected()  # raises what our own handling of a frame has raised, if it has
 
     def _pause(self, wire: Wire | None) -> float:
         """Seconds until the next attempt. Whoever was told to stay away now and then clicks on "Use here"."""
