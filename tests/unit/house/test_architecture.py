@@ -10,7 +10,7 @@ import pytest
 from tests.support.processes import ROOT
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
-ROOMS = dict(re.findall(r"^### `(connections/[\w/]*)`\n(.*?)(?=\n##)", TEXT, re.MULTILINE | re.DOTALL))
+ROOMS = dict(re.findall(r"^### `((?:connections|console)/[\w/]*)`\n(.*?)(?=\n##)", TEXT, re.MULTILINE | re.DOTALL))
 WAYS = dict(
     re.findall(r"^### ([^\n]+)\n(1\. .*?)(?=\n###|\n## )", TEXT.split("## Four ways")[1], re.MULTILINE | re.DOTALL)
 )
@@ -21,7 +21,8 @@ BY_ROW = re.compile(r"\brows?\b|\bcalled by\b|\bcalls it\b")  # a step that is r
 
 def packages() -> set[str]:
     """Rooms with modules of their own; the admin's and the commands' files are named for what they are about."""
-    folders = {str(path.parent.relative_to(ROOT)) + "/" for path in (ROOT / "connections").rglob("__init__.py")}
+    found = [path for top in ("connections", "console") for path in (ROOT / top).rglob("__init__.py")]
+    folders = {str(path.parent.relative_to(ROOT)) + "/" for path in found}
     return {name for name in folders if not {"admin", "management", "migrations"} & set(Path(name).parts)}
 
 
