@@ -1,13 +1,13 @@
-// Where the user writes. What is typed and not sent stays with its conversation, also over a reload.
+// The text field. Text that is typed and not sent is kept with its conversation, also over a reload.
 
 import { byId } from "./dom.js";
 import { ofTab } from "./storage.js";
 
-const HIGHEST = 200; // pixels; then it scrolls
-const SHOWN_FROM = 0.9; // of the longest: from there on the length is shown
+const HIGHEST = 200; // pixels; a longer text scrolls
+const SHOWN_FROM = 0.9; // of the longest message: from this length on, the length is shown
 
 export class Composer {
-  // `submit(words)` takes a message.
+  // `submit(words)` is called with the text of each message.
   constructor(user, longest, submit) {
     this.prefix = `chat.draft.${user}.`;
     this.longest = longest;
@@ -15,14 +15,14 @@ export class Composer {
     this.form = byId("composer");
     this.text = byId("text");
     this.place = null;
-    // A key to begin a new line with is only on keyboards that have Shift; on others it is Enter, and the button sends.
+    // Phone keyboards have no Shift+Enter for a new line. There Enter begins a new line, and only the button sends.
     this.enterSends = !matchMedia("(pointer: coarse)").matches;
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
     });
     this.text.addEventListener("keydown", (event) => {
-      // Safari ends a composition with an Enter that is told apart by its code only.
+      // Safari ends a composition with an Enter of which only the keyCode shows that it belongs to the composition.
       const composing = event.isComposing || event.keyCode === 229;
       if (event.key !== "Enter" || event.shiftKey || composing || !this.enterSends) return;
       event.preventDefault();
@@ -31,7 +31,7 @@ export class Composer {
     this.text.addEventListener("input", () => this.changed());
   }
 
-  // As the server counts: characters, not the halves that JavaScript counts.
+  // Count as the server does: code points, not UTF-16 code units.
   get length() {
     return [...this.text.value].length;
   }
@@ -57,7 +57,7 @@ export class Composer {
     this.changed();
   }
 
-  // The conversation has another name now.
+  // Follow the conversation to its new name.
   renamed(place) {
     ofTab.remove(this.prefix + this.place);
     this.place = place;
@@ -74,7 +74,7 @@ export class Composer {
       ? `${this.length} characters; a message has ${this.longest} at most.`
       : `${this.length} of ${this.longest} characters`;
     if (over) this.text.setAttribute("aria-invalid", "true");
-    else this.text.removeAttribute("aria-invalid"); // "false" would look like praise
+    else this.text.removeAttribute("aria-invalid"); // Pico styles aria-invalid="false" as a success
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight + 2, HIGHEST)}px`;
   }

@@ -1,22 +1,22 @@
-// One socket at a time, and the truth about it. Emits "state" whenever that changes, and "frame" for every frame that
-// is not about the connection itself.
+// One socket at a time, and its state. Emits "state" when the state changes, and "frame" for every frame that is not
+// about the connection itself.
 //
-// State: {name, until?, reason?}, name one of
+// State: {name, until?, reason?}. `name` is one of
 //   connecting  a handshake is under way
 //   live        the server said `ready`
-//   waiting     reconnects at `until` (milliseconds of the clock)
+//   waiting     reconnects at `until` (as Date.now())
 //   ended       stays closed; `reason` says why, and what the user can do
 
 import { nextAttempt } from "./device.js";
 
 const HANDSHAKE_MS = 15_000; // the server answers a handshake within 4 s, or refuses it
-const BACKOFF_MS = [500, 30_000]; // where the server could not say when to come back
-const STEADY_MS = 10_000; // live for so long: the backoff begins afresh
-const PATIENT_AFTER = 3; // attempts in a row, after which a short retry_after is no longer taken at its word
+const BACKOFF_MS = [500, 30_000]; // least and most, if the server did not say when to reconnect
+const STEADY_MS = 10_000; // a connection that was live for this long resets the backoff
+const PATIENT_AFTER = 3; // failures in a row; after more, wait for the backoff if it is longer than retry_after
 
-const GONE = 1006; // a close that nobody sent
+const GONE = 1006; // the close code of a connection that ended without a close frame
 
-// What a close means when its `closing` frame was lost.
+// The reason for each close code, for a close without a `closing` frame.
 const ENDS = { 4009: "too_big", 4400: "protocol_abuse", 4401: "login_required", 4403: "session_ended", 4409: "evicted", 4412: "closed_by_user" };
 
 export class Connection extends EventTarget {
@@ -28,8 +28,8 @@ export class Connection extends EventTarget {
     this.socket = null;
     this.closing = null; // the server's `closing` frame
     this.failures = 0;
-    this.timer = null; // until the next attempt
-    this.watch = null; // until the server counts as silent
+    this.timer = null; // for the next attempt
+    this.watch = null; // fires when the server has been silent for too long
     this.silence = HANDSHAKE_MS;
     addEventListener("online", () => this.state.name === "waiting" && this.open());
     addEventListener("offline", () => this.socket !== null && this.closed(GONE));
@@ -48,14 +48,14 @@ export class Connection extends EventTarget {
     this.listen();
   }
 
-  // For good: this page is to be another's.
+  // Close for good: this page reloads for another user.
   stop() {
     clearTimeout(this.timer);
     this.drop();
     this.become({ name: "connecting" });
   }
 
-  // False if it could not be sent: the frame is not queued.
+  // Returns false if there is no open socket; the frame is not queued then.
   send(type, fields = {}) {
     if (this.socket === null || this.socket.readyState !== WebSocket.OPEN) return false;
     this.socket.send(JSON.stringify({ type, ...fields }));
@@ -80,7 +80,7 @@ export class Connection extends EventTarget {
     }
   }
 
-  // The server has something to say at least once a heartbeat; twice that without a word, and it is gone.
+  // The server sends at least one frame per heartbeat. After two heartbeats without one, the connection counts as lost.
   listen() {
     clearTimeout(this.watch);
     this.watch = setTimeout(() => this.closed(GONE), this.silence);
@@ -107,7 +107,7 @@ export class Connection extends EventTarget {
   backoff() {
     const [least, most] = BACKOFF_MS;
     const full = Math.min(most, least * 2 ** this.failures);
-    return full / 2 + (Math.random() * full) / 2; // half of it is jitter, so that a whole house does not come at once
+    return full / 2 + (Math.random() * full) / 2; // half of it is jitter, so that many clients don't reconnect at once
   }
 
   drop() {

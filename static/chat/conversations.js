@@ -1,28 +1,29 @@
-// What this tab knows of the user's conversations. Messages are kept by their sequence number, so that whatever comes
-// twice or out of order is shown once and in its place.
+// What this tab knows of the user's conversations. Messages are kept by their sequence number, so that a message that
+// comes twice or out of order is shown once and in its place.
 //
-// Conversation: {id, title, lastSeq, from, upto, messages, turn, unread, order}. Everything above `from`, up to `upto`,
-// is here; null until something was loaded. `order` is the higher, the later something was said.
+// Conversation: {id, title, lastSeq, from, upto, messages, turn, unread, order}. All messages above `from`, up to
+// `upto`, are here; both are null until something was loaded. The conversation with the latest message has the highest
+// `order`.
 //
-// Emits "change" with the id, and "missing" with it where there is no such conversation.
+// Emits "change" with an id, and "missing" with the id of a conversation that the server does not have.
 
 const FIRST_LOAD = 200; // messages; earlier ones on request
-const FROM_THE_END = Number.MAX_SAFE_INTEGER; // a resume from there brings nothing but the last number
-const LATER_MS = 2000; // where a load failed
+const FROM_THE_END = Number.MAX_SAFE_INTEGER; // a resume after this number brings only the last number
+const LATER_MS = 2000; // until a failed load is repeated
 
 export class Conversations extends EventTarget {
-  // `send(type, fields)` says whether it could.
+  // `send(type, fields)` returns whether it could send.
   constructor({ conversations, more }, send) {
     super();
     this.byId = new Map();
     this.send = send;
-    this.loading = new Map(); // what was asked for, by id: the `after_seq` of a resume, or null for earlier messages
+    this.loading = new Map(); // requests under way, by id: the `after_seq` of a resume, or null for earlier messages
     this.more = more; // whether there are conversations older than those listed
     this.latest = this.oldest = 0;
     this.merge(conversations);
   }
 
-  // The server's list of the latest.
+  // Take over the server's list of the latest conversations.
   merge(listed) {
     for (const { id, title, last_seq } of listed.slice().reverse()) {
       const known = this.byId.get(id);
@@ -36,7 +37,7 @@ export class Conversations extends EventTarget {
     this.changed(null);
   }
 
-  // What comes after the last one of the list.
+  // Take over the conversations that follow the last one of the list.
   mergeOlder(listed, more) {
     this.more = more;
     for (const { id, title, last_seq } of listed) {
@@ -52,7 +53,7 @@ export class Conversations extends EventTarget {
     return this.send("list_conversations", { before: this.list().at(-1)?.id });
   }
 
-  // One that this page has just seen begin: nothing comes before what it is told.
+  // Add a conversation that has just begun: it has no earlier messages to load.
   begin(id) {
     if (!this.byId.has(id)) Object.assign(this.add(id), { from: 0, upto: 0 });
   }
@@ -72,12 +73,12 @@ export class Conversations extends EventTarget {
     return this.byId.get(id);
   }
 
-  // Those that can be shown, in their order.
+  // The messages that can be shown, in their order.
   shown({ messages, from }) {
     return [...messages.values()].filter(({ seq }) => seq > (from ?? 0)).sort((a, b) => a.seq - b.seq);
   }
 
-  // Ask for what may be missing at the end. One that nothing is known of is begun from its end.
+  // Ask for messages that may be missing at the end. Without a known number, load the conversation from its end.
   load(id) {
     if (this.loading.has(id)) return;
     const { upto, lastSeq } = this.byId.get(id);
@@ -96,12 +97,12 @@ export class Conversations extends EventTarget {
     return this.loading.has(id);
   }
 
-  // Answers that were under way when the socket ended will not come.
+  // The socket has ended, so its requests get no answer.
   disconnected() {
     this.loading.clear();
   }
 
-  // Nothing comes of what was asked for. Whether it is mended here: otherwise the user should know.
+  // A request failed. Returns whether that is handled here; if not, the caller tells the user.
   failed(id, code) {
     const earlier = this.loading.get(id) === null;
     this.loading.delete(id);
@@ -115,7 +116,7 @@ export class Conversations extends EventTarget {
     return code === "not_found" || code === "try_again";
   }
 
-  // Returns false if something before it is missing, and nobody has asked for it yet.
+  // Returns false if messages before this one are missing, and were not asked for yet.
   message(frame) {
     const conversation = this.byId.get(frame.conversation) ?? this.add(frame.conversation);
     if (frame.seq === 1) {
@@ -154,7 +155,7 @@ export class Conversations extends EventTarget {
     conversation.lastSeq = Math.max(conversation.lastSeq, last_seq);
     conversation.from ??= Math.min(after ?? last_seq, last_seq);
     conversation.upto = Math.max(conversation.upto ?? 0, last_seq);
-    if (this.shown(conversation).length === 0) this.loadEarlier(id); // it was begun from its end
+    if (this.shown(conversation).length === 0) this.loadEarlier(id); // it is loaded from its end
     this.changed(id);
   }
 
@@ -167,13 +168,13 @@ export class Conversations extends EventTarget {
     this.changed(id);
   }
 
-  // Its user wants no more of the turn; whoever runs it ends it, which may take its time.
+  // The user has cancelled the turn. The node that runs it ends it, which may take a moment.
   stopping(id) {
     this.byId.get(id).turn.stopping = true;
     this.changed(id);
   }
 
-  // An agent event. Steps are as a message has them: {thought} or {tool, parameters, result, success, duration_ms}.
+  // Apply an agent event. Steps are as in a message: {thought} or {tool, parameters, result, success, duration_ms}.
   event(frame) {
     const conversation = this.byId.get(frame.conversation);
     if (conversation === undefined) return;
@@ -182,7 +183,7 @@ export class Conversations extends EventTarget {
     }
     const turn = conversation.turn;
     if (turn?.run === frame.run) apply(turn, frame);
-    // Its message may still be on the way, and takes the turn's place.
+    // The message with the answer replaces the turn. If it has not come yet, `message` does this.
     const answered = frame.type === "agent_completed" && conversation.messages.has(frame.seq);
     if (answered && turn?.run === frame.run) conversation.turn = null;
     this.changed(frame.conversation);
@@ -207,7 +208,7 @@ function apply(turn, { type, ...frame }) {
   }
 }
 
-// As the server does it, so that nothing jumps when its list comes.
+// Make the same title as the server, so that it does not change when the server's list comes.
 export function titleOf(text) {
   const line = text.split(/\s+/).filter(Boolean).join(" ");
   return line.length <= 80 ? line : `${line.slice(0, 79).trimEnd()}…`;

@@ -1,15 +1,16 @@
-// Which tab this is. The id lives in sessionStorage, so a reload keeps it and replaces its own record. Duplicating a
-// tab copies sessionStorage too; so each tab holds a Web Lock on its id, and one that can't get it mints its own.
+// The device id of this tab. It is in sessionStorage, so a reload keeps the id and replaces its own record. A
+// duplicated tab copies sessionStorage. So each tab holds a Web Lock on its id, and a tab that can't get the lock makes
+// a new id.
 
 import { ofTab } from "./storage.js";
 
 const DEVICE = "chat.device";
 const ATTEMPT = "chat.attempt";
-const RELOAD_MS = 1000; // the page before a reload lets go of its lock a little after this one begins
+const RELOAD_MS = 1000; // after a reload, the old page may release its lock only after the new one has started
 const NAVIGATE_MS = 300;
 const RETRY_MS = 50;
 
-// In plain http on a network, browsers have neither locks nor randomUUID.
+// Over plain http, except on localhost, browsers have neither locks nor randomUUID.
 export function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -24,7 +25,7 @@ function isReload() {
   return entry !== undefined && entry.type !== "navigate";
 }
 
-// Resolves to whether we got the lock; it is then held for as long as the page lives.
+// Resolves to whether this page got the lock. The page then holds it for as long as it lives.
 function hold(id) {
   return new Promise((resolve) => {
     const keep = (lock) => {
@@ -59,7 +60,7 @@ export async function deviceId() {
   return minted;
 }
 
-// A number that only grows, also when the clock is set back: the server takes the highest for the newest.
+// A number that only grows, also if the clock is set back: of two connects the server takes the higher as the newer.
 export function nextAttempt() {
   const next = Math.max(Number(ofTab.get(ATTEMPT) || 0) + 1, Date.now());
   ofTab.set(ATTEMPT, String(next));

@@ -1,8 +1,8 @@
-// Building elements. Everything from the server or the user goes in as text, never as markup.
+// Build elements. Strings from the server or the user are inserted as text, never as markup.
 
 export const byId = (id) => document.getElementById(id);
 
-// A button that is hidden while it has the focus leaves it to the text.
+// Show or hide a button. If it has the focus when it is hidden, the focus moves to the text field.
 export function hide(button, hidden) {
   if (hidden && button === document.activeElement) byId("text").focus();
   button.hidden = hidden;
@@ -31,10 +31,10 @@ const shown = (iso, ofToday) => {
 
 export const time = (iso) => shown(iso, TIME);
 
-// To the second, where two that are alike are to be told apart.
+// With seconds, so that similar sessions can be distinguished.
 export const moment = (iso) => shown(iso, SECOND);
 
-// "3 min ago"; the assistant says the same.
+// "3 min ago", in the same words as the assistant.
 export function age(iso) {
   const seconds = Math.floor((Date.now() - new Date(iso)) / 1000);
   for (const [size, unit] of [[86_400, "d"], [3_600, "h"], [60, "min"]]) {

@@ -1,12 +1,12 @@
-// The turn under way. Pieces come many times a second, so it is drawn anew a few times a second, and then only what
-// has changed: what a user has unfolded or selected in its steps stays.
+// The turn under way. Events come many times a second, so the text is drawn only a few times a second. Only changed
+// elements are replaced, so that what the user has unfolded or selected in the steps stays.
 
 import { el } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { stepsOf } from "./messages.js";
 
 const DRAW_MS = 100; // between two drawings of the text
-const SHARE = 4; // and this many times as long as one took: a long answer must not take all there is
+const SHARE = 4; // times the last drawing's duration, if that is longer: a long answer must not use all the CPU
 
 export class LiveTurn {
   constructor(holder) {
@@ -23,15 +23,15 @@ export class LiveTurn {
     );
     this.turn = null;
     this.timer = null;
-    this.next = 0; // when the text may be drawn again
+    this.next = 0; // the earliest time of the next drawing
   }
 
-  // Whether the user looks at its steps.
+  // Whether the user has unfolded the steps.
   get unfolded() {
     return this.turn !== null && (this.steps.firstElementChild?.open ?? false);
   }
 
-  // `drawn` is called when the text has grown after this call.
+  // `drawn` is called after each drawing of the text.
   show(turn, live, drawn) {
     const another = turn?.run !== this.turn?.run;
     this.turn = turn;
@@ -64,7 +64,7 @@ export class LiveTurn {
     if (steps.length === 0) return this.steps.replaceChildren();
     const made = stepsOf(steps);
     if (this.steps.firstElementChild === null) return this.steps.replaceChildren(made);
-    const shown = this.steps.firstElementChild; // kept, for it may have the focus
+    const shown = this.steps.firstElementChild; // kept, because it may have the focus
     shown.querySelector("summary").textContent = made.querySelector("summary").textContent;
     shown.querySelector("ol").replaceWith(made.querySelector("ol"));
   }

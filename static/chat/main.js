@@ -1,4 +1,4 @@
-// The page: puts connection, outbox and conversations together, and shows what they say.
+// The page: connect connection, outbox and conversations, and show their state.
 
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
@@ -12,7 +12,7 @@ import { Sidebar } from "./sidebar.js";
 import { Status } from "./status.js";
 import { ofTab } from "./storage.js";
 
-const RECOUNT_MS = 10_000; // by then those above the limit are closed
+const RECOUNT_MS = 10_000; // by then the sessions above the limit are closed
 
 const data = JSON.parse(byId("chat-data").textContent);
 const device = await deviceId();
@@ -26,7 +26,7 @@ const sessions = new Sessions(send, (managers) => status.open(managers));
 const status = new Status(data.login, {
   connect() {
     connection.open();
-    composer.focus(); // the button that had it goes away
+    composer.focus(); // the button that had the focus is hidden
   },
   dismissed: () => composer.focus(),
   sessions: () => sessions.open(),
@@ -51,9 +51,10 @@ const log = new MessageList({
   },
 });
 
-// What is shown: a conversation's id, or our name for one that is to begin. The address tells which: #id, #new-name.
+// `place` is what is shown: a conversation's id, or the page's name for one without messages. The address has #id or
+// #new-name.
 const FRESH = `chat.fresh.${device}`;
-let fresh = ofTab.get(FRESH); // the one in which nothing was said yet; what was typed there stays
+let fresh = ofTab.get(FRESH); // the name of the empty conversation; it keeps its draft over a reload
 if (fresh === null) renew();
 let place = fresh;
 
@@ -80,13 +81,13 @@ const addressOf = (name) => (isNew(name) ? `${NEW}${name}` : `#${name}`);
 
 function select(name) {
   place = name;
-  if (location.hash.slice(1) === name && isNew(name)) conversations.add(name); // by a link: the server knows it
+  if (location.hash.slice(1) === name && isNew(name)) conversations.add(name); // from a link: the server may have it
   if (!isNew(name)) conversations.load(name);
   composer.show(name);
   show();
 }
 
-// One that was to begin has begun; by `elsewhere`, another tab was told of it.
+// A conversation has begun. With `elsewhere`, another tab got the acknowledgement.
 function begun({ place: name, conversation, elsewhere }) {
   if (name === fresh) renew();
   if (name !== place) return;
@@ -125,7 +126,7 @@ function show() {
 const FRAMES = {
   ready({ user }) {
     if (user !== data.username) {
-      connection.stop(); // somebody else has logged in: nothing of this page's user goes to them
+      connection.stop(); // another user has logged in: send nothing of this page's user
       history.replaceState(null, "", location.pathname);
       location.reload();
       return;
@@ -140,7 +141,7 @@ const FRAMES = {
     else conversations.mergeOlder(frame.conversations, frame.more);
   },
   message(frame) {
-    // A message that comes back is stored, whether or not its ack came.
+    // A message that the server sends is stored, even if its ack was lost.
     if (frame.client_id) outbox.acknowledged(frame.client_id, frame.conversation);
     if (conversations.message(frame)) return;
     if (!conversations.get(frame.conversation).title) send("list_conversations");
@@ -176,7 +177,7 @@ connection.addEventListener("state", ({ detail }) => {
   redraw();
 });
 
-// One drawing for however many frames came since the last.
+// Draw once for all the frames that came since the last drawing.
 let due = false;
 function redraw() {
   if (due) return;
@@ -194,7 +195,7 @@ conversations.addEventListener("missing", ({ detail }) => {
   status.trouble("There is no such conversation.");
   history.replaceState(null, "", location.pathname);
   renew();
-  composer.renamed(fresh); // what was written for it begins another
+  composer.renamed(fresh); // its draft and its unsent messages begin a new conversation
   outbox.move(detail, fresh);
   select(fresh);
 });
@@ -205,7 +206,7 @@ outbox.addEventListener("began", ({ detail }) => begun(detail));
 
 function submit(words) {
   if (place === fresh) renew();
-  if (isNew(place)) history.replaceState(null, "", addressOf(place)); // a reload finds it again
+  if (isNew(place)) history.replaceState(null, "", addressOf(place)); // so that a reload shows it again
   outbox.add(place, !isNew(place), words);
   log.toEnd();
 }
@@ -218,7 +219,7 @@ byId("suggestions").addEventListener("click", ({ target }) => {
 byId("stop").addEventListener("click", () => {
   const turn = conversations.get(place)?.turn;
   if (turn && send("cancel_turn", { run: turn.run })) conversations.stopping(place);
-  composer.focus(); // the button goes away
+  composer.focus(); // the button is hidden
 });
 byId("new").addEventListener("click", () => {
   if (place !== fresh) history.pushState(null, "", addressOf(fresh));
@@ -226,7 +227,7 @@ byId("new").addEventListener("click", () => {
   select(fromAddress());
   composer.focus();
 });
-// Links in the list, and the browser's buttons.
+// Links in the list, and the browser's back and forward buttons.
 for (const event of ["popstate", "hashchange"]) {
   addEventListener(event, () => fromAddress() !== place && select(fromAddress()));
 }
@@ -234,5 +235,5 @@ for (const event of ["popstate", "hashchange"]) {
 byId("chat").hidden = false;
 select(fromAddress());
 status.show(connection.state);
-if (composer.enterSends) composer.focus(); // on a phone that would bring up its keyboard
+if (composer.enterSends) composer.focus(); // not on a phone, where the focus would open the keyboard
 connection.open();

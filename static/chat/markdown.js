@@ -1,5 +1,5 @@
-// What the assistant says, as elements. It may quote anybody, so nothing in it is trusted: Markdown is all it can say,
-// HTML in it is shown as it was written, and what comes out is sanitized once more.
+// The assistant's text, as elements. It may quote anybody, so it is not trusted: only Markdown is rendered, HTML is
+// shown as text, and the result is sanitized as well.
 
 import DOMPurify from "../vendor/dompurify/purify.es.mjs";
 import { Marked } from "../vendor/marked/marked.esm.js";
@@ -10,7 +10,7 @@ const ALLOWED = {
     "table", "tbody", "td", "th", "thead", "tr", "ul",
   ],
   ALLOWED_ATTR: ["align", "href", "start"],
-  ADD_URI_SAFE_ATTR: ["align", "start"], // no addresses, which all others are taken for
+  ADD_URI_SAFE_ATTR: ["align", "start"], // not URLs; DOMPurify would check them as URLs
   ALLOWED_URI_REGEXP: /^(?:https?|mailto):/i,
   RETURN_DOM_FRAGMENT: true,
 };
@@ -23,7 +23,7 @@ const marked = new Marked({
     image: ({ text, href }) => escaped(text || href),
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
   },
-  // The page has its own first two levels.
+  // The page's own headings use the first two levels.
   walkTokens(token) {
     if (token.type === "heading") token.depth = Math.min(6, token.depth + 2);
   },
@@ -40,7 +40,7 @@ export function markdown(text) {
   try {
     return purify.sanitize(marked.parse(text), ALLOWED);
   } catch (error) {
-    console.warn("shown as plain text, since its Markdown can't be parsed:", error); // nested thousands deep
+    console.warn("shown as plain text, since its Markdown can't be parsed:", error); // nested thousands of levels deep
     return document.createTextNode(text);
   }
 }

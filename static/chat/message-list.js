@@ -1,11 +1,11 @@
-// The messages of what is selected: those that are stored, the turn under way, and those on their way.
+// The messages of the selected conversation: stored messages, the turn under way, and messages not acknowledged yet.
 
 import { byId } from "./dom.js";
 import { message, pending } from "./messages.js";
 import { LiveTurn } from "./live-turn.js";
 
-const NEAR_END = 80; // pixels from the end that count as there
-const QUIET_MS = 500; // after a load: until a screen reader hears of what comes
+const NEAR_END = 80; // pixels from the end that count as the end
+const QUIET_MS = 500; // after a load, until screen readers announce new messages again
 
 export class MessageList {
   // `actions`: {retry, discard, earlier, isLoading, shown, stateOf}.
@@ -16,7 +16,7 @@ export class MessageList {
     this.spoken = byId("spoken");
     this.turn = new LiveTurn(byId("turn"));
     this.place = undefined;
-    this.atEnd = true; // then it stays there, whatever grows
+    this.atEnd = true; // if so, new content scrolls the list to its end
     this.quiet = null;
     this.scroll.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.scroll;
@@ -25,7 +25,7 @@ export class MessageList {
     new ResizeObserver(() => this.stay()).observe(this.scroll);
     byId("earlier").addEventListener("click", () => {
       this.actions.earlier();
-      this.scroll.focus(); // the button goes away
+      this.scroll.focus(); // the button is hidden
     });
   }
 
@@ -38,12 +38,12 @@ export class MessageList {
     if (this.atEnd) this.scroll.scrollTop = this.scroll.scrollHeight;
   }
 
-  // What is shown has another name now.
+  // Follow the conversation to its new name.
   renamed(place) {
     this.place = place;
   }
 
-  // `conversation` is undefined for one that has not begun; `mine` are the entries of the outbox that belong here.
+  // `conversation` is undefined if it has not begun; `mine` are its entries in the outbox.
   show(place, conversation, mine, live) {
     const selected = place !== this.place;
     const loading = conversation !== undefined && this.actions.isLoading(conversation.id);
@@ -55,7 +55,7 @@ export class MessageList {
     if (selected || loading) this.hush();
     const fromEnd = this.scroll.scrollHeight - this.scroll.scrollTop;
     const first = this.log.firstElementChild;
-    const unfolded = !selected && this.turn.unfolded; // then they are so in its message too
+    const unfolded = !selected && this.turn.unfolded; // then the steps are unfolded in its message too
     this.showMessages(conversation === undefined ? [] : this.actions.shown(conversation), unfolded);
     this.turn.show(conversation?.turn ?? null, live, () => this.stay());
     this.showPending(mine, live);
@@ -67,18 +67,18 @@ export class MessageList {
     byId("earlier").disabled = !live || loading;
     if (this.atEnd) this.stay();
     else if (first !== null && first !== this.log.firstElementChild) {
-      this.scroll.scrollTop = this.scroll.scrollHeight - fromEnd; // what was read stays where it is
+      this.scroll.scrollTop = this.scroll.scrollHeight - fromEnd; // keep what the user reads in place
     }
   }
 
-  // The log is read out as it grows, but not what is loaded into it.
+  // Screen readers announce new messages, but not loaded ones.
   hush() {
     this.spoken.setAttribute("aria-live", "off");
     clearTimeout(this.quiet);
     this.quiet = setTimeout(() => this.spoken.setAttribute("aria-live", "polite"), QUIET_MS);
   }
 
-  // Only what is new is touched: a message never changes.
+  // Add only new messages: a message never changes.
   showMessages(messages, unfolded) {
     const shown = new Map([...this.log.children].map((item) => [Number(item.dataset.seq), item]));
     let previous = null;

@@ -1,4 +1,4 @@
-// Messages, the agent's steps and what is on its way, as elements.
+// Messages, the agent's steps and unacknowledged messages, as elements.
 
 import { el, time } from "./dom.js";
 import { markdown } from "./markdown.js";
@@ -47,7 +47,7 @@ function step({ thought, tool, parameters, result, success, duration_ms }) {
   );
 }
 
-// `state` says what becomes of it. `actions`: {retry, discard}, called with the entry's client_id.
+// `state` is the text shown for a message that waits. `actions`: {retry, discard}, called with the entry's client_id.
 export function pending({ client_id: id, text, failed }, state, actions) {
   return el(
     "li",

@@ -1,22 +1,22 @@
-// Messages that the server has not acknowledged. Each is a key of its own in localStorage, so that tabs don't
-// overwrite each other's; two tabs that send the same one do no harm, since its client_id names it.
+// Messages that the server has not acknowledged. Each has its own key in localStorage, so that tabs don't overwrite
+// each other's messages. Two tabs may send the same message: the server stores it once, by its client_id.
 //
-// Entry: {client_id, place, began, text, at, tab, failed?}. `place` is a conversation's id, or, where `began` is false,
-// a name of ours for one that the first of its messages will begin. Which conversation that became is kept beside the
-// entries, for the later ones and for other tabs.
+// Entry: {client_id, place, began, text, at, tab, failed?}. If `began` is true, `place` is a conversation's id.
+// Otherwise it is the page's name for a conversation that the first of its messages will begin. A second kind of key
+// maps this name to the conversation's id, for later messages and for other tabs.
 //
 // Emits "change", and "began" {place, conversation, elsewhere}.
 
 import { uuid } from "./device.js";
 import { ofBrowser } from "./storage.js";
 
-const AGAIN_MS = 10_000; // without an answer while the socket is live: sent again
-const LATER_MS = 2000; // where the server asks for it
-const TAKE_OVER_MS = 10_000; // what another tab has not brought out for so long is sent by this one
-const FORGET_MS = 86_400_000; // what a place became is needed by nobody a day later
+const AGAIN_MS = 10_000; // without an answer on a live socket, until the message is sent again
+const LATER_MS = 2000; // after a `try_again` of the server, until the message is sent again
+const TAKE_OVER_MS = 10_000; // another tab's message that is this old is sent by this tab
+const FORGET_MS = 86_400_000; // a day: no tab needs the id behind a name for longer
 
 export class Outbox extends EventTarget {
-  // `send(entry)` says whether it went out; `tab` is this tab's device id.
+  // `send(message)` returns whether it could send; `tab` is this tab's device id.
   constructor(user, tab, send) {
     super();
     this.prefix = `chat.outbox.${user}.`;
@@ -25,15 +25,15 @@ export class Outbox extends EventTarget {
     this.send = send;
     this.entries = new Map();
     this.inFlight = null;
-    this.timer = null; // until an answer is overdue
-    this.alarm = null; // until another tab's message is
+    this.timer = null; // fires when an answer is overdue
+    this.alarm = null; // fires when another tab's message is overdue
     this.last = 0;
     for (const key of ofBrowser.keys(this.prefix)) this.read(key);
     this.forgetOld();
     addEventListener("storage", ({ key }) => key !== null && this.heard(key));
   }
 
-  // From another tab: it wrote a message, was told that one is stored, or has begun a conversation.
+  // Another tab wrote a message, got an acknowledgement, or has begun a conversation.
   heard(key) {
     if (key.startsWith(this.beganPrefix)) {
       const place = key.slice(this.beganPrefix.length);
@@ -58,21 +58,21 @@ export class Outbox extends EventTarget {
     try {
       this.entries.set(id, JSON.parse(stored));
     } catch {
-      ofBrowser.remove(key); // not ours
+      ofBrowser.remove(key); // not written by this page
     }
   }
 
-  // In the order in which they were written.
+  // The entries, in the order in which they were written.
   list() {
     return [...this.entries.values()].sort((a, b) => a.at - b.at);
   }
 
-  // Those that belong to a conversation, or to one that is to begin.
+  // The entries of a conversation, by its id or by its name.
   at(place) {
     return this.list().filter((entry) => this.conversationOf(entry) === place || entry.place === place);
   }
 
-  // What conversation a place became; null if it has not yet.
+  // The id of the conversation that began under this name; null if it has not begun.
   began(place) {
     return ofBrowser.get(this.beganPrefix + place)?.split(" ")[0] ?? null;
   }
@@ -81,7 +81,7 @@ export class Outbox extends EventTarget {
     return entry.began ? entry.place : this.began(entry.place);
   }
 
-  // Conversations that are to begin: the first message of each.
+  // The first entry of each conversation that has not begun.
   beginning() {
     const firsts = new Map();
     for (const entry of this.list()) {
@@ -90,7 +90,7 @@ export class Outbox extends EventTarget {
     return [...firsts.values()];
   }
 
-  // Whether it waits for one that comes before it to begin their conversation.
+  // Whether an earlier entry must begin the conversation before this one is sent.
   waits(entry) {
     return this.conversationOf(entry) === null && this.beginning().find(({ place }) => place === entry.place) !== entry;
   }
@@ -107,7 +107,7 @@ export class Outbox extends EventTarget {
     this.emit("change");
   }
 
-  // There is no such conversation: what was written for it is for one that is to begin.
+  // The server has no such conversation: let its entries begin a new one, under the name `place`.
   move(conversation, place) {
     for (const entry of this.at(conversation)) this.keep({ ...entry, place, began: false });
     this.pump();
@@ -115,7 +115,7 @@ export class Outbox extends EventTarget {
 
   discard(clientId) {
     this.drop(clientId);
-    this.pump(); // another may begin the conversation now
+    this.pump(); // the next entry may begin the conversation now
   }
 
   drop(clientId) {
@@ -124,7 +124,7 @@ export class Outbox extends EventTarget {
     this.emit("change");
   }
 
-  // One at a time: a message never overtakes the one before it, whatever happens to either.
+  // Send one message at a time, so that no message overtakes the one before it.
   pump() {
     if (this.inFlight !== null) return;
     clearTimeout(this.alarm);
@@ -147,12 +147,12 @@ export class Outbox extends EventTarget {
     this.pump();
   }
 
-  // Returns the entry, undefined if it is known already that it was stored.
+  // Returns the entry, or undefined if it was acknowledged before.
   acknowledged(clientId, conversation) {
     const entry = this.entries.get(clientId);
     if (entry === undefined) return undefined;
     if (this.conversationOf(entry) === null) {
-      // First this, then the entry: whoever misses the entry finds what it began.
+      // Write the id before the entry is removed: a tab that no longer finds the entry then finds the id.
       ofBrowser.set(this.beganPrefix + entry.place, `${conversation} ${Date.now()}`);
       this.emit("began", { place: entry.place, conversation, elsewhere: false });
     }
@@ -161,7 +161,7 @@ export class Outbox extends EventTarget {
     return entry;
   }
 
-  // `later`: the server asks us to try again; otherwise it never will take this one.
+  // `later`: the server asks for another attempt. Otherwise it will never accept this message.
   refused(clientId, message, later) {
     const entry = this.entries.get(clientId);
     if (entry === undefined) return;

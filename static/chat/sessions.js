@@ -1,11 +1,11 @@
-// "Your sessions": what is open, where and since when, and a way to sign out one or all others.
+// "Your sessions": the open sessions, with browser, address and times, and buttons to sign out one or all others.
 
 import { age, byId, el, moment } from "./dom.js";
 
 const BROWSERS = [["Edg/", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["FxiOS/", "Firefox"], ["CriOS/", "Chrome"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
 const SYSTEMS = [["Android", "Android"], ["iPhone", "an iPhone"], ["iPad", "an iPad"], ["Windows", "Windows"], ["Mac OS X", "a Mac"], ["Linux", "Linux"]];
 
-// "Firefox on Windows": only as exact as its owner needs to tell two apart.
+// "Firefox on Windows": as exact as a user needs to recognise a session.
 function plainName(userAgent) {
   const named = (table) => table.find(([mark]) => userAgent.includes(mark))?.[1];
   const browser = named(BROWSERS);
@@ -15,7 +15,7 @@ function plainName(userAgent) {
 }
 
 export class Sessions {
-  // `send(type, fields)` says whether it could; `counted(number)` is told how many are open.
+  // `send(type, fields)` returns whether it could send; `counted(number)` is called with the number of open sessions.
   constructor(send, counted) {
     this.send = send;
     this.counted = counted;
@@ -45,7 +45,7 @@ export class Sessions {
     else byId("sessions-text").textContent = "This tab is not connected, so nothing was signed out.";
   }
 
-  // Whether it was this that the server could not do.
+  // Show an error of the server. Returns false if the dialog is closed, so that the error is about something else.
   failed(message) {
     if (!this.dialog.open) return false;
     byId("sessions-text").textContent = message;

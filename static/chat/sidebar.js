@@ -1,15 +1,15 @@
-// The list of conversations: first those that are to begin, then the latest. Its links are kept, so that one can be
-// clicked, or have the focus, while an answer comes in.
+// The list of conversations: first those without a stored message, then the others, the latest first. Its links are
+// kept, so that a link can be clicked, or keep the focus, while an answer comes in.
 
 import { byId, el } from "./dom.js";
 
 export class Sidebar {
-  // `older` asks for conversations that are not listed yet.
+  // `older()` asks the server for conversations that are not listed yet.
   constructor(older) {
     this.list = byId("conversations");
     this.toggle = byId("side-toggle");
     this.links = new Map(); // by address
-    this.narrow = matchMedia("(max-width: 760px)"); // as in chat.css: there the list covers the rest while it is open
+    this.narrow = matchMedia("(max-width: 760px)"); // as in chat.css; on such a screen the open list covers the page
     this.narrow.addEventListener("change", () => this.close());
     this.toggle.addEventListener("click", () => this.open());
     byId("side-close").addEventListener("click", () => this.close());
@@ -17,7 +17,7 @@ export class Sidebar {
     document.addEventListener("keydown", ({ key }) => key === "Escape" && this.close());
     byId("older").addEventListener("click", () => {
       older();
-      this.list.lastElementChild?.firstElementChild.focus(); // the button may go away; what comes is next
+      this.list.lastElementChild?.firstElementChild.focus(); // the button may be hidden; what is loaded follows here
     });
   }
 
@@ -53,7 +53,7 @@ export class Sidebar {
       this.dress(item.firstElementChild, row);
       if (this.list.children[place] !== item) this.list.insertBefore(item, this.list.children[place] ?? null);
     });
-    if (focused) focused.focus({ preventScroll: true }); // one that is moved loses it
+    if (focused) focused.focus({ preventScroll: true }); // a moved element loses the focus
     byId("older").hidden = !more;
   }
 

@@ -1,8 +1,8 @@
-// The connection indicator and the banner under the bar: the truth, and what can be done about it.
+// The connection indicator, and the banner under the bar: the state, and what the user can do about it.
 
 import { byId, el, hide } from "./dom.js";
 
-// Why a connection stays closed: the short word, the sentence, and the way back.
+// By the reason for which a connection stays closed: the indicator's words, the sentence, and the way back.
 const ENDED = {
   evicted: ["used elsewhere", "You have too many sessions open, and this tab was the least active one. It stays signed out until you want it back.", "here"],
   replaced: ["used elsewhere", "This tab was opened again somewhere else, and is used there now.", "here"],
@@ -24,10 +24,10 @@ const WHY_WAITING = {
   closed_by_staff: "support closed this session",
 };
 
-const QUIET = "secondary outline"; // how a button looks that is not the way on
+const QUIET = "secondary outline"; // the classes of a button that is not the main one
 const LOST = "Connection lost";
-const WORTH_A_CLICK = 3; // seconds to wait
-const NEAR = 0.8; // of the limit: from there on the server tells of it
+const WORTH_A_CLICK = 3; // seconds of waiting from which on a button offers to connect now
+const NEAR = 0.8; // of the limit: from this number on the server sends a notice
 
 export class Status {
   // `actions`: {connect, dismissed, sessions}; `login` is the address of the log-in page.
@@ -36,7 +36,7 @@ export class Status {
     this.actions = actions;
     this.state = { name: "connecting" };
     this.notice = null;
-    this.wrong = ""; // what could not be done
+    this.wrong = ""; // the sentence about a failed action
     this.said = "";
     byId("connect-now").addEventListener("click", actions.connect);
     setInterval(() => this.state.name === "waiting" && this.label(), 250);
@@ -49,13 +49,13 @@ export class Status {
     this.banner();
   }
 
-  // {kind, live, soft_limit}: near the limit, or over it.
+  // Show a notice {kind, live, soft_limit}: `kind` is near_limit or over_limit.
   limit(notice) {
     this.notice = notice;
     this.banner();
   }
 
-  // As many are open by now.
+  // Correct the notice by the number of sessions that are open now.
   open(live) {
     if (this.notice === null) return;
     const { soft_limit } = this.notice;
@@ -86,7 +86,7 @@ export class Status {
     this.say(name, words, why);
   }
 
-  // A screen reader is told of changes, and not of every second and every attempt.
+  // Announce changes to screen readers, but not every second and every attempt.
   say(name, words, why) {
     const lost = this.said.startsWith(LOST);
     if (name === "connecting" && lost) return;

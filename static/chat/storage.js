@@ -1,4 +1,4 @@
-// What this browser keeps. Storage may be full, or forbidden altogether: then it is kept until the page ends.
+// Browser storage. If it is full or forbidden, values are kept in memory until the page ends.
 
 function kept(get) {
   const own = new Map();
@@ -26,5 +26,5 @@ function kept(get) {
   };
 }
 
-export const ofBrowser = kept(() => localStorage); // all tabs
-export const ofTab = kept(() => sessionStorage); // this one, also after a reload
+export const ofBrowser = kept(() => localStorage); // shared by all tabs
+export const ofTab = kept(() => sessionStorage); // this tab's own, also after a reload

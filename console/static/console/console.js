@@ -10,7 +10,7 @@ function say(text, ctx) {
   lasting = text !== "" && ctx?.request.method === "POST";
 }
 
-// The sentence that the server gave with a failure.
+// The server's own sentence about a failure, from the page that it answered with.
 function sentence(html) {
   return new DOMParser().parseFromString(html, "text/html").querySelector("[data-failed]")?.textContent;
 }
@@ -32,7 +32,7 @@ document.addEventListener("htmx:response:error", (event) => {
 });
 
 document.addEventListener("htmx:error", (event) => {
-  // The browser cancels the requests of a page that the user leaves: no error.
+  // Not an error: the browser cancels the requests of a page that the user leaves.
   if (event.detail.error?.name === "AbortError") return;
   const acted = event.detail.ctx?.request.method === "POST";
   const next = acted ? "The action may have been done: reload the page to see." : "This page tries again by itself.";
@@ -52,7 +52,7 @@ document.addEventListener("htmx:after:swap", (event) => {
   sent.querySelector("[aria-invalid=true]")?.focus();
 });
 
-// The list of users: a checkbox for all, and a button that shows the count.
+// The list of users: a checkbox that checks all, and a button that shows the number of chosen users.
 function countChosen(form) {
   const boxes = [...form.querySelectorAll("input[name=user_ids]")];
   const chosen = boxes.filter((box) => box.checked).length;
