@@ -102,7 +102,7 @@ def database(url: str) -> dict[str, Any]:
     elif database["ENGINE"] == "django.db.backends.postgresql":
         # Each HTTP request runs in its own thread, so without a pool each would open a connection. A page fails
         # after 4 s rather than queue for longer. The engine's threads have their own connections, with shorter
-        # bounds (connections/database.py). The pool waits twice as long before each new attempt to connect,
+        # bounds (connections/database/). The pool waits twice as long before each new attempt to connect,
         # so after an outage of a minute it would take another; when it gives up, the next request begins anew.
         pool = {"min_size": 1, "max_size": 10, "timeout": 4, "reconnect_timeout": 2}
         timeouts = "-c lock_timeout=4000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=5000"
