@@ -21,6 +21,7 @@ from connections.node.reconcile import close_ended_sessions, reconcile
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, ProbeMode, RecordState, Verdict
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.websocket.manager import Manager
 
 ROWS = 200  # of one UPDATE: its CASE grows with them
@@ -108,7 +109,7 @@ class Beat:
 
     def _free_orphans(self, ids: list[UUID], now: datetime) -> None:
         actor = Actor.system(self._parts.identity.name)
-        lifecycle.end_each(ids, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+        lifecycle.end_each(ids, Ending(CloseReason.ORPHANED, "its node does not know it", actor), now)
 
     # Probes
 

@@ -16,6 +16,7 @@ from connections.node.parts import NodeParts
 from connections.policy.actor import Actor
 from connections.policy.states import FAREWELLS, CloseReason
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def _free_orphans(parts: NodeParts, held: dict[UUID, datetime], now: datetime) -
     ]
     if orphans:
         actor = Actor.system(parts.identity.name)
-        lifecycle.end_each(orphans, CloseReason.ORPHANED, "its node does not know it", actor=actor, now=now)
+        lifecycle.end_each(orphans, Ending(CloseReason.ORPHANED, "its node does not know it", actor), now)
     return len(orphans)
 
 

@@ -27,6 +27,7 @@ from connections.policy.actor import Actor
 from connections.policy.states import CloseReason
 from connections.records import lease, lifecycle
 from connections.records.batch import Batch
+from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.websocket.clock import NodeClock
 from connections.websocket.registry import Registry
@@ -181,7 +182,7 @@ class NodeRuntime:
             with database.own_connection(self.tunables.beat_seconds):
                 held = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
                 evidence, actor = f"node {self.name} drained", Actor.system(self.name)
-                lifecycle.end_each(held, CloseReason.NODE_DRAINING, evidence, actor=actor, now=database.now())
+                lifecycle.end_each(held, Ending(CloseReason.NODE_DRAINING, evidence, actor), database.now())
                 lease.retire(node_id)  # the sweep frees what could not be freed here
                 logger.info("node_retired", extra={"node": self.name, "id": str(node_id), "left": len(held)})
         except DatabaseError as error:

@@ -25,6 +25,7 @@ from connections.policy.admission import Admission, CountedRecord, Handshake, Ne
 from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
 from connections.records.counting import counted_holdings, limits_of_gate
+from connections.records.lifecycle import Ending
 from connections.records.system_runs import open_system_runs
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def write_batch(plan: Plan) -> Batch:
     ManagerRecord.objects.bulk_create(plan.newcomers)
     for record_id, (reason, evidence) in sorted(plan.victims.items()):
         plan.batch.closing |= lifecycle.order_close(
-            ManagerRecord.objects.filter(pk=record_id), reason, evidence, actor=Actor.system(), now=plan.now
+            ManagerRecord.objects.filter(pk=record_id), Ending(reason, evidence, Actor.system()), plan.now
         )
     plan.batch.runs_opened = open_system_runs(plan.over, plan.now)
     return plan.batch

@@ -9,6 +9,7 @@ their ids, so that two such transactions never deadlock. Gates are locked before
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -26,6 +27,25 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 LOCKED = "somebody else has locked it, or deleted it"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a record ends: what its row says from then on. `run` is the recovery run that ended it, if one did."""
+
+    reason: CloseReason
+    evidence: str
+    actor: Actor
+    run: RecoveryRun | None = None
+
+    def columns(self) -> dict[str, Any]:
+        return {
+            "close_reason": self.reason,
+            "evidence": self.evidence[:500],
+            "actor_kind": self.actor.kind,
+            "actor": self.actor.label[:200],
+            "run": self.run,
+        }
 
 
 def lock(ids: Iterable[UUID]) -> set[UUID]:
@@ -54,15 +74,7 @@ def _lock(ids: list[UUID], *, skip_locked: bool = False) -> set[UUID]:
     return set(rows.select_for_update(skip_locked=skip_locked, no_key=True).values_list("pk", flat=True))
 
 
-def order_close(
-    records: "QuerySet[ManagerRecord]",
-    reason: CloseReason,
-    evidence: str,
-    *,
-    actor: Actor,
-    now: datetime,
-    run: RecoveryRun | None = None,
-) -> dict[UUID, UUID]:
+def order_close(records: "QuerySet[ManagerRecord]", ending: Ending, now: datetime) -> dict[UUID, UUID]:
     """live -> closing: order the node that holds the socket to close it. The record takes no slot from now on.
 
     Returns {record id: node id} of the records that were live until now. Call this in a transaction.
@@ -76,63 +88,33 @@ def order_close(
     found = {pk: node_id for pk, _, _, node_id in rows}
     if found:
         ManagerRecord.objects.filter(pk__in=found, state=RecordState.LIVE).update(
-            state=RecordState.CLOSING,
-            closing_at=now,
-            close_reason=reason,
-            evidence=evidence[:500],
-            actor_kind=actor.kind,
-            actor=actor.label[:200],
-            run=run,
+            state=RecordState.CLOSING, closing_at=now, **ending.columns()
         )
-        metrics.closed(reason, len(found))
-        _log("manager_closing", [row[:3] for row in rows], reason, evidence, actor, run)
+        metrics.closed(ending.reason, len(found))
+        _log("manager_closing", [row[:3] for row in rows], ending)
     return found
 
 
-def end(
-    ids: Iterable[UUID],
-    reason: CloseReason,
-    evidence: str,
-    *,
-    actor: Actor,
-    now: datetime,
-    run: RecoveryRun | None = None,
-) -> int:
+def end(ids: Iterable[UUID], ending: Ending, now: datetime) -> int:
     """live or closing -> closed. A `closing` record keeps the reason it was closing for; if its client got another
     reason, the evidence has that too. Returns how many were still held. Lock all the records before the call.
     """
     wanted = list(ids)
     held = ManagerRecord.objects.filter(pk__in=wanted)
-    from_live = held.filter(state=RecordState.LIVE).update(
-        state=RecordState.CLOSED,
-        closed_at=now,
-        close_reason=reason,
-        evidence=evidence[:500],
-        actor_kind=actor.kind,
-        actor=actor.label[:200],
-        run=run,
-    )
+    from_live = held.filter(state=RecordState.LIVE).update(state=RecordState.CLOSED, closed_at=now, **ending.columns())
     from_closing = held.filter(state=RecordState.CLOSING).update(
         state=RecordState.CLOSED,
         closed_at=now,
         evidence=Case(
-            When(close_reason=reason, then=F("evidence")),
-            default=Left(Concat(F("evidence"), Value(f"; then {reason}: {evidence}")), 500),
+            When(close_reason=ending.reason, then=F("evidence")),
+            default=Left(Concat(F("evidence"), Value(f"; then {ending.reason}: {ending.evidence}")), 500),
         ),
     )
-    metrics.closed(reason, from_live)
+    metrics.closed(ending.reason, from_live)
     return from_live + from_closing
 
 
-def end_each(
-    ids: Iterable[UUID],
-    reason: CloseReason,
-    evidence: str,
-    *,
-    actor: Actor,
-    now: datetime,
-    run: RecoveryRun | None = None,
-) -> tuple[int, dict[UUID, str]]:
+def end_each(ids: Iterable[UUID], ending: Ending, now: datetime) -> tuple[int, dict[UUID, str]]:
     """`end` records whose sockets are gone. On error, retry row by row so that one bad row doesn't block the others.
 
     Returns how many were still held, and the error of each record that could not be ended.
@@ -140,32 +122,23 @@ def end_each(
 
     def change(some: list[UUID]) -> int:
         held = ManagerRecord.objects.held().filter(pk__in=some)
-        _log("manager_freed", held.values_list("pk", "node__name", "user_id"), reason, evidence, actor, run)
-        return end(some, reason, evidence, actor=actor, now=now, run=run)
+        _log("manager_freed", held.values_list("pk", "node__name", "user_id"), ending)
+        return end(some, ending, now)
 
-    done, failed = _together_or_singly(change, ids, reason)
+    done, failed = _together_or_singly(change, ids, ending.reason)
     return sum(done), failed
 
 
-def order_each(
-    ids: Iterable[UUID],
-    reason: CloseReason,
-    evidence: str,
-    *,
-    actor: Actor,
-    now: datetime,
-    run: RecoveryRun | None = None,
-) -> tuple[dict[UUID, UUID], dict[UUID, str]]:
+def order_each(ids: Iterable[UUID], ending: Ending, now: datetime) -> tuple[dict[UUID, UUID], dict[UUID, str]]:
     """`order_close`. On error, retry row by row so that one bad row doesn't block the others.
 
     Returns {record id: node id} of the records that were live until now, and the error of each that failed.
     """
 
     def change(some: list[UUID]) -> dict[UUID, UUID]:
-        rows = ManagerRecord.objects.filter(pk__in=some)
-        return order_close(rows, reason, evidence, actor=actor, now=now, run=run)
+        return order_close(ManagerRecord.objects.filter(pk__in=some), ending, now)
 
-    done, failed = _together_or_singly(change, ids, reason)
+    done, failed = _together_or_singly(change, ids, ending.reason)
     return {pk: node_id for ordered in done for pk, node_id in ordered.items()}, failed
 
 
@@ -202,20 +175,13 @@ def _together_or_singly(
     return done, failed
 
 
-def _log(
-    event: str,
-    rows: Iterable[tuple[UUID, str, Any]],
-    reason: CloseReason,
-    evidence: str,
-    actor: Actor,
-    run: RecoveryRun | None,
-) -> None:
+def _log(event: str, rows: Iterable[tuple[UUID, str, Any]], ending: Ending) -> None:
     """Log one line for each record after the commit. `rows`: (manager, name of its node, user)."""
     why = {
-        "reason": reason,
-        "evidence": evidence,
-        "actor": actor.label or actor.kind,
-        "run": str(run.pk) if run else "",
+        "reason": ending.reason,
+        "evidence": ending.evidence,
+        "actor": ending.actor.label or ending.actor.kind,
+        "run": str(ending.run.pk) if ending.run else "",
     }
     lines: list[dict[str, str]] = [
         {"manager": str(pk), "node": node, "user": str(user_id)} | why for pk, node, user_id in rows

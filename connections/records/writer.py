@@ -24,6 +24,7 @@ from connections.policy.states import ActorKind, CloseReason, Refused
 from connections.records import lifecycle
 from connections.records.batch import Batch, Plan, ensure_gates, plan_batch, write_batch
 from connections.records.lease import NodeGone
+from connections.records.lifecycle import Ending
 from connections.records.queue import Accepted, Admit, Item, Release, WriteQueue
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Writer:
         for item in items:
             groups.setdefault((item.reason, item.evidence), []).append(item.id)
         for (reason, evidence), ids in groups.items():
-            lifecycle.end(ids, reason, evidence, actor=self._actor(reason), now=now)
+            lifecycle.end(ids, Ending(reason, evidence, self._actor(reason)), now)
 
     def _actor(self, reason: CloseReason) -> Actor:
         if reason is CloseReason.CLIENT_CLOSED:

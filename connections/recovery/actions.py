@@ -18,6 +18,7 @@ from connections.policy.actor import Actor
 from connections.policy.states import CloseReason
 from connections.records import lifecycle
 from connections.records.audit import audited
+from connections.records.lifecycle import Ending
 
 
 class Obsolete(Exception):
@@ -33,10 +34,8 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
     ):
         ordered = lifecycle.order_close(
             ManagerRecord.objects.filter(pk=record.pk),
-            CloseReason.CLOSED_BY_STAFF,
-            f"closed by {actor.label}: {reason}",
-            actor=actor,
-            now=database.now(),
+            Ending(CloseReason.CLOSED_BY_STAFF, f"closed by {actor.label}: {reason}", actor),
+            database.now(),
         )
         audit.done("told to close" if ordered else "was closed already")
     ring(set(ordered.values()))
@@ -68,7 +67,7 @@ def close_own(
         if ids is not None:
             mine = mine.filter(pk__in=ids)
         ordered = lifecycle.order_close(
-            mine, CloseReason.CLOSED_BY_USER, "closed by its user", actor=actor, now=database.now()
+            mine, Ending(CloseReason.CLOSED_BY_USER, "closed by its user", actor), database.now()
         )
         audit.done(f"{len(ordered)} told to close", target=", ".join(str(pk) for pk in sorted(ordered)))
     ring(set(ordered.values()))

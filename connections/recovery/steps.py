@@ -16,6 +16,7 @@ from connections.policy.admission import CountedRecord, excess
 from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
 from connections.records import counting, lease, lifecycle, system_runs
+from connections.records.lifecycle import Ending
 from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
 
 
@@ -112,13 +113,11 @@ def _free_lost(context: StepContext) -> int:
     free = lifecycle.lock_available(row.pk for row in lost)
     freed = 0
     for node in {row.node_id: row.node for row in lost}.values():
+        reason = CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST
         done, _ = lifecycle.end_each(
             [row.pk for row in lost if row.node_id == node.pk and row.pk in free],
-            CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST,
-            evidence_of(node),
-            actor=context.actor,
-            now=context.now,
-            run=context.run,
+            Ending(reason, evidence_of(node), context.actor, context.run),
+            context.now,
         )
         freed += done
     return freed
@@ -130,11 +129,8 @@ def _evict(context: StepContext) -> bool:
     if run.kind == RunKind.RESET and not run.dry_run:
         ordered, _ = lifecycle.order_each(
             [UUID(pk) for pk in run.stock],
-            CloseReason.RESET,
-            f"reset: {run.reason}",
-            actor=context.actor,
-            now=context.now,
-            run=run,
+            Ending(CloseReason.RESET, f"reset: {run.reason}", context.actor, run),
+            context.now,
         )
         context.bells = set(ordered.values())
         context.detail = f"{len(ordered)} told to close"
@@ -171,13 +167,11 @@ def _evict_among(living: list[CountedRecord], soft_limit: int, free: set[UUID], 
     ordered: dict[UUID, UUID] = {}
     unclosable = {holding.id for holding in living} - free
     while victims := excess(living, soft_limit, unclosable):
+        evidence = f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call"
         done, failed = lifecycle.order_each(
             [victim.id for victim in victims],
-            CloseReason.EVICTED,
-            f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call",
-            actor=context.actor,
-            now=context.now,
-            run=context.run,
+            Ending(CloseReason.EVICTED, evidence, context.actor, context.run),
+            context.now,
         )
         ordered |= done
         if not failed:

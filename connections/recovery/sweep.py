@@ -19,6 +19,7 @@ from connections.models import ManagerRecord, RecoveryRun
 from connections.policy.actor import Actor
 from connections.policy.states import Action, ActorKind, CloseReason, Outcome, RecordState, RunKind
 from connections.records import counting, lease, lifecycle, system_runs
+from connections.records.lifecycle import Ending
 from connections.recovery.findings import evidence_of
 
 logger = logging.getLogger(__name__)
@@ -206,6 +207,6 @@ def _free(ids: Sequence[UUID], label: str, now: datetime) -> Counter[str]:
     for group in by_node.values():
         node = group[0].node
         reason = CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST
-        lifecycle.end([row.pk for row in group], reason, evidence_of(node), actor=Actor.system(label), now=now)
+        lifecycle.end([row.pk for row in group], Ending(reason, evidence_of(node), Actor.system(label)), now)
         freed.update(_reason(row.state, row.close_reason, node.retired_at is not None) for row in group)
     return freed

@@ -10,6 +10,7 @@ from connections.models import AuditEntry, ManagerRecord, UserGate
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason, RecordState
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.recovery import actions
 from tests.support.rows import make_node, make_record, make_user
 from tests.support.together import together
@@ -22,13 +23,13 @@ def order(record: ManagerRecord, reason: CloseReason) -> bool:
     with transaction.atomic():
         return bool(
             lifecycle.order_close(
-                ManagerRecord.objects.filter(pk=record.pk), reason, f"for {reason}", actor=SYSTEM, now=database.now()
+                ManagerRecord.objects.filter(pk=record.pk), Ending(reason, f"for {reason}", SYSTEM), database.now()
             )
         )
 
 
 def end(record: ManagerRecord, reason: CloseReason) -> int:
-    return lifecycle.end([record.pk], reason, f"found {reason}", actor=SYSTEM, now=database.now())
+    return lifecycle.end([record.pk], Ending(reason, f"found {reason}", SYSTEM), database.now())
 
 
 def test_a_closing_record_keeps_the_reason_it_was_closing_for_and_its_evidence_tells_the_rest() -> None:

@@ -26,6 +26,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, RecordState, RunKind, Step
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.recovery import actions, runs
 from tests.support.databases import Database
@@ -51,7 +52,7 @@ def ending(ada: User) -> Change:
     for pk in (HIGH, LOW):
         make_record(ada, node, id=pk)
     now = database.now()
-    return lambda: lifecycle.end_each([HIGH, LOW], CloseReason.ORPHANED, "lost", actor=STAFF, now=now)
+    return lambda: lifecycle.end_each([HIGH, LOW], Ending(CloseReason.ORPHANED, "lost", STAFF), now)
 
 
 def a_batch_that_ends_one_and_evicts_the_other(ada: User) -> Change:

@@ -13,6 +13,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Outcome, RecordState, Refused, RunKind
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.recovery import runs
 from connections.recovery.findings import report
@@ -125,7 +126,7 @@ def test_ending_many_at_once_with_one_bad_row_ends_the_rest_once() -> None:
 
         def end() -> int:
             ids = [bad.pk, *(record.pk for record in others)]
-            return lifecycle.end_each(ids, CloseReason.ORPHANED, "lost", actor=STAFF, now=database.now())[0]
+            return lifecycle.end_each(ids, Ending(CloseReason.ORPHANED, "lost", STAFF), database.now())[0]
 
         assert sum(together(end, end)) == 5
     assert make_record(ada, node).state == RecordState.LIVE

@@ -12,6 +12,7 @@ from connections.models import AuditEntry, ManagerRecord, Node, RecoveryRun, Ref
 from connections.policy.actor import Actor
 from connections.policy.states import Action, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step, Verdict
 from connections.records import lifecycle
+from connections.records.lifecycle import Ending
 from connections.recovery import runs, steps
 from connections.recovery.findings import report
 from tests.support.rows import answer_roll_call, lost_node, make_gate, make_node, make_record, make_records, make_user
@@ -100,7 +101,7 @@ def test_it_evicts_by_rank_and_exactly_as_many_as_needed_when_all_live() -> None
     assert run.step == Step.CONFIRM, "the closes are not confirmed yet"
     assert ids(ManagerRecord.objects.closing()) == ids(idle)
     assert set(ManagerRecord.objects.closing().values_list("close_reason", flat=True)) == {CloseReason.EVICTED}
-    lifecycle.end([r.pk for r in idle], CloseReason.EVICTED, "closed", actor=STAFF, now=database.now())
+    lifecycle.end([r.pk for r in idle], Ending(CloseReason.EVICTED, "closed", STAFF), database.now())
     run = advance(run)
     assert (run.outcome, run.after, report(run)["freed"]) == (Outcome.RECOVERED, 3, {"evicted": 2})
 
@@ -154,7 +155,7 @@ def test_a_reset_closes_the_set_it_began_with_and_what_comes_later_stays() -> No
     run = advance(request(ada, RunKind.RESET))
     assert ids(ManagerRecord.objects.closing()) == ids(living)
     returned = make_record(ada, here, age=0)
-    lifecycle.end([r.pk for r in living], CloseReason.RESET, "closed", actor=STAFF, now=database.now())
+    lifecycle.end([r.pk for r in living], Ending(CloseReason.RESET, "closed", STAFF), database.now())
     run = advance(run)
     assert (run.outcome, run.before, run.after) == (Outcome.RECOVERED, 5, 1)
     assert report(run)["freed"] == {"reset": 2, "node_lost": 3}
