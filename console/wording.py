@@ -1,6 +1,7 @@
 """Words for the codes of the catalogue, for support staff to read out. Pure."""
 
 from connections.policy.states import Action, CloseReason, Outcome, Refused, Step, Suggestion, Verdict
+from connections.policy.wording import plural
 
 REASONS: dict[str, str] = {
     CloseReason.CLIENT_CLOSED: "closed by the client",
@@ -99,18 +100,6 @@ def result_of(outcome: str, *, dry_run: bool) -> str:
     return in_words(outcome, OUTCOMES)
 
 
-def duration(seconds: float) -> str:
-    """A length of time in its largest unit: `12 s`, `4 min`, `3 h`, `2 d`. Rounded down, never negative."""
-    seconds = max(0.0, seconds)
-    if seconds < 60:
-        return f"{int(seconds)} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min"
-    if seconds < 86400:
-        return f"{int(seconds // 3600)} h"
-    return f"{int(seconds // 86400)} d"
-
-
 def count_of(number: int, noun: str) -> str:
-    """`1 manager`, `17 managers`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """`1 manager`, `17 managers`, `1,200 managers`."""
+    return f"{number:,} {plural(number, noun)}"

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connections.policy.states import CauseCode, Suggestion, Verdict
-
-LARGE_WAIT = 90  # seconds; longer durations are given in minutes
+from connections.policy.wording import count_of, rounded_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def _blocking(facts: Facts) -> list[Cause]:
     elif facts.nodes_draining + facts.nodes_full >= facts.nodes:
         causes.append(Cause(CauseCode.NODES_FULL, facts.nodes_full, "every server is full"))
     if facts.rate_limited_seconds > 0:
-        wait = ago(facts.rate_limited_seconds)
+        wait = rounded_duration(facts.rate_limited_seconds)
         causes.append(Cause(CauseCode.RATE_LIMITED, 1, f"rate limited for {wait} more"))
     if facts.database_seconds > SLOW_DATABASE:
         causes.append(Cause(CauseCode.DATABASE_SLOW, 1, f"the database took {facts.database_seconds:.1f} s to answer"))
@@ -134,7 +133,9 @@ def _dead(facts: Facts) -> _Dead:
     lost: Counter[str] = Counter(m.node for m in facts.managers if m.verdict is Verdict.NODE_LOST)
     silent = {m.node: m.node_silent_seconds for m in facts.managers}
     if lost:
-        parts = [f"{count} on node {node}, gone for {ago(silent[node])}" for node, count in lost.most_common()]
+        parts = [
+            f"{count} on node {node}, gone for {rounded_duration(silent[node])}" for node, count in lost.most_common()
+        ]
         found.causes.append(Cause(CauseCode.NODE_LOST, lost.total(), ", ".join(parts)))
     counts = Counter(manager.verdict for manager in facts.managers)
     for verdict, code, one, many in (
@@ -168,7 +169,7 @@ def _summary(facts: Facts, held: int, dead: _Dead, causes: list[Cause]) -> str:
 
 def _holding(facts: Facts, held: int, dead: _Dead, codes: dict[CauseCode, Cause]) -> str:
     name, limit = facts.username, facts.soft_limit
-    holds = f"{name} holds {_managers(held)} at a limit of {limit}"
+    holds = f"{name} holds {count_of(held, 'manager')} at a limit of {limit}"
     unknown = codes.get(CauseCode.UNKNOWN)
     doubt = f" {unknown.text[0].upper() + unknown.text[1:]}." if unknown else ""
     if dead.count:
@@ -198,21 +199,8 @@ def _suggestion(facts: Facts, dead: _Dead, causes: list[Cause]) -> Suggestion:
     return Suggestion.NONE
 
 
-def _managers(count: int) -> str:
-    return "1 manager" if count == 1 else f"{count} managers"
-
-
 def _joined(parts: list[str]) -> str:
     """`a`, `a and b`, or `a, b, and c`; parts may have commas of their own."""
     if len(parts) < 2:
         return "".join(parts)
     return ", ".join(parts[:-1]) + ", and " + parts[-1]
-
-
-def ago(seconds: float) -> str:
-    """A duration as people say it: `12 s`, `4 min`, `3 h`, `2 d`."""
-    if seconds < LARGE_WAIT:
-        return f"{max(0, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} min"
-    return f"{round(seconds / 3600)} h" if seconds < 172_800 else f"{round(seconds / 86_400)} d"

@@ -10,6 +10,7 @@ from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node
 from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, RecordState, Verdict
+from connections.policy.wording import duration
 from connections.records import lease
 from connections.recovery.inspection import verdict_of
 from console import wording
@@ -105,7 +106,7 @@ def _evidence(record: ManagerRecord, state: NodeState, now: datetime, values: Tu
 
 
 def _of_node(node: Node, state: NodeState, now: datetime) -> Found:
-    silent = wording.duration((now - node.renewed_at).total_seconds())
+    silent = duration((now - node.renewed_at).total_seconds())
     if state is NodeState.FENCED:
         return [(Doubt.DEAD, f"node {node.name} was lost: {node.fenced_evidence}")]
     if state is NodeState.RETIRED:
@@ -120,7 +121,7 @@ def _of_node(node: Node, state: NodeState, now: datetime) -> Found:
 def _of_close(record: ManagerRecord, now: datetime) -> Found:
     found: Found = []
     if record.closing_at is not None:
-        asked = wording.duration((now - record.closing_at).total_seconds())
+        asked = duration((now - record.closing_at).total_seconds())
         why = wording.in_words(record.close_reason, wording.REASONS)
         found.append((Doubt.NONE, f"closing for {asked} ({why}); its node has not confirmed yet"))
     if record.sweep_error:
@@ -134,15 +135,15 @@ def _of_client(record: ManagerRecord, now: datetime, values: Tunables) -> Found:
 
     found: Found = []
     if record.accepted_at is None and since(record.opened_at) > values.handshake_seconds:
-        found.append((Doubt.SOME, f"admitted {wording.duration(since(record.opened_at))} ago, but never opened"))
+        found.append((Doubt.SOME, f"admitted {duration(since(record.opened_at))} ago, but never opened"))
     if record.overdue_since is not None:
-        found.append((Doubt.SOME, f"the client has owed an answer for {wording.duration(since(record.overdue_since))}"))
+        found.append((Doubt.SOME, f"the client has owed an answer for {duration(since(record.overdue_since))}"))
     if record.busy_since is not None:
         busy = since(record.busy_since)
         level = Doubt.SOME if busy > values.stuck_seconds else Doubt.NONE
-        found.append((level, f"its handler has been busy for {wording.duration(busy)}"))
+        found.append((level, f"its handler has been busy for {duration(busy)}"))
     if record.turn_since is not None:
-        found.append((Doubt.NONE, f"an agent turn has been running for {wording.duration(since(record.turn_since))}"))
+        found.append((Doubt.NONE, f"an agent turn has been running for {duration(since(record.turn_since))}"))
     return found
 
 
@@ -150,7 +151,7 @@ def _of_roll_call(record: ManagerRecord, now: datetime) -> Found:
     answered = record.probe_answered_at
     if answered is None or not record.probe_verdict:
         return []
-    when = f"{wording.duration((now - answered).total_seconds())} ago"
+    when = f"{duration((now - answered).total_seconds())} ago"
     words = wording.in_words(record.probe_verdict, wording.VERDICTS)
     detail = f" ({record.probe_evidence})" if record.probe_evidence else ""
     # A frame that the client sent later outdates a roll call that it missed.

@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from connections.models import RecoveryRun
-from connections.policy.wording import in_short
+from connections.policy.wording import duration, in_short
 from console import wording
 
 register = template.Library()
@@ -50,7 +50,7 @@ def counted(number: int, noun: str) -> str:
 
 @register.filter
 def seconds(number: float) -> str:
-    return wording.duration(number)
+    return duration(number)
 
 
 @register.simple_tag(takes_context=True)
@@ -61,11 +61,11 @@ def ago(context: template.Context, when: datetime | None, missing: str = "never"
     now = context.get("now") or timezone.now()
     distance = (now - when).total_seconds()
     if distance < -1:
-        text = f"in {wording.duration(-distance)}"
+        text = f"in {duration(-distance)}"
     elif distance < 1:
         text = "just now"
     else:
-        text = f"{wording.duration(distance)} ago"
+        text = f"{duration(distance)} ago"
     return _time(when, text)
 
 
@@ -81,7 +81,7 @@ def age(context: template.Context, since: datetime | None, missing: str = "") ->
     if since is None:
         return missing
     now = context.get("now") or timezone.now()
-    return _time(since, wording.duration((now - since).total_seconds()))
+    return _time(since, duration((now - since).total_seconds()))
 
 
 def _time(when: datetime, text: str) -> SafeString:

@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 from connections.chat.agents.intents import Intent, understand
-from connections.chat.agents.phrases import ENDINGS, age, count
+from connections.chat.agents.phrases import ENDINGS, age
 from connections.chat.agents.protocol import Delta, Question, Step, Thought, ToolCall, ToolResult
-from connections.policy.wording import in_short
+from connections.policy.wording import count_of, in_short
 
 PACE_SECONDS = 0.02  # between pieces: an answer that appears at once reads like an error message
 PIECE_WORDS = 4
@@ -40,7 +40,7 @@ class BuiltinAgent:
         assert result is not None, "a tool call is answered with its result"
         text = _say(understood.intent, result, understood.about)
         if question.joined:
-            text = f"{count(question.joined + 1, 'question')} waited; I answer the last one.\n\n{text}"
+            text = f"{count_of(question.joined + 1, 'question')} waited; I answer the last one.\n\n{text}"
         for piece in pieces(text):
             yield Delta(piece)
             await asyncio.sleep(self._pace)
@@ -87,7 +87,7 @@ def _sessions(found: dict[str, Any], about: str) -> str:
     sessions = found["sessions"]
     if not sessions:
         return "You have no session open any more; this answer waits for you to come back."
-    lines = [f"{count(len(sessions), 'session')} open, of {found['limit']}:"]
+    lines = [f"{count_of(len(sessions), 'session')} open, of {found['limit']}:"]
     for session in sessions:
         where = in_short(session["user_agent"])
         address = f" from {session['ip']}" if session["ip"] else ""
@@ -102,12 +102,12 @@ def _sessions(found: dict[str, Any], about: str) -> str:
 
 
 def _help(found: dict[str, Any], about: str) -> str:
-    return f"Hello. {WHO} {CAN_DO}\n\nYou have {count(len(found['sessions']), 'session')} open, of {found['limit']}."
+    return f"Hello. {WHO} {CAN_DO}\n\nYou have {count_of(len(found['sessions']), 'session')} open, of {found['limit']}."
 
 
 def _sign_out_here(found: dict[str, Any], about: str) -> str:
     others = len(found["sessions"]) - 1
-    rest = f" You have {count(others, 'other session')} open, which that signs out too if it is the same browser."
+    rest = f" You have {count_of(others, 'other session')} open, which that signs out too if it is the same browser."
     return 'To sign out here, use "Log out" at the top of the page.' + (rest if others > 0 else "")
 
 
@@ -115,7 +115,7 @@ def _signed_out(found: dict[str, Any], about: str) -> str:
     number = found["signed_out"]
     if not number:
         return "You have no other session open, so there was nothing to sign out."
-    return f"Done: {count(number, 'other session')} signed out. This one stays."
+    return f"Done: {count_of(number, 'other session')} signed out. This one stays."
 
 
 def _endings(found: list[dict[str, Any]], about: str) -> str:
@@ -132,7 +132,7 @@ def _endings(found: list[dict[str, Any]], about: str) -> str:
 def _found(found: list[dict[str, Any]], about: str) -> str:
     if not found:
         return f"I found nothing about “{about}” in what you wrote."
-    return f"{count(len(found), 'message')} about “{about}”, the latest first:\n{_excerpts(found)}"
+    return f"{count_of(len(found), 'message')} about “{about}”, the latest first:\n{_excerpts(found)}"
 
 
 def _other(found: list[dict[str, Any]], about: str) -> str:
@@ -145,10 +145,8 @@ def _excerpts(found: list[dict[str, Any]]) -> str:
 
 
 def _summary(found: dict[str, Any], about: str) -> str:
-    lines = [
-        f"“{found['title']}” began on {_day(found['began'])}.",
-        f"It has {count(found['questions'], 'message')} of yours and {count(found['answers'], 'answer')} of mine.",
-    ]
+    yours, mine = count_of(found["questions"], "message"), count_of(found["answers"], "answer")
+    lines = [f"“{found['title']}” began on {_day(found['began'])}.", f"It has {yours} of yours and {mine} of mine."]
     if found["asked"]:
         lines += ["You wrote:", *(f"- {text}" for text in found["asked"])]
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""Numbers, times and reasons in plain words. Pure."""
+"""The built-in agent's words for close reasons and times. Pure."""
 
 from datetime import datetime
 
 from connections.policy.states import CloseReason
+from connections.policy.wording import duration
 
 ENDINGS: dict[str, str] = {
     CloseReason.CLIENT_CLOSED: "it was closed there",
@@ -27,15 +28,6 @@ ENDINGS: dict[str, str] = {
 }
 
 
-def count(number: int, noun: str) -> str:
-    """ "1 session", "2 sessions"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def age(since: str, now: datetime) -> str:
-    """From an ISO 8601 time to `now`: "45 s", "3 min", "2 h", "5 d"."""
-    seconds = max(0, int((now - datetime.fromisoformat(since)).total_seconds()))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    """The time from `since`, in ISO 8601, to `now`: `45 s`, `3 min`."""
+    return duration((now - datetime.fromisoformat(since)).total_seconds())

@@ -1,6 +1,6 @@
 """The sentence that support reads out."""
 
-from connections.policy.diagnosis import Facts, ManagerFact, ago, diagnose
+from connections.policy.diagnosis import Facts, ManagerFact, diagnose
 from connections.policy.states import CauseCode, Suggestion, Verdict
 
 
@@ -82,7 +82,3 @@ def test_unknown_is_never_called_dead() -> None:
     assert "1 whose node has not answered" in found.summary
     assert found.dead == 0
     assert found.suggestion is Suggestion.WAIT
-
-
-def test_durations_are_told_as_people_do() -> None:
-    assert [ago(s) for s in (0.4, 89, 240, 7200, 200_000)] == ["0 s", "89 s", "4 min", "2 h", "2 d"]
