@@ -24,12 +24,12 @@ class CountedRecord:
     attempt: int = 0
 
 
-def rank(holdings: Iterable[CountedRecord]) -> list[CountedRecord]:
+def rank(records: Iterable[CountedRecord]) -> list[CountedRecord]:
     """Sort by rank, victims first: on a late node, overdue for a pong, no agent turn in flight, least recently active.
 
     The id breaks ties, so that two nodes choose the same victim from the same rows.
     """
-    return sorted(holdings, key=lambda h: (not h.on_late_node, not h.overdue, h.turn, h.last_active_at, h.id))
+    return sorted(records, key=lambda r: (not r.on_late_node, not r.overdue, r.turn, r.last_active_at, r.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,5 +117,5 @@ def admit(
 
 def excess(counted: Sequence[CountedRecord], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[CountedRecord]:
     """The records to evict to be back at the soft limit: by rank, exactly as many as needed, among those closable."""
-    closable = [holding for holding in counted if holding.id not in unclosable]
+    closable = [record for record in counted if record.id not in unclosable]
     return rank(closable)[: max(0, len(counted) - soft_limit)]

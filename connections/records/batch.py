@@ -24,7 +24,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Admission, CountedRecord, Handshake, Newcomer, admit
 from connections.policy.states import CloseReason, Refused
 from connections.records import lease, lifecycle
-from connections.records.counting import counted_holdings, limits_of_gate
+from connections.records.counting import counted_records, limits_of_gate
 from connections.records.lifecycle import Ending
 from connections.records.system_runs import open_system_runs
 
@@ -76,7 +76,7 @@ def plan_batch(
     gates = _lock_gates({(h.user_id, h.pool) for h in handshakes})
     now = database.now()
     active = _active_users({h.user_id for h in handshakes})
-    counted = counted_holdings({user_id for user_id, _ in gates}, now, tunables, leaving)
+    counted = counted_records({user_id for user_id, _ in gates}, now, tunables, leaving)
     plan = Plan(now=now)
     for shake in handshakes:
         key = (shake.user_id, shake.pool)

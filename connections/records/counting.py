@@ -44,10 +44,10 @@ def limits_of(user_ids: Collection[Any], now: datetime, tunables: Tunables, *, l
     return LimitsByPool(gates.select_for_update() if lock else gates, now, tunables)
 
 
-def counted_holdings(
+def counted_records(
     user_ids: set[Any], now: datetime, tunables: Tunables, but: Collection[UUID] = ()
 ) -> dict[tuple[Any, str], list[CountedRecord]]:
-    """Return the counted records of these users as policy's facts, by (user, pool), without the ids in `but`."""
+    """Return the counted records of these users, as policy takes them, by (user, pool), without the ids in `but`."""
     late = now - timedelta(seconds=tunables.late_seconds)
     found: dict[tuple[Any, str], list[CountedRecord]] = defaultdict(list)
     rows = (

@@ -144,10 +144,10 @@ def _mark_would_evict(
 ) -> None:
     user_id: Any = run.user_id
     limits = counting.limits_of({user_id}, now, values)
-    counted = counting.counted_holdings({user_id}, now, values)
+    counted = counting.counted_records({user_id}, now, values)
     victims: set[str] = set()
-    for (_, pool), holdings in counted.items():
-        alive = [holding for holding in holdings if str(holding.id) in living.get(pool, ())]
+    for (_, pool), records in counted.items():
+        alive = [record for record in records if str(record.id) in living.get(pool, ())]
         victims |= {str(h.id) for h in excess(alive, limits[user_id, pool].soft_limit)}
     for finding in findings:
         if finding["id"] in victims:

@@ -155,17 +155,17 @@ def _evict_over(context: StepContext) -> int:
         return 0
     gates = counting.limits_of({context.user_id}, context.now, context.values, lock=True)
     limits = {pool: limits.soft_limit for (_, pool), limits in gates.items()}
-    counted = counting.counted_holdings({context.user_id}, context.now, context.values)
+    counted = counting.counted_records({context.user_id}, context.now, context.values)
     dying = {row.pk for row in context.rows() if finding_of(row, context.run, context.now).verdict in DEAD}
     living = {pool: [h for h in counted[context.user_id, pool] if h.id not in dying] for pool in limits}
     crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
-    free = lifecycle.lock_available(holding.id for pool in crowded for holding in living[pool])
+    free = lifecycle.lock_available(record.id for pool in crowded for record in living[pool])
     return sum(_evict_among(living[pool], limits[pool], free, context) for pool in crowded)
 
 
 def _evict_among(living: list[CountedRecord], soft_limit: int, free: set[UUID], context: StepContext) -> int:
     ordered: dict[UUID, UUID] = {}
-    unclosable = {holding.id for holding in living} - free
+    unclosable = {record.id for record in living} - free
     while victims := excess(living, soft_limit, unclosable):
         evidence = f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call"
         done, failed = lifecycle.order_each(
@@ -177,7 +177,7 @@ def _evict_among(living: list[CountedRecord], soft_limit: int, free: set[UUID], 
         if not failed:
             break
         unclosable |= failed.keys()
-        living = [holding for holding in living if holding.id not in done]
+        living = [record for record in living if record.id not in done]
     context.bells |= set(ordered.values())
     if ordered:
         context.run.stock = sorted({*context.run.stock, *(str(pk) for pk in ordered)})
@@ -217,11 +217,11 @@ def follow_up(context: StepContext) -> None:
         return
     # Locked: an admission under way either is counted here, or finds this run finished.
     limits = counting.limits_of({context.user_id}, context.now, values, lock=True)
-    counted = counting.counted_holdings({context.user_id}, context.now, values)
-    for (_, pool), holdings in counted.items():
+    counted = counting.counted_records({context.user_id}, context.now, values)
+    for (_, pool), records in counted.items():
         # Only for new records: otherwise runs that can't evict would follow each other without end.
-        newcomers = any(holding.opened_at > run.opened_at for holding in holdings)
-        if newcomers and len(holdings) > limits[context.user_id, pool].soft_limit:
+        newcomers = any(record.opened_at > run.opened_at for record in records)
+        if newcomers and len(records) > limits[context.user_id, pool].soft_limit:
             system_runs.open_system_runs({context.user_id}, context.now)
 
 
