@@ -15,7 +15,7 @@ from benchmarks.report import Table
 from benchmarks.routes import CHAT
 from benchmarks.staff_client import StaffClient
 from benchmarks.stage import Kind, Stage
-from connections.policy.states import FAREWELLS, CloseReason
+from connections.policy.states import CLOSING_FRAMES, CloseReason
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server, free_port
 
@@ -114,7 +114,7 @@ async def _kick(case: Case, action: str, user: TestUser, staff: TestUser) -> flo
     except TimeoutError:
         await socket.close()
         return None
-    succeeded = result.status == 200 and socket.code == FAREWELLS[ACTIONS[action]].code
+    succeeded = result.status == 200 and socket.code == CLOSING_FRAMES[ACTIONS[action]].code
     return socket.closed_at - result.sent_at if succeeded else None
 
 

@@ -14,7 +14,7 @@ from connections.policy.states import Refused
 from connections.websocket import closing, handshake
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
-from connections.websocket.closing import GOODBYE_SECONDS
+from connections.websocket.closing import CLOSE_SECONDS
 from connections.websocket.manager import Manager
 from connections.websocket.outbound import Outbound
 
@@ -101,7 +101,7 @@ class Guard:
         if scope["type"] != "websocket":
             await self.app(scope, receive, send)
             return
-        app = self.app if handshake.origin_makes_sense(scope) else _deny
+        app = self.app if handshake.is_origin_readable(scope) else _deny
         limit = asyncio.timeout(tunables().admission_seconds)
         watch = _Watch(limit, receive, send)
         try:
@@ -183,8 +183,8 @@ async def refuse(
         )
         await closing.until_disconnect(receive)
 
-    if not await outbound.bounded(tell(), GOODBYE_SECONDS):
-        outbound.cut()
+    if not await outbound.send_within(tell(), CLOSE_SECONDS):
+        outbound.abort()
 
 
 async def _why_anonymous(scope: Scope) -> Refused:

@@ -88,7 +88,7 @@ class ChatConsumer(AsyncConsumer):
     def cut(self, reason: CloseReason, evidence: str) -> None:
         """Close the socket, and ignore further frames of this client."""
         self.cut_off = True
-        self.manager.order(reason, evidence)
+        self.manager.order_close(reason, evidence)
 
     async def websocket_disconnect(self, message: Message) -> None:
         """Store what was sent before the end: the manager grants a grace period for it."""

@@ -82,7 +82,7 @@ class Beat:
             if manager is not None:
                 if not manager.closing and closing_at is not None:
                     metrics.kick_seconds.observe((now - closing_at).total_seconds())
-                self._parts.order(manager, CloseReason(reason), evidence)
+                self._parts.order_close(manager, CloseReason(reason), evidence)
             elif not self._parts.writer.is_writing(pk):
                 orphans.append(pk)
         if orphans:
@@ -161,12 +161,12 @@ class Beat:
             if manager.admission is None or manager.ended is not None:
                 continue
             facts = (
-                manager.active,
+                manager.last_active_at,
                 _if_older(manager.pinged_at, beat_ago),
                 _if_older(manager.inbound.busy_since, beat_ago),
                 manager.turn_began,
             )
-            if facts != manager.written:
+            if facts != manager.written_facts:
                 changed[manager.id] = (manager, facts)
         return changed
 
@@ -191,7 +191,7 @@ class Beat:
             ManagerRecord.objects.bulk_update(rows, ["last_active_at", "overdue_since", "busy_since", "turn_since"])
         for row in rows:
             manager, facts = changed[row.pk]
-            manager.written = facts
+            manager.written_facts = facts
 
     def write_refusals(self, node_id: UUID) -> None:
         """Write the refused handshakes since the last beat. If the database does not answer, they stay for the next."""

@@ -68,7 +68,7 @@ class Keepalive:
         manager.probe = Probe(wanted_at, mode, now)
         pulse = manager.pulse(now)
         if pulse.accepted and pulse.probeable:
-            manager.ask()
+            manager.send_ping()
         # Only the tick judges: it knows whether this process has slept.
         self._roll_call(manager, pulse, now, judging=False)
 
@@ -84,14 +84,14 @@ class Keepalive:
         probe.answer(*found)
         self.answers += 1
         if probe.mode is ProbeMode.CLOSE and found[0] in DEAD:
-            manager.order(CloseReason(found[0].value), found[1])
+            manager.order_close(CloseReason(found[0].value), found[1])
 
     def _end(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
         if self._tunables.observe and reason is not CloseReason.CLIENT_GONE:
-            if manager.observed is not reason:
-                manager.observed = reason
+            if manager.would_close_for is not reason:
+                manager.would_close_for = reason
                 logger.warning(
                     "would_close", extra={"manager": str(manager.id), "reason": reason, "evidence": evidence}
                 )
             return
-        manager.order(reason, evidence)
+        manager.order_close(reason, evidence)

@@ -81,4 +81,4 @@ class LeaseKeeper:
         parts.identity.id = parts.writer.node_id = None
         for pk, manager in managers.items():
             reason = reasons.get(pk, CloseReason.NODE_LOST)
-            parts.order(manager, reason, "its node was fenced while it was away, and woke up")
+            parts.order_close(manager, reason, "its node was fenced while it was away, and woke up")

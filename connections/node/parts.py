@@ -27,7 +27,7 @@ class Identity:
 
 @dataclass(slots=True)
 class NodeParts:
-    """The objects of which a node has one each. `order` and `call` may be used from any thread."""
+    """The objects of which a node has one each. `order_close` and `call` may be used from any thread."""
 
     identity: Identity
     tunables: Tunables
@@ -43,6 +43,6 @@ class NodeParts:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(function, *arguments)
 
-    def order(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
+    def order_close(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
         """Close a manager from another thread."""
-        self.call(manager.order, reason, evidence)
+        self.call(manager.order_close, reason, evidence)

@@ -162,7 +162,7 @@ class NodeRuntime:
         self.parts.identity.leaving = True
         deadline = time.monotonic() + seconds
         for manager in self.registry.all():
-            manager.order(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
+            manager.order_close(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
         await _until(lambda: all(m.ended is not None for m in self.registry.all()), deadline - 3)
         await _until(lambda: not len(self.registry), time.monotonic() + CLOSING_SECONDS)
         await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))

@@ -59,45 +59,45 @@ class Reconnect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Farewell:
-    """How a socket is closed for one reason.
+class ClosingFrame:
+    """What a client is sent when its socket is closed for one reason: the code, and what the `closing` frame says.
 
-    `delay` is the range in seconds from which the server draws `retry_after`. `told` is the reason on the wire, if it
-    differs from the catalogue's.
+    `delay` is the range in seconds from which the server draws `retry_after`. `wire_reason` is the reason in the frame,
+    if it differs from the catalogue's.
     """
 
     code: int
     reconnect: Reconnect
     delay: tuple[float, float] = (0.0, 0.0)
-    told: str = ""
+    wire_reason: str = ""
 
 
 _SOON = (0.5, 3.0)
 _SPREAD = (0.5, 5.0)  # whole nodes and resets come back over five seconds, not at once
 _SHORT = (1.0, 4.0)
 
-FAREWELLS: dict[str, Farewell] = {
-    CloseReason.TOO_BIG: Farewell(4009, Reconnect.NEVER),
-    CloseReason.NODE_DRAINING: Farewell(4012, Reconnect.AFTER, _SPREAD),
-    CloseReason.NODE_LOST: Farewell(4012, Reconnect.AFTER, _SPREAD),
-    Refused.NODE_FULL: Farewell(4013, Reconnect.AFTER, _SHORT, told="try_again"),
-    Refused.TRY_AGAIN: Farewell(4013, Reconnect.AFTER, _SHORT),
-    CloseReason.PROTOCOL_ABUSE: Farewell(4400, Reconnect.NEVER),
-    Refused.LOGIN_REQUIRED: Farewell(4401, Reconnect.NEVER),
-    CloseReason.SESSION_ENDED: Farewell(4403, Reconnect.NEVER),
-    CloseReason.ACCOUNT_DISABLED: Farewell(4403, Reconnect.NEVER),
-    CloseReason.UNRESPONSIVE: Farewell(4408, Reconnect.AFTER, _SOON),
-    CloseReason.STUCK: Farewell(4408, Reconnect.AFTER, _SOON),
-    CloseReason.NEVER_OPENED: Farewell(4408, Reconnect.AFTER, _SOON),
-    CloseReason.ORPHANED: Farewell(4408, Reconnect.AFTER, _SOON),
-    CloseReason.CLIENT_GONE: Farewell(4408, Reconnect.AFTER, _SOON),
-    CloseReason.EVICTED: Farewell(4409, Reconnect.NEVER),
-    CloseReason.REPLACED: Farewell(4409, Reconnect.NEVER),
-    CloseReason.CLOSED_BY_STAFF: Farewell(4410, Reconnect.AFTER, _SHORT),
-    CloseReason.RESET: Farewell(4411, Reconnect.AFTER, _SPREAD),
-    CloseReason.CLOSED_BY_USER: Farewell(4412, Reconnect.NEVER),
-    Refused.RATE_LIMITED: Farewell(4429, Reconnect.AFTER, _SHORT),
-    CloseReason.HANDLER_FAILED: Farewell(4500, Reconnect.AFTER, _SHORT),
+CLOSING_FRAMES: dict[str, ClosingFrame] = {
+    CloseReason.TOO_BIG: ClosingFrame(4009, Reconnect.NEVER),
+    CloseReason.NODE_DRAINING: ClosingFrame(4012, Reconnect.AFTER, _SPREAD),
+    CloseReason.NODE_LOST: ClosingFrame(4012, Reconnect.AFTER, _SPREAD),
+    Refused.NODE_FULL: ClosingFrame(4013, Reconnect.AFTER, _SHORT, wire_reason="try_again"),
+    Refused.TRY_AGAIN: ClosingFrame(4013, Reconnect.AFTER, _SHORT),
+    CloseReason.PROTOCOL_ABUSE: ClosingFrame(4400, Reconnect.NEVER),
+    Refused.LOGIN_REQUIRED: ClosingFrame(4401, Reconnect.NEVER),
+    CloseReason.SESSION_ENDED: ClosingFrame(4403, Reconnect.NEVER),
+    CloseReason.ACCOUNT_DISABLED: ClosingFrame(4403, Reconnect.NEVER),
+    CloseReason.UNRESPONSIVE: ClosingFrame(4408, Reconnect.AFTER, _SOON),
+    CloseReason.STUCK: ClosingFrame(4408, Reconnect.AFTER, _SOON),
+    CloseReason.NEVER_OPENED: ClosingFrame(4408, Reconnect.AFTER, _SOON),
+    CloseReason.ORPHANED: ClosingFrame(4408, Reconnect.AFTER, _SOON),
+    CloseReason.CLIENT_GONE: ClosingFrame(4408, Reconnect.AFTER, _SOON),
+    CloseReason.EVICTED: ClosingFrame(4409, Reconnect.NEVER),
+    CloseReason.REPLACED: ClosingFrame(4409, Reconnect.NEVER),
+    CloseReason.CLOSED_BY_STAFF: ClosingFrame(4410, Reconnect.AFTER, _SHORT),
+    CloseReason.RESET: ClosingFrame(4411, Reconnect.AFTER, _SPREAD),
+    CloseReason.CLOSED_BY_USER: ClosingFrame(4412, Reconnect.NEVER),
+    Refused.RATE_LIMITED: ClosingFrame(4429, Reconnect.AFTER, _SHORT),
+    CloseReason.HANDLER_FAILED: ClosingFrame(4500, Reconnect.AFTER, _SHORT),
 }
 
 

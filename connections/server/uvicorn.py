@@ -11,14 +11,14 @@ from connections.conf import Tunables
 from connections.node.current import ensure_node
 from connections.server.serve import FINISH_SECONDS, MAX_FRAME_BYTES, Ready, wait_for_stop
 from connections.server.slow_requests import limited_uvicorn
-from connections.websocket.closing import GOODBYE_SECONDS
+from connections.websocket.closing import CLOSE_SECONDS
 
 
 class Protocol(WebSocketProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Its library waits 10 s for the close of a client that answers no ping, and only then reports it gone.
-        self.close_timeout = GOODBYE_SECONDS
+        self.close_timeout = CLOSE_SECONDS
 
 
 class Server(uvicorn.Server):

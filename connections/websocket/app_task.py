@@ -1,18 +1,18 @@
-"""The task of one socket's application: it ends by itself, when it is cancelled, or never."""
+"""The task of one socket's application. It may return, be cancelled, or ignore its cancellation."""
 
 import asyncio
 from collections.abc import Callable
 
 from connections.websocket.asgi_types import App, Receive, Scope, Send
 
-CANCEL_SECONDS = 2.0  # for a cancelled application to end; then it is abandoned
+CANCEL_SECONDS = 2.0  # the time a cancelled application has to end; then its task is abandoned
 
 
 class AppTask:
     def __init__(
         self, app: App, scope: Scope, receive: Receive, send: Send, *, name: str, on_end: Callable[[], None]
     ) -> None:
-        """Start the application at once. `on_end` is called when it has ended in any way."""
+        """Start the application. `on_end` is called when it has returned, failed or been cancelled."""
         self._task = asyncio.create_task(_call(app, scope, receive, send), name=name)
         self._task.add_done_callback(lambda _: on_end())
 
@@ -26,14 +26,14 @@ class AppTask:
 
     @property
     def error(self) -> BaseException | None:
-        """The error that ended the application, its cancellation included. Only once it is done."""
+        """The exception that ended the application, CancelledError included. Raises if the application still runs."""
         return asyncio.CancelledError() if self._task.cancelled() else self._task.exception()
 
     def cancel(self) -> None:
         self._task.cancel()
 
     async def end(self, grace_seconds: float) -> bool:
-        """Wait for a grace period after the disconnect, then cancel. Returns False if the application still runs."""
+        """Wait for the application for `grace_seconds`, then cancel it. Returns False if it still runs after that."""
         if not self.done:
             await asyncio.wait({self._task}, timeout=grace_seconds)
         if not self.done:

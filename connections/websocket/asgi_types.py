@@ -7,4 +7,4 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[Any]]  # anybody's: frameworks type the three in their own ways
+App = Callable[[Any, Any, Any], Awaitable[Any]]  # untyped arguments: each framework types the three in its own way

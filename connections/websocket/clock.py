@@ -1,7 +1,7 @@
-"""A node's own clock, which stands still while the process is stalled.
+"""A node's own clock, which leaves out the time for which the process was stalled.
 
-A process that was stopped, or stood in a long garbage collection, has not listened, so its clients' silence proves
-nothing. Its first tick afterwards comes late, and moves all deadlines by that lateness, by setting this clock back.
+A process that was stopped, or was in a long garbage collection, has not read from its sockets, so its clients' silence
+proves nothing. The first tick afterwards is late. It sets this clock back by that lateness, which moves all deadlines.
 """
 
 import time
@@ -9,21 +9,21 @@ import time
 
 class NodeClock:
     def __init__(self) -> None:
-        self._slept = 0.0
+        self._stalled_seconds = 0.0
         self._expected: float | None = None
 
     def now(self) -> float:
-        """Seconds; only differences mean anything."""
-        return time.monotonic() - self._slept
+        """Seconds from an arbitrary start; only differences mean anything."""
+        return time.monotonic() - self._stalled_seconds
 
     def tick(self, period: float) -> bool:
-        """Note one tick of a timer of `period` seconds. Returns False if it came late by more than half a period: then
-        no client may be judged now, and this clock is set back by the lateness.
+        """Record one tick of a timer of `period` seconds. If it is late by more than half a period, set this clock back
+        by the lateness and return False: the caller must judge no client on this tick.
         """
         real = time.monotonic()
         late = 0.0 if self._expected is None else real - self._expected
         self._expected = real + period
         if late <= period / 2:
             return True
-        self._slept += late
+        self._stalled_seconds += late
         return False

@@ -1,18 +1,18 @@
-"""Close or refuse a socket so that its page understands: accept, `closing`, close; never a bare 403."""
+"""Close or refuse a socket so that its page learns the reason: accept, send `closing`, close; never a bare 403."""
 
 import random
 from collections.abc import Sequence
 
-from connections.policy.states import FAREWELLS
+from connections.policy.states import CLOSING_FRAMES
 from connections.websocket import frames
 from connections.websocket.asgi_types import Message, Receive, Send
 
-GOODBYE_SECONDS = 2.0  # for the last frames, and again for the close handshake; then the transport is aborted
+CLOSE_SECONDS = 2.0  # to send the last frames, and again for the close handshake; then the transport is aborted
 
 
 def draw_retry_after(reason: str) -> float:
-    """Draw the seconds after which a client reconnects, for each client anew, so that many do not return at once."""
-    return random.uniform(*FAREWELLS[reason].delay)
+    """Draw the seconds after which one client reconnects. Each call draws anew, so that many do not return at once."""
+    return random.uniform(*CLOSING_FRAMES[reason].delay)
 
 
 async def send_closing(
@@ -24,7 +24,9 @@ async def send_closing(
     subprotocols: Sequence[str] = (),
     retry_after: float | None = None,
 ) -> None:
-    """Send the frames that close a socket for `reason`. `accept`: accept it first, since it has not been accepted."""
+    """Send what closes a socket for `reason`. `accept`: the socket is not accepted yet, so accept it first. `inject`:
+    send the `closing` frame.
+    """
     if accept:
         opening: Message = {"type": "websocket.accept"}
         if subprotocols:
@@ -33,7 +35,7 @@ async def send_closing(
     if inject:
         wait = draw_retry_after(reason) if retry_after is None else retry_after
         await send({"type": "websocket.send", "text": frames.closing(reason, wait)})
-    await send({"type": "websocket.close", "code": FAREWELLS[reason].code})
+    await send({"type": "websocket.close", "code": CLOSING_FRAMES[reason].code})
 
 
 async def until_disconnect(receive: Receive) -> None:

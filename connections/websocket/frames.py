@@ -1,9 +1,9 @@
-"""The frames that the engine itself sends and understands. Level 0: pure."""
+"""The frames that the engine itself sends, and the one that it reads: `pong`. Pure."""
 
 import json
 from typing import Any
 
-from connections.policy.states import FAREWELLS, Reconnect
+from connections.policy.states import CLOSING_FRAMES, Reconnect
 
 
 def ping(nonce: str) -> str:
@@ -25,15 +25,15 @@ def pong_nonce(text: str | None) -> str | None:
 
 
 def closing(reason: str, retry_after: float) -> str:
-    """The frame that precedes a close, since browsers and Daphne drop the reason. `retry_after` in seconds."""
-    farewell = FAREWELLS[reason]
-    wait = round(retry_after, 3) if farewell.reconnect is Reconnect.AFTER else 0
+    """The frame sent before a close, since browsers and Daphne drop a close's reason. `retry_after` is in seconds."""
+    sent = CLOSING_FRAMES[reason]
+    wait = round(retry_after, 3) if sent.reconnect is Reconnect.AFTER else 0
     return json.dumps(
         {
             "type": "closing",
-            "code": farewell.code,
-            "reason": farewell.told or reason,
-            "reconnect": farewell.reconnect.value,
+            "code": sent.code,
+            "reason": sent.wire_reason or reason,
+            "reconnect": sent.reconnect.value,
             "retry_after": wait,
         }
     )

@@ -1,4 +1,4 @@
-"""What a handshake says of itself: device, attempt, session, address. Nothing in it is trusted beyond its format."""
+"""Read what a handshake claims: device, attempt, headers, address. Only the format is checked."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ MAX_ATTEMPT = 2**63 - 1  # what the column holds
 
 
 def device_and_attempt(scope: Any) -> tuple[UUID | None, int]:
-    """`?device=<uuid>&attempt=<n>`. A malformed device is none: then nothing is replaced."""
+    """Parse `?device=<uuid>&attempt=<n>`. A malformed device counts as none: then the socket replaces no other."""
     try:
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"), max_num_fields=50)
         device = UUID(query["device"][0])
@@ -31,8 +31,8 @@ def header(scope: Any, name: bytes) -> str:
     return ""
 
 
-def origin_makes_sense(scope: Any) -> bool:
-    """Whether the Origin can be read as an address, where there is one. Validators raise at some that can't."""
+def is_origin_readable(scope: Any) -> bool:
+    """Whether the Origin header, if there is one, parses as a URL. Origin validators raise on some that do not."""
     try:
         parsed = urlsplit(header(scope, b"origin"))
         _ = (parsed.hostname, parsed.port)
@@ -42,7 +42,7 @@ def origin_makes_sense(scope: Any) -> bool:
 
 
 def client_ip(scope: Any, trusted: Sequence[Network]) -> str | None:
-    """Return the client's address. X-Forwarded-For is believed as far as trusted proxies wrote it."""
+    """Return the client's address. Of X-Forwarded-For, only what trusted proxies wrote is used."""
     peer = scope.get("client")
     lines = [value.decode("latin-1") for key, value in scope.get("headers", ()) if key == b"x-forwarded-for"]
     return client_address(peer[0] if peer else "", lines, trusted)

@@ -1,4 +1,4 @@
-"""What a manager needs of its node."""
+"""The interface of a node as its managers use it."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """What a manager needs of its node. Nothing here blocks."""
+    """What a manager calls on its node. No method blocks the event loop."""
 
     clock: NodeClock
     tunables: Tunables

@@ -1,4 +1,4 @@
-"""Frames that wait for the application: always read, and bounded in number and bytes."""
+"""The queue of frames that a client sent and its application has not taken. Bounded in frames and in bytes."""
 
 import asyncio
 
@@ -7,16 +7,16 @@ from connections.websocket.clock import NodeClock
 
 
 class Inbound:
-    """One reader at a time; `put` and `take` on the event loop."""
+    """Call `put` and `receive` on the event loop. Only one `receive` may wait at a time."""
 
     __slots__ = ("_clock", "_frames", "_reader", "busy_since", "bytes")
 
     def __init__(self, clock: NodeClock) -> None:
         self._clock = clock
-        self._frames: list[Message] = []  # an empty deque has 760 bytes, and most are idle
+        self._frames: list[Message] = []  # not a deque: an empty one has 760 bytes, and most queues are empty
         self._reader: asyncio.Future[None] | None = None
         self.bytes = 0
-        self.busy_since: float | None = None  # when the handler took the frame it is busy with
+        self.busy_since: float | None = None  # when the handler took its current frame
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -28,8 +28,8 @@ class Inbound:
             self._reader.set_result(None)
 
     def overflow(self, message: Message, *, frames: int, size: int) -> str:
-        """Describe what waits, if one more frame would exceed `frames` or `size` bytes; else return an empty string. A
-        frame that finds nothing waiting always fits.
+        """Describe what is queued if one more frame would exceed `frames` or `size` bytes; else return an empty string.
+        An empty queue takes a frame of any size.
         """
         if len(self) >= frames:
             return f"{len(self)} frames"
@@ -45,8 +45,8 @@ class Inbound:
         self._frames.clear()
         self.bytes = 0
 
-    async def take(self) -> Message:
-        """The ASGI `receive` of the application. Asking for a frame ends the work on the one before."""
+    async def receive(self) -> Message:
+        """The ASGI `receive` of the application. A handler that calls it is done with the frame before."""
         self.busy_since = None
         while not self._frames:
             self._reader = asyncio.get_running_loop().create_future()

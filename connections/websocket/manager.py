@@ -1,6 +1,6 @@
-"""The manager: it owns one WebSocket, knows whether its client is alive, and can close it whatever the app does.
+"""The manager: it owns one WebSocket, knows when its client last sent, and can close it whatever the app does.
 
-It always reads, into a bounded queue, so that the server's own pong handling never starves.
+It never stops reading, into a bounded queue, so that the server always gets to its own ping and pong frames.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from connections.policy.states import CloseReason, Refused, Verdict
 from connections.websocket import frames
 from connections.websocket.app_task import AppTask
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
-from connections.websocket.closing import GOODBYE_SECONDS, send_closing
+from connections.websocket.closing import CLOSE_SECONDS, send_closing
 from connections.websocket.host import Host
 from connections.websocket.inbound import Inbound
 from connections.websocket.outbound import Outbound
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Manager:
-    """A node has thousands. With more than 30 attributes Python gives each a dictionary of its own, of 1 KiB."""
+    """A node has thousands. With more than 30 attributes Python gives each object its own dictionary, of 1 KiB."""
 
     def __init__(
         self,
@@ -51,29 +51,29 @@ class Manager:
 
         self.inbound = Inbound(host.clock)
         self.outbound = Outbound(send, host.clock, server_send)
-        self.opened = self.last_received_at = self.active = host.clock.now()
+        self.opened = self.last_received_at = self.last_active_at = host.clock.now()
         self.accepted = False
         self.pinged_at: float | None = None
         self.turns = 0
         self.turn_began: float | None = None
         self.probe: Probe | None = None
-        self.observed: CloseReason | None = None  # in observe mode: the reason it would have been closed for
-        self.written: tuple[Any, ...] = ()  # the facts that the last beat wrote
+        self.would_close_for: CloseReason | None = None  # in observe mode: the reason that was logged last
+        self.written_facts: tuple[Any, ...] = ()  # the facts of this manager that the last beat stored
 
         self._host = host
         self._receive = receive
         self._subprotocols: list[str] = list(scope.get("subprotocols") or ())
-        self._wakeup = Wakeup()  # notified of everything that happens to the socket
+        self._wakeup = Wakeup()  # notified of every change that `run` waits for
         self._connect_seen = self._accepting = self._denying = False
         self._gone: int | None = None  # the close code, once the transport has ended
-        self._ordered: tuple[CloseReason, str] | None = None
+        self._order: tuple[CloseReason, str] | None = None  # what `order_close` was given
         self._pings = 0
 
     # For the application
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Mark an agent turn as in flight: while it lasts, managers without a turn are evicted first."""
+        """Mark an agent turn as in flight: while the block runs, managers without a turn are evicted first."""
         if self.turns == 0:
             self.turn_began = self._host.clock.now()
         self.turns += 1
@@ -87,21 +87,21 @@ class Manager:
         """Send one text frame beside the application. False if the socket is not open, or its client too far behind."""
         if self.closing or not self.accepted or self.outbound.behind:
             return False
-        # Without a time-out: the number of frames is bounded, and the keepalive judges whether the client takes any.
+        # No time-out here: the number of frames is bounded, and the keepalive closes a client that takes none.
         self.outbound.send_in_background({"type": "websocket.send", "text": text}, None)
         return True
 
-    def order(self, reason: CloseReason, evidence: str) -> None:
-        """Close this socket with the code and frame of `reason`, whatever its application does. The first order stands;
-        one that comes before the admission has returned is carried out after it.
+    def order_close(self, reason: CloseReason, evidence: str) -> None:
+        """Have `run` close this socket with the code and frame of `reason`, whatever the app does. Only the first order
+        counts. One that comes before the admission has returned is carried out after it.
         """
         if not self.closing:
-            self._ordered = (reason, evidence)
+            self._order = (reason, evidence)
             self._wakeup.notify()
 
     @property
     def closing(self) -> bool:
-        return self._ordered is not None or self.ended is not None
+        return self._order is not None or self.ended is not None
 
     def pulse(self, now: float) -> Pulse:
         return Pulse(
@@ -117,28 +117,28 @@ class Manager:
         )
 
     def clock_set_back(self, now: float) -> None:
-        """Move times after `now` back to it: they were noted between a stall of the process and the next tick."""
+        """Set times after `now` to `now`: they were recorded between a stall of the process and the next tick."""
         self.opened = min(self.opened, now)
-        self.last_received_at, self.active = min(self.last_received_at, now), min(self.active, now)
+        self.last_received_at, self.last_active_at = min(self.last_received_at, now), min(self.last_active_at, now)
         self.inbound.clock_set_back(now)
         self.outbound.clock_set_back(now)
 
     def ping(self) -> None:
-        """Ping the client, and judge it by its answer. Only an inbound frame is one."""
+        """Ping the client and note when: if no frame comes in time, the keepalive closes the socket."""
         if self.pinged_at is None:
             self.pinged_at = self._host.clock.now()
-        self.ask()
+        self.send_ping()
 
-    def ask(self) -> None:
-        """Ping the client for a roll call, which has a rule of its own and may only report."""
+    def send_ping(self) -> None:
+        """Send a ping without noting when: a roll call has its own deadline, and may only report."""
         self._pings += 1
         ping: Message = {"type": "websocket.send", "text": frames.ping(f"{self.id}.{self._pings}")}
         self.outbound.send_in_background(ping, self._host.tunables.send_seconds)
 
-    # The application's send; its receive is inbound.take
+    # The application's ASGI send. Its ASGI receive is `inbound.receive`.
     async def send(self, message: Message) -> None:
         if self.closing and not self._denying:
-            return  # the application learns of the end from its disconnect
+            return  # the application learns of the end from websocket.disconnect
         kind = message["type"]
         if kind == "websocket.accept":
             self._accepting = True
@@ -165,7 +165,7 @@ class Manager:
             while True:
                 message = await self._receive()
                 if message["type"] == "websocket.receive":
-                    self._inbound(message)
+                    self._on_frame(message)
                 elif message["type"] == "websocket.disconnect":
                     end = message
                     break
@@ -177,7 +177,7 @@ class Manager:
             logger.exception("receive_failed", extra={"manager": str(self.id)})
         self._transport_ended(end)
 
-    def _inbound(self, message: Message) -> None:
+    def _on_frame(self, message: Message) -> None:
         self.last_received_at = self._host.clock.now()
         self.pinged_at = None
         if self.probe is not None and self.probe.verdict is None:
@@ -187,19 +187,19 @@ class Manager:
             nonce = frames.pong_nonce(message.get("text"))
             if nonce is not None and nonce.startswith(str(self.id)):
                 return
-        self.active = self.last_received_at
+        self.last_active_at = self.last_received_at
         if self.closing:
             return
         limits = self._host.tunables
         overflow = self.inbound.overflow(message, frames=limits.queue_frames, size=limits.queue_bytes)
         if overflow:
-            self.order(CloseReason.STUCK, f"{overflow} waited for its handler")
+            self.order_close(CloseReason.STUCK, f"{overflow} waited for its handler")
         else:
             self.inbound.put(message)
 
     def _transport_ended(self, message: Message) -> None:
         code = self._gone = message.get("code") or 1005
-        if self._ordered is not None:
+        if self._order is not None:
             self.inbound.clear()
         elif code in (1000, 1001, 1005):
             self._end(CloseReason.CLIENT_CLOSED, f"the client closed it with {code}")
@@ -211,21 +211,21 @@ class Manager:
     # From start to end
 
     async def run(self, app: App, scope: Scope) -> None:
-        """Own the socket until it has ended. Raises the application's error once the socket is closed."""
+        """Serve the socket until it has ended. Raises the application's error once the socket is closed."""
         pump = asyncio.create_task(self._pump(), name=f"pump {self.id}")
         handler: AppTask | None = None
         try:
             await self._wakeup.until(lambda: self._connect_seen or self._gone is not None)
             if self._gone is None and await self._admitted():
-                receive, name = self.inbound.take, f"app {self.id}"
+                receive, name = self.inbound.receive, f"app {self.id}"
                 handler = AppTask(app, scope, receive, self.send, name=name, on_end=self._wakeup.notify)
-                await self._wakeup.until(lambda: handler.done or self._ordered is not None or self._gone is not None)
-                await self._conclude(handler)
+                await self._wakeup.until(lambda: handler.done or self._order is not None or self._gone is not None)
+                await self._shut_down(handler)
         finally:
             if handler is not None:
                 handler.cancel()
             cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
-            self._end(*(self._ordered or (cancelled, "the server cancelled it")))
+            self._end(*(self._order or (cancelled, "the server cancelled it")))
             self.outbound.stop()
             pump.cancel()
 
@@ -233,21 +233,21 @@ class Manager:
         decision = await self._host.admit(self)
         if isinstance(decision, Refused):
             await self._send_closing(decision, self._host.retry_after(self, decision))
-            await self._cut_off()
+            await self._abort_unless_closed()
             return False
         self.admission = decision
         return self._gone is None
 
-    async def _conclude(self, handler: AppTask) -> None:
-        """End what is left, once the client, an order or the application has ended the socket."""
-        if self._ordered is not None:
-            await self._close_with(*self._ordered)
+    async def _shut_down(self, handler: AppTask) -> None:
+        """Close the socket, then end the application, whichever of client, order or application ended the socket."""
+        if self._order is not None:
+            await self._close_with(*self._order)
         elif self._gone is None:
             await self._app_ended(handler)
         if self._gone is None:
             self.inbound.clear()
             self.inbound.put({"type": "websocket.disconnect", "code": 1006})
-        await self._cut_off()
+        await self._abort_unless_closed()
         if not await handler.end(self._host.tunables.grace_seconds):
             self._host.abandoned(self)
         elif not handler.cancelled and not self.outbound.failed and handler.error is not None:
@@ -259,22 +259,22 @@ class Manager:
         if handler.error is None:
             where = "" if self.accepted else " before accepting"
             self._end(CloseReason.APP_CLOSED, f"the application returned{where}")
-            await self.outbound.bounded(self.outbound.forward({"type": "websocket.close"}), GOODBYE_SECONDS)
+            await self.outbound.send_within(self.outbound.forward({"type": "websocket.close"}), CLOSE_SECONDS)
         elif self.outbound.failed:
             self._end(CloseReason.CLIENT_GONE, "the connection ended while the application was sending")
         else:
             await self._close_with(CloseReason.HANDLER_FAILED, f"its handler ended with {type(handler.error).__name__}")
 
     async def _close_with(self, reason: CloseReason, evidence: str) -> None:
-        """Send the closing frame, close, then free the slot. Cut off a client that does not take it."""
+        """Send the closing frame, close, then release the slot. Abort if the client does not take the frames."""
         if self.ended is None and self._gone is None:
-            self._ordered = (reason, evidence)  # the client's answer to our close is not an ending by the client
+            self._order = (reason, evidence)  # the client's answer to our close must not count as its own close
             await self._send_closing(reason)
         self._end(reason, evidence)
 
     async def _send_closing(self, reason: str, retry_after: float | None = None) -> None:
         if self._accepting and not self.accepted:
-            self.outbound.cut()  # the server still sends the application's accept, and allows one only
+            self.outbound.abort()  # the server is still sending the application's accept, and allows no second one
             return
         sending = send_closing(
             self.outbound.forward,
@@ -284,16 +284,16 @@ class Manager:
             subprotocols=self._subprotocols,
             retry_after=retry_after,
         )
-        if not await self.outbound.bounded(sending, GOODBYE_SECONDS):
-            self.outbound.cut()
+        if not await self.outbound.send_within(sending, CLOSE_SECONDS):
+            self.outbound.abort()
 
-    async def _cut_off(self) -> None:
-        """Wait as long as a close handshake takes, then abort the transport."""
-        if not await self._wakeup.until(lambda: self._gone is not None, GOODBYE_SECONDS):
-            self.outbound.cut()
+    async def _abort_unless_closed(self) -> None:
+        """Wait for the end of the transport; abort it if the client has not completed the close in time."""
+        if not await self._wakeup.until(lambda: self._gone is not None, CLOSE_SECONDS):
+            self.outbound.abort()
 
     def _end(self, reason: CloseReason, evidence: str) -> None:
-        """Release the slot, whatever the application still does. The first reason stands."""
+        """Release the slot, whatever the application still does. Only the first reason counts."""
         if self.ended is None:
             self.ended = reason
             self._host.released(self, reason, evidence)

@@ -1,4 +1,4 @@
-"""The outbound side of one socket: send, measure whether the client takes what it is sent, and cut it off."""
+"""The outbound side of one socket: send, measure whether the client reads what it is sent, and abort."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ from connections.websocket.transport import abort_of, backlog_of
 
 logger = logging.getLogger(__name__)
 
-BEHIND_BYTES = 1024 * 1024  # a client this far behind gets no optional frames: they would only fill memory
-BEHIND_FRAMES = 64  # the same in frames being sent, for servers that do not report bytes
-ROOM_SECONDS = 0.05  # between two looks at the backlog
+BEHIND_BYTES = 1024 * 1024  # unread by a client: beyond this it gets no optional frames, which would only fill memory
+BEHIND_FRAMES = 64  # the same in unfinished sends, for servers that do not report bytes
+DRAIN_POLL_SECONDS = 0.05  # between two readings of the backlog
 
 
 class Outbound:
@@ -22,31 +22,31 @@ class Outbound:
         "_backlog",
         "_backlog_last",
         "_clock",
-        "_full_since",
         "_handed",
-        "_one_at_a_time",
         "_send",
+        "_send_lock",
         "_sends",
-        "_since",
+        "_undrained_since",
+        "_unsent_since",
         "failed",
         "last_sent_at",
         "send_blocked_since",
     )
 
     def __init__(self, send: Send, clock: NodeClock, server_send: Send | None = None) -> None:
-        """`server_send` is the server's own, if other middleware has wrapped `send`."""
+        """`server_send` is the server's own `send`, if middleware has wrapped `send`."""
         self._send = send
         self._clock = clock
         self._abort = abort_of(server_send or send)
         self._backlog = backlog_of(server_send or send)
         self._backlog_last = 0
-        self._handed = 0  # bytes handed to the server since the backlog was last looked at
-        self._full_since: float | None = None  # since when the client has taken nothing of the backlog
-        self._since: float | None = None  # since when the server has not taken a message
+        self._handed = 0  # bytes handed to the server since the backlog was last read
+        self._undrained_since: float | None = None  # since when the backlog has not shrunk
+        self._unsent_since: float | None = None  # since when a send to the server has not returned
         self._sends = 0
         self._background: set[asyncio.Task[bool]] | None = None
-        # Two at once make uvicorn's library fail while the client does not read.
-        self._one_at_a_time = asyncio.Lock()
+        # Two sends at once make uvicorn's websockets library fail while the client does not read.
+        self._send_lock = asyncio.Lock()
         self.last_sent_at = clock.now()  # when the last frame was handed to the server
         self.send_blocked_since: float | None = None  # the last answer of `blocked_since`
         self.failed = False  # the server reported the end of the socket
@@ -54,10 +54,10 @@ class Outbound:
     async def forward(self, message: Message) -> None:
         """Hand one message to the server. Raises OSError when the socket has ended."""
         self._sends += 1
-        if self._since is None:
-            self._since = self._clock.now()
+        if self._unsent_since is None:
+            self._unsent_since = self._clock.now()
         try:
-            async with self._one_at_a_time:
+            async with self._send_lock:
                 self._handed += _size_of(message)
                 await self._send(message)
         except OSError:
@@ -66,17 +66,17 @@ class Outbound:
         finally:
             self._sends -= 1
             self.last_sent_at = self._clock.now()
-            self._since = self.last_sent_at if self._sends else None
+            self._unsent_since = self.last_sent_at if self._sends else None
 
     async def wait_for_drain(self, over: Callable[[], bool]) -> None:
-        """Wait while the client is too far behind, unless `over()`. uvicorn makes a sender wait; Daphne accepts every
-        frame, and would keep them in memory for a client that does not read.
+        """Wait while the client is too far behind, unless `over()`. uvicorn makes a sender wait by itself; Daphne would
+        keep every frame in memory for a client that does not read.
         """
         while self.backlog() > BEHIND_BYTES and not over():  # noqa: ASYNC110 - no server tells when that changes
-            await asyncio.sleep(ROOM_SECONDS)
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
-    async def bounded(self, sending: Awaitable[None], seconds: float | None) -> bool:
-        """Await a send of ours. False if the client did not take it in time; True also if the socket has ended."""
+    async def send_within(self, sending: Awaitable[None], seconds: float | None) -> bool:
+        """Await `sending` for `seconds` at most. Returns False if time ran out; True also if the socket has ended."""
         try:
             async with asyncio.timeout(seconds):
                 await sending
@@ -89,8 +89,8 @@ class Outbound:
         return True
 
     def send_in_background(self, message: Message, seconds: float | None) -> None:
-        """Send one message in a task of its own, for `seconds` at most; None: until the socket ends."""
-        task = asyncio.create_task(self.bounded(self.forward(message), seconds))
+        """Send one message in its own task, for `seconds` at most; with None, until the socket ends."""
+        task = asyncio.create_task(self.send_within(self.forward(message), seconds))
         if self._background is None:
             self._background = set()
         self._background.add(task)
@@ -107,29 +107,29 @@ class Outbound:
         return self.backlog() > BEHIND_BYTES or len(self._background or ()) >= BEHIND_FRAMES
 
     def backlog(self) -> int:
-        """Bytes that the client has not taken yet; 0 if the server does not report them."""
+        """Bytes that the transport still has to send; 0 if the server does not report them."""
         return 0 if self._backlog is None else self._backlog()
 
     def blocked_since(self, now: float) -> float | None:
-        """Since when the client has taken nothing; None while it takes frames. Call it once a tick."""
+        """Since when the client has read nothing; None while it reads. Call it once a tick."""
         backlog, last, handed = self.backlog(), self._backlog_last, self._handed
         self._backlog_last, self._handed = backlog, 0
         if not backlog or not last or backlog < last + handed:
-            self._full_since = None
-        elif self._full_since is None:
-            self._full_since = now
+            self._undrained_since = None
+        elif self._undrained_since is None:
+            self._undrained_since = now
         # The transport's backlog is better evidence than a send that has not returned: a client may take a large
         # frame steadily and slowly.
-        self.send_blocked_since = self._full_since if self._backlog is not None and backlog else self._since
+        self.send_blocked_since = self._undrained_since if self._backlog is not None and backlog else self._unsent_since
         return self.send_blocked_since
 
     def clock_set_back(self, now: float) -> None:
         self.last_sent_at = min(self.last_sent_at, now)
-        if self._since is not None:
-            self._since = min(self._since, now)
+        if self._unsent_since is not None:
+            self._unsent_since = min(self._unsent_since, now)
 
-    def cut(self) -> None:
-        """Drop the connection at once, if the server is a known one."""
+    def abort(self) -> None:
+        """Drop the connection without a close handshake. Does nothing on an unknown server."""
         if self._abort is not None:
             self._abort()
 

@@ -1,4 +1,4 @@
-"""One roll call of one manager."""
+"""The probe of one manager in a roll call."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from connections.policy.states import ProbeMode, Verdict
 
 
 class Probe:
-    """One roll call of one manager, timed from this node's own sending."""
+    """One manager's part in a roll call. `sent` is when this node sent the ping, on its own clock."""
 
     __slots__ = ("evidence", "mode", "sent", "verdict", "wanted_at")
 

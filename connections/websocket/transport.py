@@ -1,13 +1,15 @@
-"""The only file that knows Daphne from uvicorn: the transport behind an ASGI `send`, and how to abort it."""
+"""Find the transport behind an ASGI `send`, its backlog, and how to abort it. Only this module tells Daphne from
+uvicorn.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def abort_of(send: Any) -> Callable[[], None] | None:
-    """A function that drops the connection behind the server's own `send` at once, or None on an unknown server.
+    """A function that aborts the connection behind the server's own `send`, or None on an unknown server.
 
-    Needed for a client that has stopped reading: there an orderly close blocks for ever.
+    It is needed for a client that has stopped reading: there an orderly close blocks for ever.
     """
     protocol = _protocol(send)
     if protocol is None:
@@ -21,12 +23,12 @@ def abort_of(send: Any) -> Callable[[], None] | None:
 
 
 def backlog_of(send: Any) -> Callable[[], int] | None:
-    """A function that tells how many outbound bytes the client has not taken yet, or None where nobody knows."""
+    """A function that returns how many bytes the transport still has to send, or None on an unknown server."""
     transport = getattr(_protocol(send), "transport", None)
     measure = getattr(transport, "get_write_buffer_size", None)
     if measure is not None:  # asyncio, under uvicorn
         return lambda: int(measure())
-    if hasattr(transport, "_tempDataLen"):  # Twisted keeps what is not written in two places
+    if hasattr(transport, "_tempDataLen"):  # Twisted keeps unwritten bytes in two places
         return lambda: _twisted_backlog(transport)
     return None
 
@@ -43,6 +45,6 @@ def _protocol(send: Any) -> Any:
     owner = getattr(send, "__self__", None)
     if hasattr(owner, "transport"):
         return owner
-    # Channels' session middleware stands in between and keeps the server's own under this name.
+    # Channels' session middleware wraps `send`, and keeps the wrapped one under this name.
     inner = getattr(owner, "real_send", None)
     return None if inner is None else _protocol(inner)

@@ -1,11 +1,11 @@
-"""Let one task wait for a condition that other code on its event loop brings about."""
+"""Let one task wait until a condition holds that other code on its event loop changes."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Wakeup:
-    """Thousands wait at a time: each costs one future while it waits, where an asyncio.Event takes 1 KiB."""
+    """Costs one future while a task waits. An asyncio.Event takes 1 KiB, and thousands of sockets wait at a time."""
 
     __slots__ = ("_happened",)
 

@@ -54,7 +54,7 @@ class Socket:
     bad_ticks: int = 0  # of its node, since its mood is a bad one
 
     def __post_init__(self) -> None:
-        self.last_received_at = self.last_sent_at = self.active = self.opened
+        self.last_received_at = self.last_sent_at = self.last_active_at = self.opened
         if self.mood == "unopened":
             self.busy_since = self.opened
 
@@ -86,20 +86,20 @@ class Socket:
     def clock_set_back(self, now: float) -> None:
         self.opened = min(self.opened, now)
         self.last_received_at, self.last_sent_at = min(self.last_received_at, now), min(self.last_sent_at, now)
-        self.active = min(self.active, now)
+        self.last_active_at = min(self.last_active_at, now)
         self.busy_since = None if self.busy_since is None else min(self.busy_since, now)
         self.send_blocked_since = None if self.send_blocked_since is None else min(self.send_blocked_since, now)
 
     def ping(self) -> None:
         if self.pinged_at is None:
             self.pinged_at = self.node.clock.now()
-        self.ask()
+        self.send_ping()
 
-    def ask(self) -> None:
+    def send_ping(self) -> None:
         self.last_sent_at = self.node.clock.now()
         self.owed = True
 
-    def order(self, reason: CloseReason, evidence: str) -> None:
+    def order_close(self, reason: CloseReason, evidence: str) -> None:
         if self.ended is None:
             self.ended = reason, evidence
 
@@ -109,7 +109,7 @@ class Socket:
             return
         self.last_received_at, self.pinged_at = self.node.clock.now(), None
         if self.speaks:
-            self.active = self.last_received_at
+            self.last_active_at = self.last_received_at
         if self.probe is not None and self.probe.verdict is None:
             self.probe.answer(Verdict.ALIVE, "answered the roll call")
         self.owed = self.speaks = False

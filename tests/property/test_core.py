@@ -169,7 +169,7 @@ class Core(Invariants, RuleBasedStateMachine):
     def close_cleanly(self, pick: int) -> None:
         sockets = [s for node in self.nodes("up") for s in node.sockets]
         if sockets:
-            sockets[pick % len(sockets)].order(CloseReason.CLIENT_CLOSED, "closed with 1000")
+            sockets[pick % len(sockets)].order_close(CloseReason.CLIENT_CLOSED, "closed with 1000")
 
     # Nodes, limits, runs and time
 

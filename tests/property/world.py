@@ -115,7 +115,7 @@ class World:
     def _beat(self, node: ModelNode) -> None:
         if node.row.fenced_at is not None:
             for socket in node.sockets:
-                socket.order(CloseReason.NODE_LOST, "its node was fenced")
+                socket.order_close(CloseReason.NODE_LOST, "its node was fenced")
             node.row = self._identity(node.row.name)
             return
         if self.now - node.row.renewed_at > timedelta(seconds=VALUES.late_seconds):
@@ -127,11 +127,11 @@ class World:
 
     def _pass_over(self, socket: Socket) -> None:
         row, clock = socket.row, socket.node.clock.now()
-        row.last_active_at = self.now - timedelta(seconds=max(0.0, clock - socket.active))
+        row.last_active_at = self.now - timedelta(seconds=max(0.0, clock - socket.last_active_at))
         overdue = socket.pinged_at is not None and clock - socket.pinged_at >= VALUES.beat_seconds
         row.overdue_since = self.now if overdue else None
         if row.state == RecordState.CLOSING:
-            socket.order(CloseReason(row.close_reason), row.evidence)
+            socket.order_close(CloseReason(row.close_reason), row.evidence)
         if socket.probe is not None and socket.probe.verdict is not None:
             row.probe_answered_at, row.probe_verdict = self.now, socket.probe.verdict
             row.probe_evidence, socket.probe = socket.probe.evidence, None

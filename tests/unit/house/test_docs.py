@@ -104,7 +104,7 @@ def test_the_lifecycle_has_every_ending_refusal_and_step() -> None:
 
 
 def test_a_code_in_the_lifecycle_is_the_one_that_is_sent() -> None:
-    from connections.policy.states import FAREWELLS
+    from connections.policy.states import CLOSING_FRAMES
 
     text = (ROOT / "docs" / "lifecycle.md").read_text()
     rows = [
@@ -116,7 +116,7 @@ def test_a_code_in_the_lifecycle_is_the_one_that_is_sent() -> None:
     assert len(refused) > 5
     for code, cell in sent + refused:
         reason = re.findall(r"`(\w+)`", cell)[0]
-        assert FAREWELLS[reason].code == int(code[:4]), reason
+        assert CLOSING_FRAMES[reason].code == int(code[:4]), reason
 
 
 def test_every_decision_is_in_the_index() -> None:

@@ -140,7 +140,7 @@ def test_a_handler_that_took_a_frame_before_the_late_tick_is_stuck_after_its_own
         node.sleep(60)
         for _ in range(2):
             manager.inbound.put({"type": "websocket.receive", "text": "work"})
-        await manager.inbound.take()
+        await manager.inbound.receive()
         await node.tick()
         await node.ticks(VALUES.stuck_seconds - 2 * VALUES.tick_seconds)
         assert not manager.closing

@@ -2,7 +2,7 @@
 
 import json
 
-from connections.policy.states import FAREWELLS, CloseReason, Reconnect, Refused
+from connections.policy.states import CLOSING_FRAMES, CloseReason, Reconnect, Refused
 from connections.websocket import frames
 
 
@@ -23,11 +23,11 @@ def test_every_end_that_a_client_is_told_of_has_the_code_of_the_contract() -> No
     }  # fmt: skip
     for code, reasons in table.items():
         for reason in reasons:
-            assert FAREWELLS[reason].code == code, reason
+            assert CLOSING_FRAMES[reason].code == code, reason
     never = {4009, 4400, 4401, 4403, 4409, 4412}
-    assert {f.code for f in FAREWELLS.values() if f.reconnect is Reconnect.NEVER} == never
+    assert {f.code for f in CLOSING_FRAMES.values() if f.reconnect is Reconnect.NEVER} == never
     ours = set(CloseReason) - {CloseReason.CLIENT_CLOSED, CloseReason.APP_CLOSED}
-    assert {str(reason) for reason in ours | set(Refused)} <= {str(reason) for reason in FAREWELLS}
+    assert {str(reason) for reason in ours | set(Refused)} <= {str(reason) for reason in CLOSING_FRAMES}
 
 
 def test_a_full_node_is_told_as_the_contract_has_it() -> None:

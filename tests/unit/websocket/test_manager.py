@@ -10,7 +10,7 @@ from connections.policy.states import CloseReason, Refused
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
-from connections.websocket.outbound import BEHIND_BYTES, ROOM_SECONDS
+from connections.websocket.outbound import BEHIND_BYTES, DRAIN_POLL_SECONDS
 
 ADMITTED = Admission(live=1, soft_limit=20, ceiling=25)
 
@@ -98,8 +98,8 @@ def test_an_order_that_comes_before_the_admission_is_kept_and_ends_it_with_one_a
         socket, node = Socket(), Node()
         manager, running = managed(socket, node, accepts)
         await node.asked.wait()
-        manager.order(CloseReason.RESET, "reset: all of them")
-        manager.order(CloseReason.EVICTED, "the second order")
+        manager.order_close(CloseReason.RESET, "reset: all of them")
+        manager.order_close(CloseReason.EVICTED, "the second order")
         assert socket.sent == [], "until it is known whether there is a record, nothing is said"
         node.decision.set_result(ADMITTED)
         await asyncio.wait_for(running, 5)
@@ -125,7 +125,7 @@ def test_a_refusal_stands_whatever_was_ordered_before_it() -> None:
         socket, node = Socket(), Node()
         manager, running = managed(socket, node, accepts)
         await node.asked.wait()
-        manager.order(CloseReason.NODE_DRAINING, "node web-1 is draining")
+        manager.order_close(CloseReason.NODE_DRAINING, "node web-1 is draining")
         node.decision.set_result(Refused.ACCOUNT_DISABLED)
         await asyncio.wait_for(running, 5)
         assert socket.kinds == ["accept", "send", "close"]
@@ -149,7 +149,7 @@ def test_an_application_that_accepts_after_the_end_accepts_nothing() -> None:
         manager, running = managed(socket, node, late)
         node.decision.set_result(ADMITTED)
         await told.wait()
-        manager.order(CloseReason.NEVER_OPENED, "never accepted")
+        manager.order_close(CloseReason.NEVER_OPENED, "never accepted")
         await asyncio.wait_for(running, 5)
         assert socket.kinds == ["accept", "send", "close"]
         assert not manager.accepted, "the application has not"
@@ -165,7 +165,7 @@ def test_where_the_server_is_stuck_in_the_accept_there_is_no_second_one_and_it_i
         async with asyncio.timeout(5):
             while not socket.sent:
                 await asyncio.sleep(0)
-        manager.order(CloseReason.NEVER_OPENED, "never accepted")
+        manager.order_close(CloseReason.NEVER_OPENED, "never accepted")
         await asyncio.sleep(0.1)
         socket.unblock()  # too late: whoever had waited for it would now accept again
         await asyncio.wait_for(running, 5)
@@ -213,7 +213,7 @@ def test_what_was_promised_to_a_slow_client_is_sent_however_long_it_waits() -> N
                 await asyncio.sleep(0.01)
         assert [message["text"] for message in socket.sent[1:]] == [f"frame {number}" for number in range(6)]
         manager.deliver("for nobody")
-        manager.order(CloseReason.RESET, "reset")
+        manager.order_close(CloseReason.RESET, "reset")
         await asyncio.wait_for(running, 5)
         await asyncio.sleep(0)
         assert manager.outbound._background == set(), "nothing is left of what was promised to a socket that has ended"
@@ -237,12 +237,12 @@ def test_an_application_waits_for_a_client_that_is_too_far_behind_and_not_beyond
         manager, running = managed(socket, node, talks)
         node.decision.set_result(ADMITTED)
         await is_accepted(socket)
-        await asyncio.sleep(4 * ROOM_SECONDS)
+        await asyncio.sleep(4 * DRAIN_POLL_SECONDS)
         assert sent == [0]
         socket.kept = 0
-        await asyncio.sleep(4 * ROOM_SECONDS)
+        await asyncio.sleep(4 * DRAIN_POLL_SECONDS)
         assert sent == [0, 1]
-        manager.order(CloseReason.RESET, "reset")
+        manager.order_close(CloseReason.RESET, "reset")
         await asyncio.wait_for(running, 5)
         assert [m["text"] for m in socket.sent if m["type"] == "websocket.send"][:2] == ["frame 0", "frame 1"]
         assert "frame 2" not in [message.get("text") for message in socket.sent]
