@@ -173,7 +173,7 @@ def _queue_turn(conversation: Conversation, question: Message, now: datetime) ->
     return turn.id
 
 
-def said_before(conversation_id: UUID, seq: int, limit: int) -> tuple[tuple[str, str], ...]:
+def history_before(conversation_id: UUID, seq: int, limit: int) -> tuple[tuple[str, str], ...]:
     """(role, text) of the last messages below `seq`, the oldest first."""
     rows = Message.objects.filter(conversation_id=conversation_id, seq__lt=seq).order_by("-seq")[:limit]
     return tuple(reversed(rows.values_list("role", "text")))

@@ -59,7 +59,7 @@ class Socket:
 class Scripted:
     """An agent that does what the test says."""
 
-    remembers = 0
+    history_limit = 0
     introduction = "A script of this test."
 
     def __init__(self, script: Callable[[], Answer]) -> None:

@@ -1,4 +1,4 @@
-"""Agents: who answers in the chat, behind one protocol. Code here may touch what the chat stores, and no socket."""
+"""The agents that answer in the chat, and their tools. Code here may touch the asking user's rows, and no socket."""
 
 from django.conf import settings
 
@@ -7,7 +7,7 @@ from connections.chat.agents.protocol import Agent
 
 
 def configured() -> Agent:
-    """The agent of this project's settings: the built-in one, unless CHAT_MODEL names a model."""
+    """Make the agent that the settings name: the built-in one, unless CHAT_MODEL names a model."""
     name = getattr(settings, "CHAT_MODEL", "")
     if not name:
         return BuiltinAgent()

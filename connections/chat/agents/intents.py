@@ -1,10 +1,10 @@
-"""Find what a question asks for, by plain rules. Pure."""
+"""Match a question against plain rules that say what the user wants. Pure."""
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-LONGEST_ORDER = 300  # characters: whoever writes more asks for something else, and the rules stay quick
+MAX_REQUEST_CHARACTERS = 300  # a longer text is no request that the rules know, and they stay fast
 
 
 class Intent(StrEnum):
@@ -19,11 +19,11 @@ class Intent(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Understood:
-    """`about` is what to search for, or the title of what to sum up; empty: this conversation."""
+class ParsedQuestion:
+    """`subject` is what to search for, or the title of the conversation to sum up; empty for the current one."""
 
     intent: Intent
-    about: str = ""
+    subject: str = ""
 
 
 _POLITE = r"^(?:(?:hi|hello|hey)[\s,!.]+)?(?:(?:please|can you|could you|would you|will you|now)[\s,]+)*"
@@ -33,14 +33,16 @@ _THINGS = r"(?:sessions?|devices?|tabs?|browsers?|connections?|clients?|places?|
 _OTHERS = rf"(?:of\s+)?(?:all\s+)?(?:of\s+)?(?:my\s+|the\s+)?other(?:s|\s+{_THINGS})"
 _EVERYWHERE_ELSE = r"(?:me\s+)?(?:out\s+)?(?:everywhere|anywhere)\s+else"
 
-# An order, from its first word to its last, and nothing like "how do I sign out the others?" or "don't …":
-# signing people out is the one thing here that can't be taken back.
-_ORDER = re.compile(
+# Matches a request to sign out the others only if it is the whole text, and not "how do I sign out the others?" or
+# "don't …": signing out is the only action here that can't be undone.
+_SIGN_OUT_OTHERS = re.compile(
     rf"{_POLITE}(?:{_SIGN_OUT}\s+(?:{_OTHERS}|{_EVERYWHERE_ELSE}|me\s+out\s+everywhere\s+else)"
     rf"|(?:sign|log)\s+(?:{_OTHERS}\s+(?:out|off)|me\s+(?:out|off)\s+(?:everywhere|anywhere)\s+else)){_END}",
     re.IGNORECASE,
 )
-_HERE = re.compile(rf"{_POLITE}(?:(?:sign|log)\s+me\s+(?:out|off)|(?:sign|log)\s*(?:out|off)){_END}", re.IGNORECASE)
+_SIGN_OUT_HERE = re.compile(
+    rf"{_POLITE}(?:(?:sign|log)\s+me\s+(?:out|off)|(?:sign|log)\s*(?:out|off)){_END}", re.IGNORECASE
+)
 _SEARCH = re.compile(
     rf"{_POLITE}(?:search|find|look\s+up|look\s+for|where\s+did\s+I\s+(?:mention|write|say|ask\s+about)"
     r"|when\s+did\s+I\s+(?:mention|write|say|ask\s+about)|what\s+did\s+I\s+(?:say|write|ask)\s+about)"
@@ -53,12 +55,14 @@ _SUMMARY = re.compile(
     rf"(?:summar(?:y|ise|ize)|recap|sum\s+up)\b(?:\s+(?:of|for))?\s*(?P<about>.*?){_END}",
     re.IGNORECASE | re.DOTALL,
 )
-_THIS = re.compile(
+_THIS_CONVERSATION = re.compile(
     r"^(?:(?:this|the|our|my)\s+)?(?:(?:current|whole)\s+)?(?:conversation|chat|thread|talk|this|it|us)?"
     r"(?:\s+so\s+far)?$",
     re.IGNORECASE,
 )
-_TITLED = re.compile(r"^(?:the\s+|my\s+)?(?:conversation|chat|thread)\s+(?:about|on|called|named)\s+", re.IGNORECASE)
+_TITLE_PREFIX = re.compile(
+    r"^(?:the\s+|my\s+)?(?:conversation|chat|thread)\s+(?:about|on|called|named)\s+", re.IGNORECASE
+)
 _ENDINGS = re.compile(
     r"\b(?:why|what happened|how come|when)\b.*"
     r"\b(?:disconnect\w*|kick\w*|sign\w*\s+out|log\w*\s+out|clos\w+|evict\w*|drop\w*|lost|cut\s+off|end(?:ed)?)\b",
@@ -75,25 +79,26 @@ _HELP = re.compile(
 )
 
 
-def understand(text: str) -> Understood:
-    """The first rule that fits, from the most particular to the most general."""
+def parse_question(text: str) -> ParsedQuestion:
+    """Return the intent of the first rule that matches. The rules go from the most specific to the most general."""
     text = text.strip()
-    if len(text) > LONGEST_ORDER:
-        return Understood(Intent.OTHER)
-    if _ORDER.match(text):
-        return Understood(Intent.SIGN_OUT_OTHERS)
-    if _HERE.match(text):
-        return Understood(Intent.SIGN_OUT_HERE)
-    if found := _SUMMARY.match(text):
-        about = found["about"].strip()
-        return Understood(Intent.SUMMARY, "" if _THIS.match(about) else _bare(_TITLED.sub("", about)))
-    if found := _SEARCH.match(text):
-        return Understood(Intent.SEARCH, _bare(found["about"]))
+    if len(text) > MAX_REQUEST_CHARACTERS:
+        return ParsedQuestion(Intent.OTHER)
+    if _SIGN_OUT_OTHERS.match(text):
+        return ParsedQuestion(Intent.SIGN_OUT_OTHERS)
+    if _SIGN_OUT_HERE.match(text):
+        return ParsedQuestion(Intent.SIGN_OUT_HERE)
+    if match := _SUMMARY.match(text):
+        subject = match["about"].strip()
+        title = "" if _THIS_CONVERSATION.match(subject) else _unquoted(_TITLE_PREFIX.sub("", subject))
+        return ParsedQuestion(Intent.SUMMARY, title)
+    if match := _SEARCH.match(text):
+        return ParsedQuestion(Intent.SEARCH, _unquoted(match["about"]))
     for intent, rule in ((Intent.ENDINGS, _ENDINGS), (Intent.SESSIONS, _SESSIONS)):
         if rule.search(text):
-            return Understood(intent)
-    return Understood(Intent.HELP if _HELP.match(text) else Intent.OTHER)
+            return ParsedQuestion(intent)
+    return ParsedQuestion(Intent.HELP if _HELP.match(text) else Intent.OTHER)
 
 
-def _bare(words: str) -> str:
+def _unquoted(words: str) -> str:
     return words.strip().strip("\"'“”‘’").strip()

@@ -1,7 +1,7 @@
-"""What an agent is: an async generator that thinks aloud, asks for tools and streams its answer. Pure.
+"""The protocol of an agent: an async generator that yields thoughts, tool calls and pieces of its answer. Pure.
 
-The agent only asks for a tool; the chat runs it and sends the result back into the generator. So every call is
-bounded in time and reported to the user from its beginning to its end, whatever the agent does.
+The agent only asks for a tool; the chat runs it and sends the result into the generator. So each call is bounded in
+time, and the user sees it start and end, whatever the agent does.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -11,25 +11,25 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`text` is the user's last message. `joined`: how many earlier ones came while the agent was busy. `before`: what
-    was said in the conversation until then, as (role, text), for an agent that `remembers`.
+    """`text` is the user's last message. `joined` counts earlier messages that waited with it, and get the same answer.
+    `history` has the messages before it, as (role, text), at most the agent's `history_limit`.
     """
 
     text: str
     joined: int = 0
-    before: Sequence[tuple[str, str]] = ()
+    history: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """One sentence on what the agent is about to do, for the user to read."""
+    """One sentence for the user on what the agent does next."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """Ask to use a tool. The generator is sent a ToolResult."""
+    """Ask the chat to run a tool. The chat sends a ToolResult into the generator."""
 
     tool: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -37,14 +37,14 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """The next piece of the answer. The answer is all of them in a row."""
+    """The next piece of the answer. The answer is all pieces joined."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """`value` is plain JSON data; where `success` is False it is a sentence that says why."""
+    """`value` is JSON data; if `success` is False, it is a sentence for the user on what failed."""
 
     value: Any
     success: bool = True
@@ -58,11 +58,11 @@ class AgentFailed(Exception):
 
 
 class Agent(Protocol):
-    """`remembers`: how many earlier messages of the conversation it wants to be told. `introduction`: what a user
-    should know of it, in a sentence or two.
+    """`history_limit` is how many earlier messages of the conversation the agent wants. `introduction` tells
+    the user about the agent in a sentence or two.
     """
 
-    remembers: int
+    history_limit: int
     introduction: str
 
     def answer(self, question: Question) -> AsyncGenerator[Step, ToolResult | None]: ...

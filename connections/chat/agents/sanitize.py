@@ -1,34 +1,34 @@
-"""Make text storable and sendable: no NUL and no half of a surrogate pair, both of which models may emit. Pure."""
+"""Replace what models may emit and rows and frames can't hold: NUL and unpaired surrogates. Pure."""
 
 from typing import Any
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def plain(text: str) -> str:
-    """Join the halves of surrogate pairs, and replace what is left of NUL and halves."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", UNKNOWN)
+def sanitize_text(text: str) -> str:
+    """Join surrogate pairs; replace NUL and each unpaired surrogate."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", REPLACEMENT)
 
 
-def plain_data(value: Any) -> Any:
-    """Sanitize all strings of JSON data."""
+def sanitize_data(value: Any) -> Any:
+    """Sanitize all strings in JSON data, keys included."""
     match value:
         case str():
-            return plain(value)
+            return sanitize_text(value)
         case dict():
-            return {plain(str(key)): plain_data(inner) for key, inner in value.items()}
+            return {sanitize_text(str(key)): sanitize_data(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [plain_data(inner) for inner in value]
+            return [sanitize_data(inner) for inner in value]
     return value
 
 
-class PlainPieces:
-    """Sanitize text that comes in pieces, which may cut a pair in two."""
+class PieceSanitizer:
+    """Sanitize text that comes in pieces. A surrogate pair may be split between two pieces."""
 
     def __init__(self) -> None:
-        self._half = ""
+        self._high_surrogate = ""
 
     def next(self, piece: str) -> str:
-        piece = self._half + piece
-        self._half = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
-        return plain(piece[:-1] if self._half else piece)
+        piece = self._high_surrogate + piece
+        self._high_surrogate = piece[-1:] if "\ud800" <= piece[-1:] <= "\udbff" else ""
+        return sanitize_text(piece[:-1] if self._high_surrogate else piece)

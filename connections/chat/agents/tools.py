@@ -1,4 +1,4 @@
-"""The tools: what an agent may do, each on the asking user's own data and nothing else. Synchronous."""
+"""The tools that an agent may use. Each works only on the data of the user who asked. Synchronous."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +18,8 @@ from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.recovery.actions import Obsolete
 
-FOUND = 5  # passages a search shows
-EXCERPT = 160  # characters of each
+MAX_PASSAGES = 5  # messages in the result of a search
+EXCERPT_CHARACTERS = 160  # of each message
 QUERY_CHARACTERS = 200
 
 
@@ -28,9 +28,9 @@ class ToolFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """On whose behalf a tool runs. `manager` is the socket that asked; None if it is unknown by now. `turn` is the run
-    and the attempt in which it is used.
+class ToolContext:
+    """The user, conversation and turn for which a tool runs. `manager` is the socket that asked; None if it is unknown
+    or closed. `turn` is the run and the attempt.
     """
 
     user_id: Any
@@ -39,8 +39,8 @@ class Asker:
     question_seq: int = MAX_SEQ
     turn: tuple[UUID, int] | None = None
 
-    def still_asks(self) -> bool:
-        """Whether the turn is still this attempt's, and its user still wants it; to the end of the transaction."""
+    def lock_wanted_turn(self) -> bool:
+        """Lock the turn for the transaction. Returns False if another attempt has it, or its user has cancelled it."""
         if self.turn is None:
             return True
         run, attempt = self.turn
@@ -50,7 +50,7 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """`parameters` is a JSON schema of its arguments; `changes` says that it does more than look."""
+    """`parameters` is the JSON schema of its arguments. `changes`: it changes something, so it does more than read."""
 
     name: str
     description: str
@@ -63,33 +63,33 @@ def _object(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def my_sessions(asker: Asker) -> dict[str, Any]:
+def my_sessions(context: ToolContext) -> dict[str, Any]:
     return {
-        "sessions": sessions.open_sessions(asker.user_id, asker.manager),
-        "limit": sessions.soft_limit(asker.user_id),
+        "sessions": sessions.open_sessions(context.user_id, context.manager),
+        "limit": sessions.soft_limit(context.user_id),
     }
 
 
-def my_recent_endings(asker: Asker) -> list[dict[str, Any]]:
-    return sessions.recent_endings(asker.user_id)
+def my_recent_endings(context: ToolContext) -> list[dict[str, Any]]:
+    return sessions.recent_endings(context.user_id)
 
 
-def sign_out_others(asker: Asker) -> dict[str, Any]:
-    if asker.manager is None:
+def sign_out_others(context: ToolContext) -> dict[str, Any]:
+    if context.manager is None:
         raise ToolFailed("I can no longer tell which of your sessions asked, so I signed out none.")
     try:
-        return {"signed_out": len(sessions.close(asker.user_id, None, asker.manager, asker.still_asks))}
+        return {"signed_out": len(sessions.close(context.user_id, None, context.manager, context.lock_wanted_turn))}
     except Obsolete as reason:
         raise ToolFailed(str(reason)) from reason
 
 
-def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
-    """Passages that hold all the words of the query, newest first, the question itself left out."""
+def search_my_conversations(context: ToolContext, query: str) -> list[dict[str, Any]]:
+    """The user's messages that have all words of the query, newest first, without the question and later messages."""
     words = query[:QUERY_CHARACTERS].split()
     if not words:
         raise ToolFailed("Tell me what to search for.")
-    rows = written_by(asker.user_id)
-    rows = rows.exclude(conversation_id=asker.conversation, seq__gte=asker.question_seq)
+    rows = messages_sent_by(context.user_id)
+    rows = rows.exclude(conversation_id=context.conversation, seq__gte=context.question_seq)
     for word in words:
         rows = rows.filter(text__icontains=word)
     return [
@@ -100,25 +100,27 @@ def search_my_conversations(asker: Asker, query: str) -> list[dict[str, Any]]:
             "at": row.created_at.isoformat(),
             "excerpt": excerpt(row.text, words[0]),
         }
-        for row in rows.select_related("conversation").order_by("-pk")[:FOUND]
+        for row in rows.select_related("conversation").order_by("-pk")[:MAX_PASSAGES]
     ]
 
 
-def written_by(user_id: Any) -> QuerySet[Message]:
-    """What a user has sent, by the index of every sender's client ids: not all there is, to be sieved afterwards."""
+def messages_sent_by(user_id: Any) -> QuerySet[Message]:
+    """All messages that a user has sent. The two conditions match the index on sender and client id, so a search reads
+    no other user's rows.
+    """
     return Message.objects.filter(sender_id=user_id, client_id__isnull=False)
 
 
-def summary_of_conversation(asker: Asker, title: str = "") -> dict[str, Any]:
-    """What was said in this conversation, or in the latest whose title holds `title`: numbers and first lines."""
-    mine = Conversation.objects.filter(user_id=asker.user_id)
-    wanted = mine.filter(title__icontains=title) if title else mine.filter(id=asker.conversation)
+def summary_of_conversation(context: ToolContext, title: str = "") -> dict[str, Any]:
+    """Counts and excerpts of this conversation, or of the latest one whose title contains `title`."""
+    mine = Conversation.objects.filter(user_id=context.user_id)
+    wanted = mine.filter(title__icontains=title) if title else mine.filter(id=context.conversation)
     found = wanted.order_by("-updated_at").first()
     if found is None:
         raise ToolFailed(f"You have no conversation whose title holds “{title}”.")
     rows = Message.objects.filter(conversation=found)
-    if found.id == asker.conversation:
-        rows = rows.filter(seq__lt=asker.question_seq)
+    if found.id == context.conversation:
+        rows = rows.filter(seq__lt=context.question_seq)
     asked = rows.filter(role=Role.USER.value)
     return {
         "title": found.title,
@@ -130,13 +132,13 @@ def summary_of_conversation(asker: Asker, title: str = "") -> dict[str, Any]:
 
 
 def excerpt(text: str, around: str) -> str:
-    """At most EXCERPT characters on one line, with `around` inside."""
+    """At most EXCERPT_CHARACTERS characters on one line, with `around` inside."""
     line = " ".join(text.split())
-    if len(line) <= EXCERPT:
+    if len(line) <= EXCERPT_CHARACTERS:
         return line
-    start = max(0, line.lower().find(around.lower()) - EXCERPT // 3)
-    cut = line[start : start + EXCERPT]
-    return f"{'…' if start else ''}{cut}{'…' if start + EXCERPT < len(line) else ''}"
+    start = max(0, line.lower().find(around.lower()) - EXCERPT_CHARACTERS // 3)
+    cut = line[start : start + EXCERPT_CHARACTERS]
+    return f"{'…' if start else ''}{cut}{'…' if start + EXCERPT_CHARACTERS < len(line) else ''}"
 
 
 TOOLS: dict[str, Tool] = {
@@ -168,23 +170,23 @@ TOOLS: dict[str, Tool] = {
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """Bound each statement, so that none runs long after its caller gave up. SQLite has no such bound."""
+def _statement_timeout() -> Iterator[None]:
+    """Limit each statement's time, so that none runs on after its caller gave up. SQLite has no such limit."""
     if connection.vendor != "postgresql":
         yield
         return
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
-        (usual,) = cursor.fetchone()
+        (default,) = cursor.fetchone()
         cursor.execute("SELECT set_config('statement_timeout', %s, false)", [f"{TOOL_SECONDS:g}s"])
         try:
             yield
         finally:
-            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [usual])
+            cursor.execute("SELECT set_config('statement_timeout', %s, false)", [default])
 
 
-def use(asker: Asker, name: str, parameters: Mapping[str, Any]) -> ToolResult:
-    """Run a tool. A wrong name, wrong parameters or a tool that could not do it are an unsuccessful result."""
+def run_tool(context: ToolContext, name: str, parameters: Mapping[str, Any]) -> ToolResult:
+    """Run a tool. An unknown name, wrong parameters and ToolFailed make an unsuccessful result."""
     tool = TOOLS.get(name)
     if tool is None:
         return ToolResult(f"There is no tool named {name}.", success=False)
@@ -194,7 +196,7 @@ def use(asker: Asker, name: str, parameters: Mapping[str, Any]) -> ToolResult:
     if wrong or missing:
         return ToolResult(f"{name} does not take {json.dumps(sorted(wrong + missing))}.", success=False)
     try:
-        with _bounded():
-            return ToolResult(tool.run(asker, **parameters))
+        with _statement_timeout():
+            return ToolResult(tool.run(context, **parameters))
     except ToolFailed as error:
         return ToolResult(str(error), success=False)

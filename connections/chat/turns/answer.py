@@ -7,8 +7,8 @@ from contextlib import aclosing
 
 from connections.chat import limits, messages
 from connections.chat.agents.protocol import Agent, AgentFailed, Delta, Question, Thought, ToolCall, ToolResult
-from connections.chat.agents.sanitize import PlainPieces, plain, plain_data
-from connections.chat.agents.tools import Asker, use
+from connections.chat.agents.sanitize import PieceSanitizer, sanitize_data, sanitize_text
+from connections.chat.agents.tools import ToolContext, run_tool
 from connections.chat.executors import in_database, in_tool_thread
 from connections.chat.turns import rows as turn_rows
 from connections.chat.turns.running import RunningTurn
@@ -77,11 +77,11 @@ class AnswerTask:
     async def _answer(self) -> None:
         turn = self.live.turn
         before: tuple[tuple[str, str], ...] = ()
-        if self.agent.remembers:
-            before = await in_database(messages.said_before, turn.conversation, turn.seq, self.agent.remembers)
+        if self.agent.history_limit:
+            before = await in_database(messages.history_before, turn.conversation, turn.seq, self.agent.history_limit)
         question = Question(turn.text, turn.joined, before)
         result: ToolResult | None = None
-        pieces, length, shown = PlainPieces(), 0, 0
+        pieces, length, shown = PieceSanitizer(), 0, 0
         async with aclosing(self.agent.answer(question)) as steps:
             while True:
                 try:
@@ -97,9 +97,9 @@ class AnswerTask:
                     raise AgentFailed("I went round in circles and stopped. Please ask differently.")
                 match step:
                     case Thought():
-                        self.live.thought(plain(step.text))
+                        self.live.thought(sanitize_text(step.text))
                     case ToolCall():
-                        call = ToolCall(plain(step.tool), plain_data(step.parameters))
+                        call = ToolCall(sanitize_text(step.tool), sanitize_data(step.parameters))
                         result = await self._use(call)
                     case Delta():
                         length += len(step.text)
@@ -111,12 +111,12 @@ class AnswerTask:
     async def _use(self, call: ToolCall) -> ToolResult:
         turn = self.live.turn
         current = None if self.asker is None or self.asker.closing else self.asker.id
-        on_behalf = Asker(turn.user_id, turn.conversation, current, turn.seq, (turn.run, turn.attempt))
+        context = ToolContext(turn.user_id, turn.conversation, current, turn.seq, (turn.run, turn.attempt))
         began = time.monotonic()
         result = ToolResult("This was stopped. If it had begun, it may still be done.", success=False)
         self.live.tool_begins(call)
         try:
-            result = await in_tool_thread(limits.TOOL_SECONDS, use, on_behalf, call.tool, call.parameters)
+            result = await in_tool_thread(limits.TOOL_SECONDS, run_tool, context, call.tool, call.parameters)
         except TimeoutError:
             result = ToolResult("This took too long. It may still be done.", success=False)
         except Exception:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 
 from connections.chat import messages
 from connections.chat.agents import tools
-from connections.chat.agents.tools import Asker
+from connections.chat.agents.tools import ToolContext
 from connections.chat.frames import UserMessage
 from connections.chat.models import Conversation, Message
 from tests.support.rows import make_user
@@ -62,10 +62,10 @@ def test_a_strangers_conversation_is_not_found() -> None:
     with pytest.raises(messages.NotFound):
         messages.conversations(stranger.pk, before=conversation)
     assert messages.conversations(stranger.pk) == {"conversations": [], "more": False}
-    asker = Asker(stranger.pk, conversation, None)
-    assert tools.use(asker, "search_my_conversations", {"query": "secret"}).value == []
-    assert not tools.use(asker, "summary_of_conversation", {}).success
-    assert not tools.use(asker, "summary_of_conversation", {"title": "secret"}).success
+    context = ToolContext(stranger.pk, conversation, None)
+    assert tools.run_tool(context, "search_my_conversations", {"query": "secret"}).value == []
+    assert not tools.run_tool(context, "summary_of_conversation", {}).success
+    assert not tools.run_tool(context, "summary_of_conversation", {"title": "secret"}).success
     assert Message.objects.count() == 1
 
 
@@ -118,10 +118,10 @@ def test_tools_look_at_what_was_written_and_not_at_the_question() -> None:
     user = make_user("ada")
     earlier = send(user, "The blue whale is large.").message
     question = send(user, "Search for WHALE blue", earlier.conversation).message
-    asker = Asker(user.pk, question.conversation, None, question.seq)
-    found = tools.use(asker, "search_my_conversations", {"query": "WHALE blue"}).value
+    context = ToolContext(user.pk, question.conversation, None, question.seq)
+    found = tools.run_tool(context, "search_my_conversations", {"query": "WHALE blue"}).value
     assert [(passage["seq"], passage["excerpt"]) for passage in found] == [(1, "The blue whale is large.")]
-    summary = tools.use(asker, "summary_of_conversation", {}).value
+    summary = tools.run_tool(context, "summary_of_conversation", {}).value
     assert (summary["questions"], summary["asked"]) == (1, ["The blue whale is large."])
 
 
@@ -130,6 +130,6 @@ def test_tools_look_at_what_was_written_and_not_at_the_question() -> None:
     [("nothing", {}), ("search_my_conversations", {}), ("my_sessions", {"user": "2"}), ("sign_out_others", {})],
 )
 def test_a_tool_used_wrongly_says_so(tool: str, parameters: dict[str, str]) -> None:
-    result = tools.use(Asker(make_user("ada").pk, uuid4(), None), tool, parameters)
+    result = tools.run_tool(ToolContext(make_user("ada").pk, uuid4(), None), tool, parameters)
     assert not result.success
     assert isinstance(result.value, str)

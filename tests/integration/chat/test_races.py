@@ -14,7 +14,7 @@ from pytest_django import DjangoDbBlocker
 from connections import database
 from connections.chat import limits, messages
 from connections.chat.agents import tools
-from connections.chat.agents.tools import Asker
+from connections.chat.agents.tools import ToolContext
 from connections.chat.frames import UserMessage
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
@@ -129,10 +129,10 @@ def test_a_search_reads_what_its_user_wrote_and_not_what_everybody_did(user: Use
         )  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE chat_message")
-    asker = Asker(user.pk, uuid4(), None)
-    (found,) = tools.use(asker, "search_my_conversations", {"query": "lighthouse"}).value
+    context = ToolContext(user.pk, uuid4(), None)
+    (found,) = tools.run_tool(context, "search_my_conversations", {"query": "lighthouse"}).value
     assert found["excerpt"] == "the lighthouse"
-    plan = tools.written_by(user.pk).filter(text__icontains="lighthouse").explain()
+    plan = tools.messages_sent_by(user.pk).filter(text__icontains="lighthouse").explain()
     assert "message_client_id" in plan
     with connection.cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
@@ -142,11 +142,11 @@ def test_a_search_reads_what_its_user_wrote_and_not_what_everybody_did(user: Use
 def test_a_search_that_takes_too_long_is_ended_by_the_server(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "TOOL_SECONDS", 0.1)
 
-    def slow(asker: Asker) -> None:
+    def slow(context: ToolContext) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_sleep(5)")
 
     monkeypatch.setitem(tools.TOOLS, "slow", tools.Tool("slow", "", {"properties": {}}, slow))
     with pytest.raises(database.AWAY[0], match="statement timeout"):
-        tools.use(Asker(user.pk, uuid4(), None), "slow", {})
-    assert tools.use(Asker(user.pk, uuid4(), None), "my_sessions", {}).success
+        tools.run_tool(ToolContext(user.pk, uuid4(), None), "slow", {})
+    assert tools.run_tool(ToolContext(user.pk, uuid4(), None), "my_sessions", {}).success

@@ -26,7 +26,7 @@ KEY = "sk-not-for-any-log"
 
 
 def talk(user: User, served: Model, text: str = "hello", **options: Any) -> tuple[Socket, AgentTurn]:
-    agent = OpenAIAgent("small", served.url, KEY, silent_seconds=0.5)
+    agent = OpenAIAgent("small", served.url, KEY, read_seconds=0.5)
     return answered(ask(user, text), user, agent, **options)
 
 
@@ -34,8 +34,8 @@ def test_what_tools_returned_can_have_nobody_signed_out() -> None:
     """Somebody may have written into it that the model should."""
     user, node = make_user("ada"), make_node()
     other = make_record(user, node)
-    wishes = calls(("my_sessions", "{}")), calls(("sign_out_others", "{}")), says("I looked, and did nothing else.")
-    with model(*wishes) as served:
+    replies = calls(("my_sessions", "{}")), calls(("sign_out_others", "{}")), says("I looked, and did nothing else.")
+    with model(*replies) as served:
         socket, turn = talk(user, served)
     assert turn.state == "completed"
     assert [frame["tool"] for frame in socket.of("tool_executing")] == ["my_sessions"]
@@ -127,9 +127,9 @@ def test_what_was_said_before_is_told_as_far_as_there_is_room(monkeypatch: pytes
 
         assert told("one") == [("user", "one")]
         assert told("two") == [("user", "one"), ("assistant", "Fine."), ("user", "two")]
-        monkeypatch.setattr(module, "REMEMBERS_CHARACTERS", len("two" + "Fine."))
+        monkeypatch.setattr(module, "HISTORY_CHARACTERS", len("two" + "Fine."))
         assert told("three") == [("user", "two"), ("assistant", "Fine."), ("user", "three")]
-        monkeypatch.setattr(OpenAIAgent, "remembers", 1)
+        monkeypatch.setattr(OpenAIAgent, "history_limit", 1)
         assert told("four") == [("assistant", "Fine."), ("user", "four")]
 
 
@@ -185,7 +185,7 @@ def test_a_server_that_is_away_is_said_to_be() -> None:
 
 
 def test_a_server_that_asks_for_patience_is_given_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(module, "FIRST_CHUNK_SECONDS", 0.5)
     with model(Refusal(429, retry_after="30")) as served:
         socket, _ = talk(make_user("ada"), served)
     assert socket.frames[-1]["text"].startswith("The model took too long")
@@ -195,13 +195,13 @@ def test_tools_without_end_are_ended() -> None:
     with model(calls(("my_sessions", "{}"))) as served:
         socket, turn = talk(make_user("ada"), served)
     assert socket.frames[-1]["text"].startswith("The model used its tools again and again")
-    assert (turn.state, len(served.requests)) == ("failed", module.ROUNDS)
+    assert (turn.state, len(served.requests)) == ("failed", module.MAX_REQUESTS)
 
 
 def test_whoever_stops_the_answer_hangs_up_on_the_model() -> None:
     user = make_user("ada")
     with model((BEGUN, Silence())) as served:
-        agent = OpenAIAgent("small", served.url, KEY, silent_seconds=20)
+        agent = OpenAIAgent("small", served.url, KEY, read_seconds=20)
         socket, turn = answered(ask(user), user, agent, cancel=True)
         assert served.left.wait(5)
     assert socket.frames[-1]["text"] == f"{BEGUN}\n\n{turn_rows.STOPPED}"

@@ -14,7 +14,7 @@ from django.db import DataError
 from connections.chat import limits
 from connections.chat.agents import tools
 from connections.chat.agents.protocol import Delta, Thought, ToolCall
-from connections.chat.agents.tools import Asker, Tool, use
+from connections.chat.agents.tools import Tool, ToolContext, run_tool
 from connections.chat.executors import in_database, in_tool_thread
 from connections.chat.models import AgentTurn
 from connections.chat.turns import rows as turn_rows
@@ -201,17 +201,17 @@ def test_nobody_is_signed_out_for_a_turn_that_is_no_longer_asked_for(lost: str) 
     stored = ask(user, "Sign out the others")
     claimed = turn_rows.claim(user.pk, node.pk)
     assert claimed is not None
-    asker = Asker(user.pk, stored.message.conversation, asks.pk, turn=(claimed.run, claimed.attempt))
+    context = ToolContext(user.pk, stored.message.conversation, asks.pk, turn=(claimed.run, claimed.attempt))
     match lost:
         case "the turn":
             AgentTurn.objects.update(attempt=2)
         case "the wish":
             turn_rows.cancel(user.pk, claimed.run)
         case "the socket":
-            asker = replace(asker, manager=None)
+            context = replace(context, manager=None)
         case "the session":
             actions.close_own(user, [asks.pk], actor=Actor.user(user))
-    result = use(asker, "sign_out_others", {})
+    result = run_tool(context, "sign_out_others", {})
     assert not result.success
     other.refresh_from_db()
     assert other.state == "live"

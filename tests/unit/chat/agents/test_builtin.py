@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connections.chat.agents.builtin import BuiltinAgent, pieces
-from connections.chat.agents.intents import Intent, Understood, understand
+from connections.chat.agents.builtin import BuiltinAgent, split_into_pieces
+from connections.chat.agents.intents import Intent, ParsedQuestion, parse_question
 from connections.chat.agents.phrases import ENDINGS
 from connections.chat.agents.protocol import Delta, Question, Thought, ToolCall, ToolResult
 from connections.policy.states import CloseReason
@@ -37,7 +37,7 @@ from connections.policy.states import CloseReason
     ],
 )
 def test_requests_are_understood(text: str, intent: Intent, about: str) -> None:
-    assert understand(text) == Understood(intent, about)
+    assert parse_question(text) == ParsedQuestion(intent, about)
 
 
 @pytest.mark.parametrize(
@@ -52,17 +52,17 @@ def test_requests_are_understood(text: str, intent: Intent, about: str) -> None:
     ],
 )
 def test_only_a_plain_order_signs_anybody_out(text: str) -> None:
-    assert understand(text).intent is not Intent.SIGN_OUT_OTHERS
+    assert parse_question(text).intent is not Intent.SIGN_OUT_OTHERS
 
 
 @given(st.text(max_size=500))
 def test_any_text_is_understood_somehow(text: str) -> None:
-    understand(text)
+    parse_question(text)
 
 
 @given(st.text())
 def test_pieces_leave_nothing_out(text: str) -> None:
-    assert "".join(pieces(text)) == text
+    assert "".join(split_into_pieces(text)) == text
 
 
 def converse(text: str, result: ToolResult, joined: int = 0) -> tuple[list[str], str]:
