@@ -1,6 +1,6 @@
-"""Bulk inspection of conversations, messages and turns. Read-only: messages never change, and turns are the runner's.
+"""Read-only admin pages for conversations, messages and turns: messages never change, and the runner changes turns.
 
-The support groups have no permission on these: what users write is theirs.
+The support groups have no permission on these, since users' messages are private.
 """
 
 from typing import Any
@@ -12,18 +12,18 @@ from django.http import HttpRequest
 from connections.admin.lists import InspectionAdmin, as_uuid, goes_with_its_user, users_named
 from connections.chat.models import AgentTurn, Conversation, Message
 
-BEGINNING = 80  # characters of a message in a list
+EXCERPT_CHARACTERS = 80  # of a message in a list
 
 
-class OfAUser(InspectionAdmin):
-    """Rows that go when their user is deleted."""
+class UserOwnedAdmin(InspectionAdmin):
+    """For rows that are deleted with their user."""
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return goes_with_its_user(request, self.model)
 
 
 @admin.register(Conversation)
-class ConversationAdmin(OfAUser):
+class ConversationAdmin(UserOwnedAdmin):
     list_display = ("id", "user", "title", "last_seq", "created_at", "updated_at")
     list_select_related = ("user",)
     ordering = ("-created_at",)
@@ -35,7 +35,7 @@ class ConversationAdmin(OfAUser):
 
 
 @admin.register(Message)
-class MessageAdmin(OfAUser):
+class MessageAdmin(UserOwnedAdmin):
     list_display = ("id", "conversation_id", "seq", "role", "beginning", "created_at")
     list_filter = ("role",)
     ordering = ("-pk",)
@@ -47,15 +47,15 @@ class MessageAdmin(OfAUser):
 
     @admin.display(description="text")
     def beginning(self, message: Message) -> str:
-        return message.text if len(message.text) <= BEGINNING else f"{message.text[:BEGINNING]}…"
+        return message.text if len(message.text) <= EXCERPT_CHARACTERS else f"{message.text[:EXCERPT_CHARACTERS]}…"
 
 
 @admin.register(AgentTurn)
-class AgentTurnAdmin(OfAUser):
+class AgentTurnAdmin(UserOwnedAdmin):
     list_display = ("id", "user", "state", "node", "attempt", "retries", "asked_at", "started_at", "finished_at")
     list_filter = ("state",)
     list_select_related = ("user", "node")
-    ordering = ("-question_id",)  # as they were asked, and the order that has an index
+    ordering = ("-question_id",)  # in the order of the questions, which has an index
     search_help_text = "A username or its beginning, #id of a user, or the id of a turn or of a conversation."
 
     def matching(self, term: str) -> Q:

@@ -1,4 +1,4 @@
-"""System checks of the chat's own settings."""
+"""Django system checks of the chat's settings."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec

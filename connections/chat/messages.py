@@ -1,7 +1,7 @@
 """Conversations and messages in the database. Synchronous; each call is its own transaction.
 
-A sequence number is given out under the conversation's row lock, so that numbers commit in their order: whoever
-has read up to n has missed nothing below n.
+A sequence number is assigned under the lock of the conversation's row, so that numbers commit in order: a reader who
+has read number n has missed nothing below n.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 
-# How an agent came to its answer, as users see it: {thought}, or {tool, parameters, result, success, duration_ms}.
+# A step of an agent on the way to its answer: {thought}, or {tool, parameters, result, success, duration_ms}.
 Step = Mapping[str, Any]
 
 
@@ -82,22 +82,22 @@ def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
         with transaction.atomic():
             return _add_user_message(user_id, sent)
     except IntegrityError:
-        # The same client_id came over another socket at the same moment, and that one was stored first.
-        earlier = _earlier(user_id, sent.client_id)
+        # Another socket sent the same client_id at the same time, and that message was stored first.
+        earlier = _stored_with(user_id, sent.client_id)
         if earlier is None:
             raise
         return earlier
 
 
-def _earlier(user_id: Any, client_id: UUID) -> Stored | None:
+def _stored_with(user_id: Any, client_id: UUID) -> Stored | None:
     row = Message.objects.filter(sender_id=user_id, client_id=client_id).first()
     return None if row is None else Stored(stored_form(row), fresh=False)
 
 
 def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
     conversation = None if sent.conversation is None else locked(sent.conversation, user_id)
-    now = database.now()  # under the lock, so that times come in the order of the numbers
-    earlier = _earlier(user_id, sent.client_id)
+    now = database.now()  # read under the lock, so that times have the order of the numbers
+    earlier = _stored_with(user_id, sent.client_id)
     if earlier is not None:
         return earlier
     if conversation is None:
@@ -116,7 +116,7 @@ def locked(conversation_id: UUID, user_id: Any) -> Conversation:
 
 
 def _begin(user_id: Any, text: str, now: datetime) -> Conversation:
-    # Their owner's row is locked for the count: two who begin at once are counted one after the other.
+    # The user's row is locked for the count, so that two conversations begun at once are counted one after the other.
     get_user_model().objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
         raise TooManyConversations
@@ -126,7 +126,7 @@ def _begin(user_id: Any, text: str, now: datetime) -> Conversation:
 
 
 def title_of(text: str) -> str:
-    """The first words of a conversation, on one line, at most 80 characters."""
+    """The first words of the text, on one line, at most 80 characters."""
     line = " ".join(text.split())
     return line if len(line) <= 80 else line[:79].rstrip() + "…"
 
@@ -198,7 +198,7 @@ def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | No
 
 
 def seq_at(user_id: Any, conversation_id: UUID, at: datetime) -> int:
-    """The highest sequence number given out by `at`. Raises NotFound."""
+    """The highest sequence number assigned until `at`. Raises NotFound."""
     rows = _own(user_id, conversation_id).messages.filter(created_at__lte=at)
     return rows.order_by("-seq").values_list("seq", flat=True).first() or 0
 
@@ -223,7 +223,7 @@ class Changed:
 
 
 def changed_since(since: datetime) -> list[Changed]:
-    """The conversations of all users that got a message after this time."""
+    """The conversations of all users that got a message after `since`."""
     rows = Conversation.objects.filter(updated_at__gt=since)
     return [Changed(*row) for row in rows.values_list("user_id", "id", "last_seq", "updated_at")]
 
@@ -241,7 +241,7 @@ def _own(user_id: Any, conversation_id: UUID) -> Conversation:
 
 
 def conversations(user_id: Any, before: UUID | None = None) -> dict[str, Any]:
-    """The user's conversations, the latest first, or those that come after one in that order:
+    """A page of the user's conversations, the latest first; with `before`, the page that follows that conversation:
     `{conversations: [{id, title, last_seq, updated_at}], more}`. Raises NotFound.
     """
     rows = Conversation.objects.filter(user_id=user_id).order_by("-updated_at", "-id")

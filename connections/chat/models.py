@@ -14,7 +14,7 @@ from connections.models import choices
 
 
 class Conversation(models.Model):
-    """`last_seq` is the highest sequence number given out; adding a message needs the lock on this row."""
+    """`last_seq` is the highest sequence number assigned. To add a message, lock this row."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     user = models.ForeignKey(
@@ -43,8 +43,8 @@ class Message(models.Model):
     seq = models.PositiveBigIntegerField()
     role = models.CharField(max_length=9, choices=choices(Role))
     text = models.TextField()
-    # Of user messages only. The key holds over all of a sender's conversations, so that a first message that is
-    # sent twice makes one conversation.
+    # Only user messages have these two. `client_id` is unique over all of a sender's conversations, so that a first
+    # message sent twice begins one conversation.
     sender = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         null=True,
@@ -75,7 +75,7 @@ class Message(models.Model):
 
 
 class AgentTurnQuerySet(models.QuerySet[Any]):
-    """Each asks what is null too, so that the partial indexes are used (decision 2)."""
+    """Each filter also says what is null, so that PostgreSQL uses the partial indexes (decision 2)."""
 
     def unfinished(self) -> Self:
         return self.filter(finished_at=None)
@@ -87,7 +87,7 @@ class AgentTurnQuerySet(models.QuerySet[Any]):
         return self.unfinished().filter(state=TurnState.RUNNING.value)
 
     def left_behind(self, now: datetime) -> Self:
-        """Running turns without a node: theirs is fenced or retired, or their time has been over for long."""
+        """Running turns whose node is fenced or retired, or whose deadline is more than TURN_GRACE_SECONDS ago."""
         grace = timedelta(seconds=TURN_GRACE_SECONDS)
         gone = Q(node__fenced_at__isnull=False) | Q(node__retired_at__isnull=False)
         return self.running().filter(gone | Q(deadline_at__lt=now - grace))
@@ -96,8 +96,8 @@ class AgentTurnQuerySet(models.QuerySet[Any]):
 class AgentTurn(models.Model):
     """The agent's work on one question. Its id is the `run` of the agent events.
 
-    It runs on one node under one attempt number. What a turn writes is conditional on that number, so an attempt
-    that somebody else took over can add nothing more.
+    It runs on one node under one attempt number. Each write is conditional on that number, so a node whose turn was
+    taken over can't write to it any more.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -1,4 +1,4 @@
-"""A user's own sessions: what is open, how the last ones ended, and signing them out. Synchronous."""
+"""A user's own sessions: list the open ones and the last ended ones, and sign out. Synchronous."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +13,13 @@ from connections.policy.actor import Actor
 from connections.records import counting
 from connections.recovery import actions
 
-POOL = "chat"  # as routed in asgi.py
+POOL = "chat"  # the pool of the chat's route in asgi.py
 ENDINGS = 5
 
 
 def open_sessions(user_id: Any, current: UUID | None) -> list[dict[str, Any]]:
-    """`{id, current, opened_at, last_active_at, ip, user_agent}` each, the last active first. Sessions that are being
-    closed are left out: for their owner they are gone.
+    """`{id, current, opened_at, last_active_at, ip, user_agent}` each, the last active first. Sessions that are
+    closing are left out.
     """
     rows = ManagerRecord.objects.counted().filter(user_id=user_id).order_by("-last_active_at", "id")
     return [
@@ -40,7 +40,7 @@ def soft_limit(user_id: Any) -> int:
 
 
 def recent_endings(user_id: Any) -> list[dict[str, Any]]:
-    """`{opened_at, closed_at, reason, ip, user_agent}` of the last few, the latest first."""
+    """`{opened_at, closed_at, reason, ip, user_agent}` of the last ENDINGS sessions that ended, the latest first."""
     rows = ManagerRecord.objects.closed().filter(user_id=user_id).order_by("-opened_at")[: ENDINGS * 4]
     latest = sorted(rows, key=lambda row: row.closed_at, reverse=True)[:ENDINGS]
     return [
@@ -56,8 +56,8 @@ def recent_endings(user_id: Any) -> list[dict[str, Any]]:
 
 
 def close(user_id: Any, ids: list[UUID] | None, current: UUID, wanted: Callable[[], bool] = lambda: True) -> list[UUID]:
-    """Sign out the user's sessions with these ids, or with None all but `current`. Returns which were open; ids of
-    other users' are passed over as if they did not exist. Audited as done by the user. Raises actions.Obsolete.
+    """Sign out the user's sessions with these ids, or with None all but `current`. Returns the ids that were
+    open. Other users' ids are ignored. Audited with the user as the actor. Raises actions.Obsolete.
     """
     user = get_user_model().objects.get(pk=user_id)
     ip = ManagerRecord.objects.filter(id=current, user_id=user_id).values_list("ip", flat=True).first()

@@ -1,4 +1,4 @@
-"""The chat's words: roles, states of a turn, error codes. Pure."""
+"""The chat's enumerations: roles, turn states, error codes. Pure."""
 
 from enum import StrEnum
 
@@ -9,7 +9,7 @@ class Role(StrEnum):
 
 
 class TurnState(StrEnum):
-    """A turn is queued with its question, runs on one node at a time, and ends once."""
+    """A turn is queued when its question is stored, runs on one node at a time, and ends once."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -23,8 +23,9 @@ FINISHED = (TurnState.COMPLETED, TurnState.FAILED, TurnState.CANCELLED)
 
 
 class ErrorCode(StrEnum):
-    """What an `error` frame says. After `try_again` the same frame may be sent again; after the others it would
-    fail in the same way."""
+    """The code of an `error` frame. After `try_again` the client may send the same frame again; after any other it
+    would fail in the same way.
+    """
 
     BAD_JSON = "bad_json"
     BINARY = "binary"

@@ -1,4 +1,4 @@
-"""Agent events on their way to sockets: numbered frames of one attempt at a turn. Pure."""
+"""Agent events: numbered frames of one attempt at a turn. Pure."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,8 +9,8 @@ STARTED, COMPLETED, DELTA = "agent_started", "agent_completed", "agent_delta"
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events of an attempt from number `start` up to, not with, `end`, as frames. Where `start` is 0 it is all
-    that was shown so far, and pieces of the answer may be one frame.
+    """The events `start` to `end` of an attempt, without `end`, as frames. If `start` is 0, these are all so far, and
+    several pieces of the answer may be one frame.
     """
 
     run: UUID
@@ -19,8 +19,8 @@ class Events:
     start: int
     end: int
     frames: tuple[str, ...]
-    tool: str = ""  # the one that is in use after these
-    last: bool = False  # its end, `agent_completed`, is among them
+    tool: str = ""  # the tool in use after these events, or empty
+    last: bool = False  # `agent_completed` is among them
 
     def as_bell(self, user_id: Any) -> dict[str, Any]:
         return {
@@ -37,7 +37,7 @@ class Events:
 
     @classmethod
     def from_bell(cls, data: dict[str, Any]) -> Self:
-        """Parse a bell. Raises KeyError, TypeError and ValueError if no node of ours sent it."""
+        """Parse a bell. Raises KeyError, TypeError or ValueError if it is malformed."""
         return cls(
             UUID(data["run"]),
             int(data["attempt"]),

@@ -1,4 +1,4 @@
-"""The chat page. Everything after it goes over the socket."""
+"""The chat page. After it, client and server talk over the socket."""
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
