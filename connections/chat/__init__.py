@@ -1,1 +1,1 @@
-"""The chat on `/ws/chat/`: what the connections are for. Depends on `connections`, never the other way."""
+"""The chat on `/ws/chat/`: page, socket, messages, agent turns. Code here may touch what is public in `connections`."""

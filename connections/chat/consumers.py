@@ -1,6 +1,6 @@
 """The consumer on `/ws/chat/`: it reads and answers frames. Work that must outlive the socket runs in the turn runner.
 
-It has no subscription of the channel layer: the hub delivers, so a failing bus closes no socket.
+It does not subscribe to the channel layer: the hub delivers, so a failing bus closes no socket.
 """
 
 import asyncio
@@ -13,8 +13,7 @@ from channels.consumer import AsyncConsumer, get_handler_name
 from channels.exceptions import StopConsumer
 from django.db import Error as DatabaseError
 
-from connections.chat import frames as wire
-from connections.chat import limits, messages, sessions
+from connections.chat import frames, limits, messages, sessions
 from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.executors import in_database
 from connections.chat.frames import BadFrame
@@ -26,30 +25,30 @@ from connections.conf import tunables
 from connections.node.current import current_node
 from connections.policy.states import CloseReason
 from connections.recovery.actions import Obsolete
-from connections.websocket import frames
 from connections.websocket.asgi_types import Message
+from connections.websocket.frames import notice
 from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-NEAR = 0.8  # of the soft limit: from here on the user gets a notice
+NEAR_LIMIT = 0.8  # of the soft limit: from this share on, a new socket gets a notice
 
 
 class ChatConsumer(AsyncConsumer):
-    """Frames are counted as they come, and handled one after the other by a task beside the consumer."""
+    """Checks each frame when it comes, and queues it. A task of its own, the worker, handles the frames in order."""
 
-    channel_layer_alias = None  # type: ignore[assignment]  # Channels then asks no layer for a channel
+    channel_layer_alias = None  # type: ignore[assignment]  # so that Channels makes no channel in a layer
 
     manager: Manager
     subscriber: Subscriber | None = None
 
     def __init__(self) -> None:
         self.rate = FrameRate(limits.FRAMES_PER_SECOND)
-        self.waiting: asyncio.Queue[Message | None] = asyncio.Queue(limits.FRAMES_WAITING)
+        self.queue: asyncio.Queue[Message | None] = asyncio.Queue(limits.FRAMES_WAITING)
         self.worker: asyncio.Task[None] | None = None
-        self.cut_off = False
+        self.ignoring = False
         self.chat = current_chat()
-        self.gone = False  # the client has left: its frames are still handled, and not answered
+        self.gone = False  # the client has left: its queued frames are still handled, but not answered
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.manager = scope["manager"]
@@ -63,46 +62,46 @@ class ChatConsumer(AsyncConsumer):
                 self.worker.cancel()
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """Dispatch as Channels does, without a visit to the shared database thread for every frame."""
+        """Dispatch as Channels does, but without its call into the shared database thread for each frame."""
         await getattr(self, get_handler_name(message))(message)
 
     # Events of the server
 
     async def websocket_connect(self, message: Message) -> None:
         await self.send({"type": "websocket.accept"})
-        await self.greet()
-        self.worker = asyncio.get_running_loop().create_task(self.work(), name=f"chat-worker {self.manager.id}")
+        await self.send_ready()
+        self.worker = asyncio.get_running_loop().create_task(self.handle_queue(), name=f"chat-worker {self.manager.id}")
 
     async def websocket_receive(self, message: Message) -> None:
-        if self.cut_off:
+        if self.ignoring:
             return
         text, data = message.get("text"), message.get("bytes")
         size = len(data or b"") if text is None else _utf8_size(text)
         if size > limits.FRAME_BYTES:
-            self.cut(CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed")
+            self.close_for(CloseReason.TOO_BIG, f"a frame of {size} bytes; {limits.FRAME_BYTES} are allowed")
         elif not self.rate.allows(time.monotonic()):
-            self.cut(CloseReason.PROTOCOL_ABUSE, f"more than {limits.FRAMES_PER_SECOND} frames in a second")
+            self.close_for(CloseReason.PROTOCOL_ABUSE, f"more than {limits.FRAMES_PER_SECOND} frames in a second")
         else:
-            await self._wait_in_line(message)
+            await self._enqueue(message)
 
-    def cut(self, reason: CloseReason, evidence: str) -> None:
-        """Close the socket, and ignore further frames of this client."""
-        self.cut_off = True
+    def close_for(self, reason: CloseReason, evidence: str) -> None:
+        """Close the socket, and ignore further frames."""
+        self.ignoring = True
         self.manager.order_close(reason, evidence)
 
     async def websocket_disconnect(self, message: Message) -> None:
-        """Store what was sent before the end: the manager grants a grace period for it."""
+        """Wait until the queued frames are handled. The manager grants a grace period for it."""
         self.gone = True
         if self.worker is not None:
-            await self._wait_in_line(None)
+            await self._enqueue(None)
             await asyncio.wait({self.worker})
         raise StopConsumer
 
-    async def _wait_in_line(self, message: Message | None) -> None:
-        """Queue a frame. If the worker has died, raise its error, which ends the socket."""
+    async def _enqueue(self, message: Message | None) -> None:
+        """Queue a frame, or None to end the worker. If the worker failed, raise its error, which ends the socket."""
         if self.worker is not None and self.worker.done():
             self.worker.result()
-        await self.waiting.put(message)
+        await self.queue.put(message)
 
     # Answers
 
@@ -111,18 +110,18 @@ class ChatConsumer(AsyncConsumer):
         user: Any = self.scope["user"]
         return str(user.get_username())
 
-    async def say(self, text: str) -> None:
+    async def send_text(self, text: str) -> None:
         if not self.gone:
             await self.send({"type": "websocket.send", "text": text})
 
-    async def greet(self) -> None:
+    async def send_ready(self) -> None:
         admission, node = self.manager.admission, current_node()
-        assert admission is not None, "the middleware admits before the application hears of the socket"
-        assert admission.at is not None, "whoever admits notes when"
-        # Directly before `ready`: no message is sent before it, and none is missed after it.
+        assert admission is not None, "the middleware calls the application after the admission"
+        assert admission.at is not None, "the admission has its time"
+        # Attached directly before `ready`, so that no message is sent before it and none after it is missed.
         self.subscriber = self.chat.hub.attach(self.manager, admission.at)
-        await self.say(
-            wire.frame(
+        await self.send_text(
+            frames.frame(
                 "ready",
                 manager=self.manager.id,
                 user=self.username,
@@ -133,105 +132,107 @@ class ChatConsumer(AsyncConsumer):
             )
         )
         if admission.live > admission.soft_limit:
-            await self.say(frames.notice("over_limit", admission.live, admission.soft_limit))
-        elif admission.live >= NEAR * admission.soft_limit:
-            await self.say(frames.notice("near_limit", admission.live, admission.soft_limit))
+            await self.send_text(notice("over_limit", admission.live, admission.soft_limit))
+        elif admission.live >= NEAR_LIMIT * admission.soft_limit:
+            await self.send_text(notice("near_limit", admission.live, admission.soft_limit))
 
     # Frames of the client
 
-    async def work(self) -> None:
-        while (message := await self.waiting.get()) is not None:
+    async def handle_queue(self) -> None:
+        while (message := await self.queue.get()) is not None:
             await self.handle(message)
 
     async def handle(self, message: Message) -> None:
-        text, about = message.get("text"), dict[str, Any]()
+        text, error_fields = message.get("text"), dict[str, Any]()
         try:
             if text is None:
                 raise BadFrame(ErrorCode.BINARY, "Frames are text. This one was binary.")
-            frame = wire.parse(text)
-            about = wire.about(frame)
+            frame = frames.parse(text)
+            error_fields = frames.error_fields(frame)
             await self.act(frame)
         except BadFrame as error:
-            await self.say(wire.error(error.code, error.message, error.client_id))
+            await self.send_text(frames.error(error.code, error.message, error.client_id))
         except messages.NotFound as error:
             words = str(error) or "You have no such conversation."
-            await self.say(wire.error(ErrorCode.NOT_FOUND, words, **about))
+            await self.send_text(frames.error(ErrorCode.NOT_FOUND, words, **error_fields))
         except messages.TooManyConversations:
             words = f"You have {limits.CONVERSATIONS_PER_USER} conversations, which is as many as there can be."
-            await self.say(wire.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, **about))
+            await self.send_text(frames.error(ErrorCode.TOO_MANY_CONVERSATIONS, words, **error_fields))
         except (DatabaseError, TimeoutError) as error:
             logger.warning("chat_frame_not_handled", extra=self.context() | {"error": repr(error)})
-            await self.say(wire.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", **about))
+            await self.send_text(
+                frames.error(ErrorCode.TRY_AGAIN, "That took too long. Please try again.", **error_fields)
+            )
         except OSError as error:  # servers raise it for a send to a client that has left
             logger.info("chat_client_left", extra=self.context() | {"error": repr(error)})
             self.gone = True
         except Exception:
             logger.exception("chat_frame_failed", extra=self.context())
             words = "Something went wrong on our side, and this was not done."
-            await self.say(wire.error(ErrorCode.INTERNAL, words, **about))
+            await self.send_text(frames.error(ErrorCode.INTERNAL, words, **error_fields))
 
-    async def act(self, frame: wire.Frame) -> None:
+    async def act(self, frame: frames.Frame) -> None:
         match frame:
-            case wire.UserMessage():
+            case frames.UserMessage():
                 await self.user_message(frame)
-            case wire.Resume() if not self.gone:
+            case frames.Resume() if not self.gone:
                 await self.resume(frame)
-            case wire.Earlier() if not self.gone:
+            case frames.Earlier() if not self.gone:
                 await self.earlier(frame)
-            case wire.CloseSessions():
+            case frames.CloseSessions():
                 await self.close_sessions(frame)
-            case wire.CancelTurn():
+            case frames.CancelTurn():
                 await self.cancel_turn(frame)
-            case wire.ListSessions() if not self.gone:
+            case frames.ListSessions() if not self.gone:
                 await self.list_sessions()
-            case wire.ListConversations() if not self.gone:
+            case frames.ListConversations() if not self.gone:
                 found = await in_database(messages.conversations, self.manager.user_id, frame.before)
-                await self.say(wire.frame("conversations", before=frame.before, **found))
+                await self.send_text(frames.frame("conversations", before=frame.before, **found))
             case _:
-                pass  # a stray pong needs no answer, and a client that has left needs no lists
+                pass  # a stray pong needs no answer, nor does a client that has left
 
-    async def user_message(self, sent: wire.UserMessage) -> None:
+    async def user_message(self, sent: frames.UserMessage) -> None:
         stored = await in_database(messages.add_user_message, self.manager.user_id, sent)
         message = stored.message
-        ack = wire.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
-        acknowledging = asyncio.ensure_future(self.say(ack))
-        await asyncio.sleep(0)  # the ack has its place in the order; do not wait for a slow client
+        ack = frames.frame("ack", client_id=sent.sent_client_id, conversation=message.conversation, seq=message.seq)
+        acknowledging = asyncio.ensure_future(self.send_text(ack))
+        await asyncio.sleep(0)  # the ack is queued before any later frame; do not wait for a slow client
         if stored.fresh:
             self.chat.hub.message(self.manager.user_id, message)
         if stored.run is not None:
             self.chat.runner.asked(stored.run, self.manager)
         await acknowledging
 
-    async def resume(self, wanted: wire.Resume) -> None:
-        assert self.subscriber is not None, "frames are handled after the greeting"
+    async def resume(self, wanted: frames.Resume) -> None:
+        assert self.subscriber is not None, "frames are handled after `ready`"
         conversation = wanted.conversation
-        last = await self.subscriber.resume(conversation, wanted.after_seq, self.say)
-        await self.say(wire.frame("resumed", conversation=conversation, last_seq=last))
+        last = await self.subscriber.resume(conversation, wanted.after_seq, self.send_text)
+        await self.send_text(frames.frame("resumed", conversation=conversation, last_seq=last))
         self.chat.hub.show_turn(self.subscriber, conversation)
 
-    async def earlier(self, wanted: wire.Earlier) -> None:
+    async def earlier(self, wanted: frames.Earlier) -> None:
         conversation = wanted.conversation
         title, found = await in_database(
             messages.messages_before, self.manager.user_id, conversation, wanted.before_seq, limits.PAGE_OF_MESSAGES
         )
         for message in found:
-            await self.say(message.as_frame())
+            await self.send_text(message.as_frame())
         from_seq = found[0].seq if found else 1
-        await self.say(wire.frame("earlier", conversation=conversation, from_seq=from_seq, title=title))
+        await self.send_text(frames.frame("earlier", conversation=conversation, from_seq=from_seq, title=title))
 
-    async def cancel_turn(self, wanted: wire.CancelTurn) -> None:
+    async def cancel_turn(self, wanted: frames.CancelTurn) -> None:
         ended = await in_database(turn_rows.cancel, self.manager.user_id, wanted.run)
         if ended is not None:
-            self.chat.runner.tell_end(ended)
+            self.chat.runner.send_end(ended)
         self.chat.runner.cancelled()
 
     async def list_sessions(self) -> None:
         found = await in_database(sessions.open_sessions, self.manager.user_id, self.manager.id)
-        await self.say(wire.frame("sessions", managers=found))
+        await self.send_text(frames.frame("sessions", managers=found))
 
-    async def close_sessions(self, wanted: wire.CloseSessions) -> None:
+    async def close_sessions(self, wanted: frames.CloseSessions) -> None:
         ids = None if wanted.managers is None else list(wanted.managers)
-        with suppress(Obsolete):  # the session that asked has ended; the audit trail has it
+        with suppress(Obsolete):  # the session that asked has ended; the audit trail records it
             await in_database(sessions.close, self.manager.user_id, ids, self.manager.id)
         await self.list_sessions()
 

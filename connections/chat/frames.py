@@ -1,4 +1,4 @@
-"""The frames of `/ws/chat/`: parsing what a client sent, writing what the server says. Pure."""
+"""The frames of `/ws/chat/`: parse those of the client, build those of the server. Pure."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ MAX_SEQ = 2**63 - 1  # what the column holds
 
 
 class BadFrame(Exception):
-    """A frame that can't be handled. `client_id` is the frame's, if it has a readable one."""
+    """The frame can't be handled. `client_id` is the frame's, if it has a valid one."""
 
     def __init__(self, code: ErrorCode, message: str, client_id: str | None = None) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class UserMessage:
     client_id: UUID
     conversation: UUID | None
     text: str
-    sent_client_id: str  # as the client spelled it, for the ack
+    sent_client_id: str  # as the client wrote it, for the ack
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """Ask for the messages just before this one, to scroll back."""
+    """Ask for the messages just before `before_seq`, to scroll back."""
 
     conversation: UUID
     before_seq: int
@@ -52,7 +52,7 @@ class ListSessions:
 
 @dataclass(frozen=True, slots=True)
 class ListConversations:
-    before: UUID | None  # the last one of the list so far; None: from the latest
+    before: UUID | None  # the last one that the client has; None: begin with the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +67,20 @@ class CancelTurn:
 
 @dataclass(frozen=True, slots=True)
 class StrayPong:
-    """A pong that does not answer the engine's last ping. It has proven life already, and needs no answer."""
+    """A pong without a nonce of the engine's pings, so the engine passed it on. Needs no answer."""
 
 
 Frame = UserMessage | Resume | Earlier | ListSessions | ListConversations | CloseSessions | CancelTurn | StrayPong
 
 
-def _no_constant(name: str) -> Never:
+def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
 
 
 def parse(text: str) -> Frame:
     """Parse one text frame. Raises BadFrame and no other error, whatever the text is."""
     try:
-        fields = json.loads(text, parse_constant=_no_constant)
+        fields = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
         raise BadFrame(ErrorCode.BAD_JSON, "This frame is nested too deeply.") from None
     except ValueError:
@@ -89,15 +89,15 @@ def parse(text: str) -> Frame:
         raise BadFrame(ErrorCode.BAD_FRAME, "A frame is a JSON object.")
     kind = fields.get("type")
     if not isinstance(kind, str):
-        raise BadFrame(ErrorCode.BAD_FRAME, "A frame has a type, which is a string.", _echo(fields))
+        raise BadFrame(ErrorCode.BAD_FRAME, "A frame has a type, which is a string.", _client_id_to_echo(fields))
     reader = _READERS.get(kind)
     if reader is None:
-        raise BadFrame(ErrorCode.UNKNOWN_TYPE, "No frame has this type.", _echo(fields))
+        raise BadFrame(ErrorCode.UNKNOWN_TYPE, "No frame has this type.", _client_id_to_echo(fields))
     return reader(fields)
 
 
-def _echo(fields: dict[str, Any]) -> str | None:
-    """The client id for the answer: only a valid one is sent back."""
+def _client_id_to_echo(fields: dict[str, Any]) -> str | None:
+    """The client id for the answer, or None: only a valid one is sent back."""
     sent = fields.get("client_id")
     return sent if isinstance(sent, str) and _uuid(sent) is not None else None
 
@@ -112,7 +112,7 @@ def _uuid(value: object) -> UUID | None:
 
 
 def _bad(fields: dict[str, Any], message: str) -> BadFrame:
-    return BadFrame(ErrorCode.BAD_FIELD, message, _echo(fields))
+    return BadFrame(ErrorCode.BAD_FIELD, message, _client_id_to_echo(fields))
 
 
 def _user_message(fields: dict[str, Any]) -> UserMessage:
@@ -197,8 +197,8 @@ _READERS: dict[str, Callable[[dict[str, Any]], Frame]] = {
 }
 
 
-def about(frame: Frame) -> dict[str, Any]:
-    """The fields that tell a client which of its frames failed."""
+def error_fields(frame: Frame) -> dict[str, Any]:
+    """The fields of an error frame that tell the client which of its frames failed."""
     match frame:
         case UserMessage():
             return {"client_id": frame.sent_client_id, "conversation": frame.conversation}
@@ -208,12 +208,12 @@ def about(frame: Frame) -> dict[str, Any]:
 
 
 def frame(kind: str, **fields: Any) -> str:
-    """One of our frames as text. UUIDs become strings and times ISO 8601; a None field is left out."""
+    """A frame of the server as text. UUIDs become strings, times ISO 8601; fields that are None are left out."""
     filled = {name: value for name, value in fields.items() if value is not None}
-    return json.dumps({"type": kind, **filled}, default=_plain, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps({"type": kind, **filled}, default=_as_json, ensure_ascii=False, separators=(",", ":"))
 
 
-def _plain(value: object) -> str:
+def _as_json(value: object) -> str:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, datetime):

@@ -138,7 +138,7 @@ class World:
         for client in self.clients:
             if client.hub is dead:
                 client.drop()
-        self.bells.listeners.remove(dead._heard)
+        self.bells.listeners.remove(dead._on_bell)
         row = self.rows[place]
         await in_database(NodeRow.objects.filter(pk=row.pk).update, fenced_at=timezone.now())
         self.hubs[place], self.rows[place] = Hub(cast("Any", self.bells)), await in_database(make_node)

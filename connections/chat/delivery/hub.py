@@ -1,7 +1,7 @@
-"""The hub: one per node. It gives messages and agent events to the sockets of their user.
+"""The hub: each node has one. It delivers messages and agent events to the user's sockets on its node.
 
-A node rings the others when a message is committed, and they read its row. If a bell is lost, a node finds the message
-when it catches up, a beat later. A socket gets each message once and in order: gaps are filled from the rows.
+When a message is committed, its node rings the others, and they read its row. If a bell is lost, a node finds the
+message when it catches up, a beat later. A socket gets each message once and in order: gaps are filled from the rows.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from connections.websocket.manager import Manager
 logger = logging.getLogger(__name__)
 
 TOPIC = "conversation"
-CATCH_UP_SECONDS = 2.0  # between two looks for messages whose bell was lost: a beat on the defaults
-OVERLAP_SECONDS = 10.0  # a change may be committed this much later than its time says: a call has 8 s
+CATCH_UP_SECONDS = 2.0  # between two searches for messages whose bell was lost: a beat with the default settings
+OVERLAP_SECONDS = 10.0  # a row may be committed this much later than its `updated_at`: a call has 8 s
 
 
 class Hub:
@@ -37,15 +37,15 @@ class Hub:
         self._subscribers: dict[str, set[Subscriber]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._catching_up: asyncio.Task[None] | None = None
-        bus.subscribe(TOPIC, self._heard)
+        bus.subscribe(TOPIC, self._on_bell)
 
     def start(self) -> None:
-        """Catch up with lost bells from now on. A second call does nothing."""
+        """Start the task that catches up with lost bells. A second call does nothing."""
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = self._spawn(self._catch_up(), "chat-catch-up")
 
     def attach(self, manager: Manager, since: datetime) -> Subscriber:
-        """Deliver to this socket. It gets every message younger than `since`, its admission, also if a bell is lost."""
+        """Deliver to this socket from now on. It gets every message stored after `since`, the time of its admission."""
         subscriber = Subscriber(manager, since, self.show_turn)
         self._subscribers.setdefault(str(subscriber.user_id), set()).add(subscriber)
         return subscriber
@@ -58,38 +58,38 @@ class Hub:
         if not same:
             self._subscribers.pop(key, None)
 
-    def holds(self, user_id: Any) -> bool:
+    def has_sockets_of(self, user_id: Any) -> bool:
         """Whether the user has sockets on this node."""
         return str(user_id) in self._subscribers
 
     def message(self, user_id: Any, message: StoredMessage) -> None:
         """Send a committed message to all sockets of the user, here and on the other nodes."""
-        self._tell(self._of(user_id), message)
+        self._offer(self._subscribers_of(user_id), message)
         ids = {"user": str(user_id), "conversation": str(message.conversation), "seq": message.seq}
         self.bus.ring(None, TOPIC, ids)
 
     def events(self, user_id: Any, events: Events) -> bool:
-        """Send agent events to the user's sockets here. Returns False if one of them lacks the events before."""
-        told = [subscriber.turn_cursors.events(events) for subscriber in self._of(user_id)]
-        return all(told)
+        """Send agent events to the user's sockets on this node. Returns False if one lacks the events before."""
+        complete = [subscriber.turn_cursors.events(events) for subscriber in self._subscribers_of(user_id)]
+        return all(complete)
 
     def turn_ended(self, user_id: Any, run: UUID, text: str) -> None:
         """Send the end of a turn to the user's sockets on this node."""
-        for subscriber in self._of(user_id):
+        for subscriber in self._subscribers_of(user_id):
             subscriber.turn_cursors.ended(run, text)
 
-    def _of(self, user_id: Any) -> Collection[Subscriber]:
+    def _subscribers_of(self, user_id: Any) -> Collection[Subscriber]:
         return self._subscribers.get(str(user_id), ())
 
-    def _tell(self, subscribers: Collection[Subscriber], message: StoredMessage) -> None:
+    def _offer(self, subscribers: Collection[Subscriber], message: StoredMessage) -> None:
         if subscribers:
             text = message.as_frame()
             for subscriber in subscribers:
                 subscriber.offer(message, text)
 
-    def _heard(self, ids: dict[str, Any]) -> None:
-        """Handle a bell, which may be this node's own: then its subscribers have the message already."""
-        subscribers = self._of(ids.get("user"))
+    def _on_bell(self, ids: dict[str, Any]) -> None:
+        """Read the message that a bell announces, for subscribers that lack it. For this node's own bell, none does."""
+        subscribers = self._subscribers_of(ids.get("user"))
         if not subscribers:
             return
         try:
@@ -110,21 +110,21 @@ class Hub:
         try:
             message = await in_database(messages.message, subscribers[0].user_id, conversation, seq)
             if message is not None:
-                self._tell(subscribers, message)
+                self._offer(subscribers, message)
         except messages.NotFound:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
         except Exception:
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
 
     async def _catch_up(self) -> None:
-        """Find stored messages that were not sent here, because their bell was lost. The cost grows with what
-        changed, not with how many are connected.
+        """Find stored messages that were not sent here, because their bell was lost. The cost grows with the number of
+        changed conversations, not with the number of sockets.
         """
-        looked_at: datetime | None = None
+        caught_up_at: datetime | None = None
         while True:
             try:
-                looked_at = await self._catch_up_once(looked_at)
-            except (DatabaseError, TimeoutError) as error:  # the next one begins where this one did
+                caught_up_at = await self._catch_up_once(caught_up_at)
+            except (DatabaseError, TimeoutError) as error:  # the next round covers the same time again
                 logger.warning("chat_catch_up_retries", extra={"error": str(error)})
             except Exception:  # the loop must run for as long as the process
                 logger.exception("chat_catch_up_failed")
@@ -139,7 +139,7 @@ class Hub:
             for changed in await in_database(messages.changed_since, since):
                 lacking = [
                     subscriber
-                    for subscriber in self._of(changed.user_id)
+                    for subscriber in self._subscribers_of(changed.user_id)
                     if subscriber.lacks(changed.conversation, changed.last_seq, changed.at)
                 ]
                 self._read_soon(lacking, changed.conversation, changed.last_seq)

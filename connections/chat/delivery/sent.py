@@ -1,8 +1,8 @@
-"""Which messages of one conversation were sent to one socket."""
+"""Record which messages of one conversation were sent to one socket."""
 
 
 class Sent:
-    """Every sequence number up to `upto` was sent, except those in `_gaps`: at first all of them."""
+    """Every sequence number up to `upto` was sent, except those in `_gaps`, which at first are all of them."""
 
     __slots__ = ("_gaps", "upto")
 
@@ -18,7 +18,7 @@ class Sent:
         return range(0)
 
     def add(self, seq: int) -> None:
-        """Note that this message was sent. It is in a gap, or the next one after `upto`."""
+        """Record that this message was sent. `seq` is in a gap, or the next one after `upto`."""
         self.upto = max(self.upto, seq)
         rests = [(range(gap.start, min(gap.stop, seq)), range(max(gap.start, seq + 1), gap.stop)) for gap in self._gaps]
         self._gaps = [rest for pair in rests for rest in pair if rest]

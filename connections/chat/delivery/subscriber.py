@@ -1,8 +1,8 @@
 """Deliver a conversation's messages to one socket: each once and in order.
 
-A message goes out in one of three ways. A live one is sent as it is offered, if it is the next one. What is missing
-before it is read from the rows. A client's resume is sent what the socket was not sent yet. All three go by the same
-`Sent`, one for each conversation; whoever reads rows holds the lock, and live messages of that conversation wait.
+A message is sent in one of three ways. A live message is sent when the hub offers it, if it is the next one. Messages
+missing before it are read from the rows. A client's resume sends what the socket was not sent yet. All three use the
+same `Sent`, one for each conversation. A task that reads rows holds the lock; live messages of its conversation wait.
 """
 
 import asyncio
@@ -25,38 +25,39 @@ from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-FOLLOWED = 200  # conversations per socket; of one beyond these a message may come twice, which the page ignores
-BEHIND_SECONDS = 0.5  # between two attempts to send to a client that is too far behind
-AGAIN_SECONDS = 2.0  # until the rows are read again after an error
-ANSWERED_SECONDS = 2.0  # after an answer; if the end of its turn has not come by then, it is lost
+CONVERSATIONS_FOLLOWED = (
+    200  # conversations per socket; in one beyond these a message may be sent twice, which the page ignores
+)
+BEHIND_SECONDS = 0.5  # between attempts to send to a client that is too far behind
+RETRY_SECONDS = 2.0  # after an error, until the rows are read again
+LOST_END_SECONDS = 2.0  # after an answer: if the end of its turn has not come by then, its bell was lost
 
 Send = Callable[[str], Awaitable[object]]
 
 
 class Subscriber:
-    """`since` is when the socket was admitted, on the database's clock. `show_turn` sends where the turn of a
-    conversation is, or how it ended. Use it on the event loop.
+    """`since` is when the socket was admitted, on the database's clock. `show_turn` sends the events so far of a
+    conversation's turn, or its end. Use it on the event loop.
     """
 
     def __init__(self, manager: Manager, since: datetime, show_turn: "Callable[[Subscriber, UUID], None]") -> None:
         self.manager = manager
         self.user_id: Any = manager.user_id
         self.since = since
-        self.turn_cursors = TurnCursors(manager.deliver, self._behind)
+        self.turn_cursors = TurnCursors(manager.deliver, self._on_behind)
         self._show_turn = show_turn
         self._sent: OrderedDict[UUID, Sent] = OrderedDict()
-        self._reads: Counter[UUID] = Counter()  # reads of a conversation's rows that wait or are under way
-        self._offered: dict[UUID, int] = {}  # the highest seq that was offered while its conversation was read
-        self._reading = (
-            asyncio.Lock()
-        )  # so that one page of rows is in memory, and no conversation is read twice at once
+        self._reads: Counter[UUID] = Counter()  # waiting and running reads of each conversation's rows
+        self._offered: dict[UUID, int] = {}  # the highest seq offered while the conversation's rows were read
+        # So that at most one page of rows is in memory, and no conversation is read twice at once.
+        self._reading = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     # Live messages
 
     def offer(self, message: StoredMessage, text: str) -> None:
-        """Send a message, unless the socket was sent it, and the ones before it that are younger than the socket."""
+        """Send a message that the socket was not sent yet, after those before it that are younger than the socket."""
         conversation, seq = message.conversation, message.seq
         if conversation in self._reads:
             self._offered[conversation] = max(seq, self._offered.get(conversation, 0))
@@ -74,58 +75,59 @@ class Subscriber:
             self._note(conversation, sent, seq)
         else:
             self._read_soon(conversation)
-        if message.role == Role.ASSISTANT and self.turn_cursors.open_in(conversation):
-            asyncio.get_running_loop().call_later(ANSWERED_SECONDS, self._ask_for_the_end, conversation)
+        if message.role == Role.ASSISTANT and self.turn_cursors.unfinished_in(conversation):
+            asyncio.get_running_loop().call_later(LOST_END_SECONDS, self._ask_for_lost_end, conversation)
 
-    def _ask_for_the_end(self, conversation: UUID) -> None:
-        if not self._closed and self.turn_cursors.open_in(conversation):
+    def _ask_for_lost_end(self, conversation: UUID) -> None:
+        if not self._closed and self.turn_cursors.unfinished_in(conversation):
             self._show_turn(self, conversation)
 
-    def _behind(self, conversation: UUID) -> None:
-        """A client missed some of a turn: once it has caught up, send the turn from its beginning."""
+    def _on_behind(self, conversation: UUID) -> None:
+        """Called when the client was too far behind for an event: once it caught up, send the turn from its start."""
         if conversation in self._sent and conversation not in self._reads:
             self._read_soon(conversation, BEHIND_SECONDS)
 
     def knows(self, conversation: UUID, seq: int) -> bool:
+        """Whether live delivery has reached this message: it was sent, or is left to a resume."""
         sent = self._sent.get(conversation)
         return sent is not None and sent.upto >= seq
 
     def lacks(self, conversation: UUID, seq: int, at: datetime) -> bool:
-        """Whether the socket should have this message, stored at `at`, and does not. Messages that are older than the
-        socket, in a conversation of which it got nothing yet, are left to a resume.
+        """Whether the socket must still be sent this message, stored at `at`. Messages older than the socket, in a
+        conversation of which it was sent nothing yet, are left to a resume.
         """
         if conversation in self._sent:
             return not self.knows(conversation, seq)
         return at > self.since
 
-    # What is read from the rows
+    # Messages from the rows
 
     async def resume(self, conversation: UUID, after_seq: int, send: Send) -> int:
-        """Send what the socket was not sent yet above `after_seq`, in order. Returns the last seq.
+        """Send the messages above `after_seq` that the socket was not sent yet, in order. Returns the last seq.
 
-        Raises NotFound and the database's errors. What was sent before the error is not sent again.
+        Raises NotFound and the database's errors. Messages sent before the error are not sent again.
         """
         self._reads[conversation] += 1
         try:
             async with self._reading:
                 sent = self._sent.get(conversation)
                 if sent is None:
-                    # If the client names a number beyond the end, go on from the end.
+                    # The client may have named a number beyond the last message.
                     last = await in_database(messages.last_seq, self.user_id, conversation)
                     sent = self._follow(conversation, min(after_seq, last))
                 below = after_seq
                 while gap := sent.next_gap(below):
                     page = await self._send_page(conversation, sent, gap.start - 1, gap.stop - 1, send)
                     below = page[-1].seq if len(page) == PAGE_OF_MESSAGES else gap.stop - 1
-                await self._go_on(conversation, sent, send)
+                await self._send_rest(conversation, sent, send)
                 return sent.upto
         finally:
             self._read_done(conversation)
 
-    async def _go_on(self, conversation: UUID, sent: Sent, send: Send) -> None:
-        """Send everything above `upto`. After the last page nothing is awaited, so later messages come live."""
+    async def _send_rest(self, conversation: UUID, sent: Sent, send: Send) -> None:
+        """Send all messages above `upto`. Nothing is awaited after the last page, so no live message is missed."""
         while True:
-            self._offered.pop(conversation, None)  # it was committed, so the page has it
+            self._offered.pop(conversation, None)  # an offered message is committed, so the page has it
             page = await self._send_page(conversation, sent, sent.upto, None, send)
             if len(page) < PAGE_OF_MESSAGES and self._offered.get(conversation, 0) <= sent.upto:
                 return
@@ -140,7 +142,7 @@ class Subscriber:
         return page
 
     def _read_done(self, conversation: UUID) -> None:
-        """If a read failed, read again what was offered meanwhile."""
+        """After the last read: if it failed to send a message offered meanwhile, read again."""
         self._reads[conversation] -= 1
         if self._reads[conversation]:
             return
@@ -150,7 +152,7 @@ class Subscriber:
             self._read_soon(conversation)
 
     def _read_soon(self, conversation: UUID, pause: float = 0.0) -> None:
-        """In `pause` seconds, send what the rows have above what was sent, or what is younger than the socket."""
+        """In a task, send, in `pause` seconds, what follows the sent messages or is younger than the socket."""
         if self._closed or self.manager.closing:
             return
         self._reads[conversation] += 1
@@ -170,9 +172,9 @@ class Subscriber:
                     break
                 except (ConnectionError, messages.NotFound):
                     return  # the socket is closing: the client resumes when it is back
-                except Exception as error:  # noqa: BLE001 - whatever it is: without these rows the client misses something
+                except Exception as error:  # noqa: BLE001 - whatever it is, the client needs these rows
                     logger.warning("chat_fill_failed", extra={"conversation": str(conversation), "error": repr(error)})
-                    pause = AGAIN_SECONDS * random.uniform(0.8, 1.2)
+                    pause = RETRY_SECONDS * random.uniform(0.8, 1.2)
         finally:
             self._read_done(conversation)
         self._show_turn(self, conversation)
@@ -183,7 +185,7 @@ class Subscriber:
             if sent is None:
                 at_admission = await in_database(messages.seq_at, self.user_id, conversation, self.since)
                 sent = self._follow(conversation, at_admission)
-            await self._go_on(conversation, sent, self._deliver)
+            await self._send_rest(conversation, sent, self._deliver)
 
     async def _deliver(self, text: str) -> None:
         while not self.manager.deliver(text):
@@ -192,9 +194,9 @@ class Subscriber:
             await asyncio.sleep(BEHIND_SECONDS)
 
     def _follow(self, conversation: UUID, upto: int) -> Sent:
-        """Begin a conversation of which nothing was sent. What is up to `upto` is left to a resume."""
+        """Begin to record what is sent of a conversation. Messages up to `upto` are left to a resume."""
         sent = self._sent[conversation] = Sent(upto)
-        if len(self._sent) > FOLLOWED:
+        if len(self._sent) > CONVERSATIONS_FOLLOWED:
             self._sent.popitem(last=False)
         return sent
 

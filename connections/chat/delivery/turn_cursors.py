@@ -1,4 +1,4 @@
-"""How far one socket got in the turns of its user: each from beginning to end, one attempt after the other."""
+"""Send agent events to one socket, each turn from start to end, and record how far the socket got in each."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,82 +10,82 @@ from django.utils import timezone
 from connections.chat.frames import frame
 from connections.chat.turn_events import Events
 
-TURNS = 20  # turns followed per socket: many times what a user may have running
-LOST = "The server that worked on this went away."
+TURNS_FOLLOWED = 20  # per socket: many times the turns that a user may have running
+TOOL_LOST = "The server that worked on this went away."
 
 
 @dataclass(slots=True)
-class Place:
-    """How far a socket got in a turn that has not ended."""
+class TurnCursor:
+    """How far one socket got in a turn that has not ended for it."""
 
     attempt: int
-    told: int  # events sent so far
+    events_sent: int
     conversation: UUID
-    tool: str  # the tool whose beginning was sent, and not yet its end
+    tool: str  # the tool whose start was sent and whose end was not; or empty
 
 
 class TurnCursors:
-    """`deliver` returns whether it could send a frame; `behind` is called if not. Use it on the event loop."""
+    """`deliver` sends a frame and returns False if it can't; then `behind` is called. Use it on the event loop."""
 
     def __init__(self, deliver: Callable[[str], bool], behind: Callable[[UUID], None]) -> None:
         self._deliver = deliver
         self._behind = behind
-        self._turns: OrderedDict[UUID, Place] = OrderedDict()
+        self._turns: OrderedDict[UUID, TurnCursor] = OrderedDict()
 
     def events(self, events: Events) -> bool:
-        """Send agent events. A socket that missed the beginning of a turn gets none of it, until a resume sends it from
-        the beginning: no client gets half a turn. Returns False if events before these did not come here.
+        """Send agent events. A socket that was not sent the start of a turn gets none of its events until a resume
+        sends the turn from its start. Returns False if events before these are missing here.
         """
-        known = self._turns.get(events.run)
-        told = None if known is None else (known.attempt, known.told)
+        cursor = self._turns.get(events.run)
+        position = None if cursor is None else (cursor.attempt, cursor.events_sent)
         if events.start == 0:
-            news = told is None or told < (events.attempt, events.end)
+            is_next = position is None or position < (events.attempt, events.end)
         else:
-            news = told == (events.attempt, events.start)
-            if told is not None and told < (events.attempt, events.start):
+            is_next = position == (events.attempt, events.start)
+            if position is not None and position < (events.attempt, events.start):
                 del self._turns[events.run]
                 return False
-        if news:
-            self._show(events)
+        if is_next:
+            self._send(events)
         return True
 
-    def _show(self, events: Events) -> None:
-        known = self._turns.pop(events.run, None)
-        if known is not None and events.start == 0:
-            self._close_tool(events.run, known)
+    def _send(self, events: Events) -> None:
+        cursor = self._turns.pop(events.run, None)
+        if cursor is not None and events.start == 0:
+            self._close_tool(events.run, cursor)
         for text in events.frames:
             if not self._deliver(text):
                 self._behind(events.conversation)
                 return
         if not events.last:
-            self._turns[events.run] = Place(events.attempt, events.end, events.conversation, events.tool)
-            if len(self._turns) > TURNS:
+            self._turns[events.run] = TurnCursor(events.attempt, events.end, events.conversation, events.tool)
+            if len(self._turns) > TURNS_FOLLOWED:
                 self._turns.popitem(last=False)
 
     def ended(self, run: UUID, text: str) -> None:
-        """Send the end of a turn, of any attempt, if its beginning was sent."""
-        known = self._turns.pop(run, None)
-        if known is not None:
-            self._close_tool(run, known)
+        """Send the end of a turn, of any attempt, if its start was sent."""
+        cursor = self._turns.pop(run, None)
+        if cursor is not None:
+            self._close_tool(run, cursor)
             self._deliver(text)
 
-    def _close_tool(self, run: UUID, known: Place) -> None:
-        """Send the end of a tool whose beginning was sent, also if its outcome is unknown."""
-        if known.tool:
+    def _close_tool(self, run: UUID, cursor: TurnCursor) -> None:
+        """Send the end of a tool whose start was sent. Its result is unknown here."""
+        if cursor.tool:
             self._deliver(
                 frame(
                     "tool_completed",
                     run=run,
-                    conversation=known.conversation,
+                    conversation=cursor.conversation,
                     event_id=uuid4(),
                     timestamp=timezone.now(),
-                    tool=known.tool,
-                    result=LOST,
+                    tool=cursor.tool,
+                    result=TOOL_LOST,
                     success=False,
                     duration_ms=0,
                 )
             )
 
-    def open_in(self, conversation: UUID) -> list[UUID]:
-        """The turns of a conversation that began for this socket and have not ended for it."""
-        return [run for run, place in self._turns.items() if place.conversation == conversation]
+    def unfinished_in(self, conversation: UUID) -> list[UUID]:
+        """The turns of a conversation whose start this socket was sent, and whose end it was not."""
+        return [run for run, cursor in self._turns.items() if cursor.conversation == conversation]

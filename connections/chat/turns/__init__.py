@@ -1,1 +1,1 @@
-"""Agent turns: their rows, running them, showing them on every node. Code here may touch all of the chat below."""
+"""Agent turns: their rows, running them, showing them on every node. Code here may touch the chat's rooms below."""

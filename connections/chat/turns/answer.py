@@ -1,4 +1,4 @@
-"""Run one agent on one question, within its bounds, and make its answer or an apology."""
+"""Run one agent on one question, within limits of time, steps and length. The outcome is an answer or an apology."""
 
 import asyncio
 import logging
@@ -18,68 +18,70 @@ logger = logging.getLogger(__name__)
 
 
 class AnswerTask:
-    """`asker` is the socket that asked, if it is known; `tasks` collects the tasks that are still running."""
+    """`asker` is the socket that asked, if it is known. `tasks` holds the tasks that `TurnRunner.stop` cancels."""
 
     def __init__(
-        self, agent: Agent, live: RunningTurn, asker: Manager | None, tasks: "set[asyncio.Task[None]]"
+        self, agent: Agent, running: RunningTurn, asker: Manager | None, tasks: "set[asyncio.Task[None]]"
     ) -> None:
         self.agent = agent
-        self.live = live
+        self.running = running
         self.asker = asker
         self._tasks = tasks
 
     async def outcome(self) -> tuple[str, str]:
         """Return (text for the user, failure or empty). A failure is logged, and the text is an apology."""
         try:
-            if await self._agent_ends():
-                if self.live.text.strip():
-                    return self.live.text, ""
+            if await self._run_agent():
+                if self.running.text.strip():
+                    return self.running.text, ""
                 failure, apology = "the agent said nothing", turn_rows.APOLOGY
-            elif self.live.stopped:
-                return f"{self.live.text.rstrip()}\n\n{turn_rows.STOPPED}".lstrip(), turn_rows.CANCELLED
+            elif self.running.stopped:
+                return f"{self.running.text.rstrip()}\n\n{turn_rows.STOPPED}".lstrip(), turn_rows.CANCELLED
             else:
                 failure, apology = f"took more than {limits.TURN_SECONDS:g} s", turn_rows.APOLOGY_LATE
         except AgentFailed as error:
             cause = error.__cause__
             logger.warning(
-                "chat_agent_failed", extra={"run": str(self.live.turn.run), "said": str(error), "error": repr(cause)}
+                "chat_agent_failed", extra={"run": str(self.running.turn.run), "said": str(error), "error": repr(cause)}
             )
-            return f"{self.live.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
+            return f"{self.running.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
         except Exception as error:
-            logger.exception("chat_turn_failed", extra={"run": str(self.live.turn.run)})
+            logger.exception("chat_turn_failed", extra={"run": str(self.running.turn.run)})
             return turn_rows.APOLOGY, repr(error)
-        logger.error("chat_turn_failed", extra={"run": str(self.live.turn.run), "failure": failure})
+        logger.error("chat_turn_failed", extra={"run": str(self.running.turn.run), "failure": failure})
         return apology, failure
 
-    async def _agent_ends(self) -> bool:
-        """Run the agent; False if its time was over first. Raises what it raises.
+    async def _run_agent(self) -> bool:
+        """Run the agent. Returns False if the turn was stopped or ran out of time first. Raises what the agent raises.
 
-        It runs in a task of its own, so that one which swallows its cancellation is abandoned, and holds nobody up.
+        The agent has its own task, so that one that swallows its cancellation can be abandoned, and blocks nothing.
         """
-        agent = asyncio.get_running_loop().create_task(self._answer(), name=f"chat-agent {self.live.turn.run}")
+        agent = asyncio.get_running_loop().create_task(self._relay_steps(), name=f"chat-agent {self.running.turn.run}")
         self._tasks.add(agent)
         agent.add_done_callback(self._tasks.discard)
         try:
-            if await self.live.wait(agent, limits.TURN_SECONDS):
+            if await self.running.wait(agent, limits.TURN_SECONDS):
                 agent.result()
                 return True
             agent.cancel()
             await asyncio.wait({agent}, timeout=limits.AGENT_CANCEL_SECONDS)
             if not agent.done():
-                logger.error("chat_agent_abandoned", extra={"run": str(self.live.turn.run)})
-                agent.add_done_callback(_heard_out)
+                logger.error("chat_agent_abandoned", extra={"run": str(self.running.turn.run)})
+                agent.add_done_callback(_log_late_end)
             elif not agent.cancelled() and (error := agent.exception()) is not None:
-                logger.warning("chat_agent_failed_late", extra={"run": str(self.live.turn.run), "error": repr(error)})
+                logger.warning(
+                    "chat_agent_failed_late", extra={"run": str(self.running.turn.run), "error": repr(error)}
+                )
             return False
         finally:
             agent.cancel()
 
-    async def _answer(self) -> None:
-        turn = self.live.turn
-        before: tuple[tuple[str, str], ...] = ()
+    async def _relay_steps(self) -> None:
+        turn = self.running.turn
+        history: tuple[tuple[str, str], ...] = ()
         if self.agent.history_limit:
-            before = await in_database(messages.history_before, turn.conversation, turn.seq, self.agent.history_limit)
-        question = Question(turn.text, turn.joined, before)
+            history = await in_database(messages.history_before, turn.conversation, turn.seq, self.agent.history_limit)
+        question = Question(turn.text, turn.joined, history)
         result: ToolResult | None = None
         pieces, length, shown = PieceSanitizer(), 0, 0
         async with aclosing(self.agent.answer(question)) as steps:
@@ -88,8 +90,8 @@ class AnswerTask:
                     step = await steps.asend(result)
                 except StopAsyncIteration:
                     return
-                await asyncio.sleep(0)  # let other tasks run beside an agent that never awaits
-                if self.live.over:
+                await asyncio.sleep(0)  # let other tasks run, also if the agent never awaits
+                if self.running.discarded:
                     return
                 result = None
                 shown += not isinstance(step, Delta)
@@ -97,24 +99,24 @@ class AnswerTask:
                     raise AgentFailed("I went round in circles and stopped. Please ask differently.")
                 match step:
                     case Thought():
-                        self.live.thought(sanitize_text(step.text))
+                        self.running.thought(sanitize_text(step.text))
                     case ToolCall():
                         call = ToolCall(sanitize_text(step.tool), sanitize_data(step.parameters))
-                        result = await self._use(call)
+                        result = await self._run_tool(call)
                     case Delta():
                         length += len(step.text)
                         if length > limits.ANSWER_CHARACTERS:
                             raise ValueError(f"an answer above {limits.ANSWER_CHARACTERS} characters")
                         if piece := pieces.next(step.text):
-                            self.live.delta(piece)
+                            self.running.delta(piece)
 
-    async def _use(self, call: ToolCall) -> ToolResult:
-        turn = self.live.turn
+    async def _run_tool(self, call: ToolCall) -> ToolResult:
+        turn = self.running.turn
         current = None if self.asker is None or self.asker.closing else self.asker.id
         context = ToolContext(turn.user_id, turn.conversation, current, turn.seq, (turn.run, turn.attempt))
         began = time.monotonic()
         result = ToolResult("This was stopped. If it had begun, it may still be done.", success=False)
-        self.live.tool_begins(call)
+        self.running.tool_started(call)
         try:
             result = await in_tool_thread(limits.TOOL_SECONDS, run_tool, context, call.tool, call.parameters)
         except TimeoutError:
@@ -123,11 +125,11 @@ class AnswerTask:
             logger.exception("chat_tool_failed", extra={"run": str(turn.run), "tool": call.tool})
             result = ToolResult("This did not work. Please try again later.", success=False)
         finally:
-            self.live.tool_ended(call, result, _milliseconds(began))
+            self.running.tool_ended(call, result, _milliseconds(began))
         return result
 
 
-def _heard_out(agent: "asyncio.Task[None]") -> None:
+def _log_late_end(agent: "asyncio.Task[None]") -> None:
     """Log that an abandoned agent has ended after all."""
     error = None if agent.cancelled() else agent.exception()
     logger.warning("chat_agent_ended_late", extra={"task": agent.get_name(), "error": repr(error)})

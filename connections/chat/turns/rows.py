@@ -1,7 +1,7 @@
-"""The rows of agent turns: who may run one, and how it ends. Synchronous; each call is its own transaction.
+"""The rows of agent turns: claim, finish, cancel, requeue. Synchronous; each call is its own transaction.
 
-Every write is conditional on the attempt number, so that whoever lost a turn can add nothing to it. The conversation is
-locked before the turn, by all who write to both.
+Every write is conditional on the attempt number, so that a process whose turn was taken over can't write to it. Code
+that writes to both locks the conversation before the turn.
 """
 
 import logging
@@ -31,7 +31,7 @@ APOLOGY_LOST = "Sorry, the server that worked on this went away before it had an
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A turn that this process may run, until the attempt is raised."""
+    """A turn that this process may run, until another claim raises its attempt."""
 
     run: UUID
     attempt: int
@@ -119,23 +119,22 @@ def _claimed(turn: AgentTurn) -> Claimed:
 
 
 def finish(run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequence[Step] = ()) -> Ended | None:
-    """Store the answer with the steps to it, and end the turn; `failure` says for our eyes what went wrong, or is
-    CANCELLED.
+    """Store the answer with its steps, and end the turn. `failure` is for staff: what went wrong, or CANCELLED.
 
-    Where this attempt has ended already, its end as it was stored: whoever did not learn what became of a commit asks
-    again. None if the turn is another attempt's, or gone with its user: then nothing was stored.
+    If this attempt has ended already, return its stored end, so that a caller who lost the reply to a commit can call
+    again. Returns None, and stores nothing, if another attempt has the turn or the turn was deleted with its user.
     """
     state = TurnState.FAILED if failure else TurnState.COMPLETED
     if failure == CANCELLED:
         state = TurnState.CANCELLED
     with transaction.atomic():
         turn = AgentTurn.objects.running().filter(id=run, attempt=attempt).first()
-        if turn is None or not _end(turn, state, text, failure, steps):
-            return _ended(run, attempt)
-    return _ended(run, attempt)
+        if turn is None or not _write_end(turn, state, text, failure, steps):
+            return _stored_end(run, attempt)
+    return _stored_end(run, attempt)
 
 
-def _end(turn: AgentTurn, state: TurnState, text: str, failure: str, steps: Sequence[Step] = ()) -> bool:
+def _write_end(turn: AgentTurn, state: TurnState, text: str, failure: str, steps: Sequence[Step] = ()) -> bool:
     """Write the end of a turn, in the caller's transaction. Returns False if the attempt has ended or was replaced."""
     conversation = Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
     now = database.now()
@@ -147,31 +146,30 @@ def _end(turn: AgentTurn, state: TurnState, text: str, failure: str, steps: Sequ
     return True
 
 
-def _ended(run: UUID, attempt: int) -> Ended | None:
+def _stored_end(run: UUID, attempt: int) -> Ended | None:
     turn = AgentTurn.objects.filter(id=run, attempt=attempt, answer__isnull=False).select_related("answer").first()
     return None if turn is None else _end_of(turn)
 
 
 def _end_of(turn: AgentTurn) -> Ended:
-    assert turn.answer is not None, "asked of those that have an answer"
+    assert turn.answer is not None, "callers select turns with an answer"
     assert turn.finished_at is not None
     began = turn.started_at or turn.finished_at
     took = round((turn.finished_at - began).total_seconds() * 1000)
     return Ended(turn.id, turn.user_id, stored_form(turn.answer), turn.state == TurnState.COMPLETED, took)
 
 
-def over(runs: Collection[UUID]) -> list[Ended]:
-    """The turns among these that have ended, with their answers."""
+def ended_among(runs: Collection[UUID]) -> list[Ended]:
+    """The turns among `runs` that have ended, with their answers."""
     turns = AgentTurn.objects.filter(id__in=runs, answer__isnull=False).select_related("answer")
     return [_end_of(turn) for turn in turns]
 
 
 def cancel(user_id: Any, run: UUID) -> Ended | None:
-    """The user wants no answer any more. A turn that waits is ended here; one that runs is only marked, for the node
-    that runs it. Nothing is done to one that is over. Raises NotFound.
+    """Cancel a turn for its user. End a queued turn here; only mark a running one, for the node that runs it. An ended
+    turn stays as it is. Raises NotFound.
 
-    At once with a claim, or with whoever takes over from a lost node, the mark stays, and whoever runs the turn
-    finds it.
+    If another process claims or takes over the turn at the same time, the mark stays, and that process finds it.
     """
     turn = AgentTurn.objects.filter(id=run, user_id=user_id).first()
     if turn is None:
@@ -180,9 +178,9 @@ def cancel(user_id: Any, run: UUID) -> Ended | None:
         Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
         AgentTurn.objects.unfinished().filter(id=run).update(cancel_wanted_at=database.now())
         waits = AgentTurn.objects.queued().filter(id=run).first()
-        if waits is None or not _end(waits, TurnState.CANCELLED, STOPPED, CANCELLED):
+        if waits is None or not _write_end(waits, TurnState.CANCELLED, STOPPED, CANCELLED):
             return None
-    return _ended(run, waits.attempt)
+    return _stored_end(run, waits.attempt)
 
 
 def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
@@ -195,17 +193,17 @@ def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
 def requeue_abandoned(
     now: datetime, limit: int = 20, *, here: UUID | None = None, under_way: Collection[UUID] = ()
 ) -> tuple[list[Ended], set[Any]]:
-    """Deal with turns that were left behind: queue once more what a lost node was at, and what was claimed for the node
-    `here` without being among those `under_way` on it, since nobody learned of the claim; end the others with an
-    apology. One that can't be dealt with is logged, and keeps no other.
+    """Requeue turns that no process runs, or end them with an apology. These are turns of a lost node, turns past their
+    deadline, and turns claimed for the node `here` that are not `under_way` on it, since the claim's reply was lost. If
+    one fails, it is logged and doesn't block the others.
 
-    Returns what was ended, and the users who have something to claim.
+    Returns the ended turns, and the users who have a turn to claim.
     """
     ended: list[Ended] = []
     users: set[Any] = set()
     for turn in AgentTurn.objects.left_behind(now).select_related("node").order_by("started_at")[:limit]:
         try:
-            done = _rescue(turn, now)
+            done = _requeue_or_end(turn, now)
         except DatabaseError as error:
             if isinstance(error, database.AWAY) and not database.is_busy(error):
                 raise
@@ -221,10 +219,10 @@ def requeue_abandoned(
         for turn in claimed.exclude(id__in=under_way)[:limit]:
             logger.warning("chat_claim_requeued", extra={"run": str(turn.id)})
             _requeue(turn, lost=False)
-    return ended, users | _who_wait(limit)
+    return ended, users | _waiting_users(limit)
 
 
-def _rescue(turn: AgentTurn, now: datetime) -> Ended | None:
+def _requeue_or_end(turn: AgentTurn, now: datetime) -> Ended | None:
     late = turn.deadline_at is not None and turn.deadline_at < now
     lost = turn.node is not None and turn.node.fenced_at is not None
     if turn.cancel_wanted_at is not None:
@@ -237,7 +235,9 @@ def _rescue(turn: AgentTurn, now: datetime) -> Ended | None:
 
 
 def _requeue(turn: AgentTurn, *, lost: bool) -> None:
-    """Queue the turn again. If its node drained, this is no retry. The next claim raises the attempt."""
+    """Queue the turn again. Only a lost node makes it a retry, a drained one does not. The next claim raises the
+    attempt.
+    """
     AgentTurn.objects.running().filter(id=turn.id, attempt=turn.attempt).update(
         state=TurnState.QUEUED.value,
         node=None,
@@ -248,8 +248,8 @@ def _requeue(turn: AgentTurn, *, lost: bool) -> None:
     )
 
 
-def _who_wait(limit: int) -> set[Any]:
-    """Users with a question that could be claimed, the longest waiting first, each once."""
+def _waiting_users(limit: int) -> set[Any]:
+    """At most `limit` users with a turn that could be claimed, those who have waited longest."""
     busy = AgentTurn.objects.running().values("user_id").annotate(running=Count("id"))
     full = busy.filter(running__gte=TURNS_PER_USER).values("user_id")
     waiting = AgentTurn.objects.queued().exclude(user_id__in=full).values("user_id").annotate(since=Min("asked_at"))

@@ -21,7 +21,7 @@ _service: ChatService | None = None
 
 
 def start(node: "NodeRuntime") -> None:
-    """Build and start the chat of a node that has just started, before its first user: abandoned turns are taken up."""
+    """Build and start the chat when the process becomes a node, so that abandoned turns are requeued without a user."""
     global _service  # noqa: PLW0603 - a process is one node
     hub = Hub(node.bus)
     _service = ChatService(hub, TurnRunner(hub, agents.configured()))

@@ -56,12 +56,12 @@ def test_a_bell_is_answered_from_the_rows_and_only_for_its_user() -> None:
 
     async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         for name, message in ((user, mine[0]), (other, theirs[0]), (user, mine[1]), (user, mine[1])):
-            hub._heard({"user": str(name.pk), "conversation": str(message.conversation), "seq": message.seq})
+            hub._on_bell({"user": str(name.pk), "conversation": str(message.conversation), "seq": message.seq})
             await asyncio.sleep(0.1)
         for nonsense in ({}, {"user": str(user.pk)}, {"user": str(user.pk), "conversation": "x", "seq": 1}):
-            hub._heard(nonsense)
+            hub._on_bell(nonsense)
         # A bell that somebody forged: this conversation is not this user's.
-        hub._heard({"user": str(user.pk), "conversation": str(theirs[0].conversation), "seq": 1})
+        hub._on_bell({"user": str(user.pk), "conversation": str(theirs[0].conversation), "seq": 1})
 
     assert seqs(user, main) == [1, 2]
 
@@ -97,7 +97,7 @@ def test_a_conversation_younger_than_the_socket_is_told_from_its_beginning(order
         for seq in order:
             message = await asyncio.to_thread(messages.message, user.pk, written[0].conversation, seq)
             assert message is not None
-            hub._tell([reader], message)
+            hub._offer([reader], message)
         await come_to_rest(hub, reader)
 
     asyncio.run(main())
@@ -143,7 +143,7 @@ def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told()
 
 
 def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriber_module, "AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(subscriber_module, "RETRY_SECONDS", 0.01)
     user = make_user("ada")
     written = write(user, 4)
     page_of, failures = messages.messages_after, [OperationalError("away"), TimeoutError()]

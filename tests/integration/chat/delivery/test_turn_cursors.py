@@ -180,7 +180,7 @@ def test_a_tool_whose_node_was_lost_is_told_to_be_done(how: str) -> None:
 
 def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another node than the one that ran it."""
-    monkeypatch.setattr(subscriber_module, "ANSWERED_SECONDS", 0.05)
+    monkeypatch.setattr(subscriber_module, "LOST_END_SECONDS", 0.05)
     user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
     stored = write(user, 1)[0]

@@ -186,7 +186,7 @@ def test_the_turns_of_a_user_who_was_deleted_are_nobodys(user: User) -> None:
     user.delete()
     assert turn_rows.finish(claimed.run, claimed.attempt, "for nobody") is None
     stale.retries = 1
-    assert turn_rows._rescue(stale, timezone.now()) is None
+    assert turn_rows._requeue_or_end(stale, timezone.now()) is None
     assert turn_rows.requeue_abandoned(timezone.now()) == ([], set())
 
 
