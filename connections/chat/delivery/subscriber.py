@@ -152,7 +152,7 @@ class Subscriber:
             self._read_soon(conversation)
 
     def _read_soon(self, conversation: UUID, pause: float = 0.0) -> None:
-        """In a task, send, in `pause` seconds, what follows the sent messages or is younger than the socket."""
+        """In `pause` seconds, read and send the messages above `upto`, or at first those younger than the socket."""
         if self._closed or self.manager.closing:
             return
         self._reads[conversation] += 1

@@ -183,8 +183,8 @@ def cancel(user_id: Any, run: UUID) -> Ended | None:
     return _stored_end(run, waits.attempt)
 
 
-def unwanted(attempts: Mapping[UUID, int]) -> list[UUID]:
-    """The turns, among these with their attempts, that this process should stop: cancelled, taken over, or ended."""
+def runs_to_stop(attempts: Mapping[UUID, int]) -> list[UUID]:
+    """The runs, among these with their attempts, that this process must stop: cancelled, taken over, or ended."""
     rows = AgentTurn.objects.running().filter(id__in=attempts, cancel_wanted_at=None)
     wanted = set(rows.values_list("id", "attempt"))
     return [run for run, attempt in attempts.items() if (run, attempt) not in wanted]

@@ -88,13 +88,13 @@ class TurnRunner:
 
     def _stop_soon(self) -> None:
         if self._running:
-            self._spawn(self._stop_unwanted(), "chat-stop")
+            self._spawn(self._stop_runs(), "chat-stop")
 
-    async def _stop_unwanted(self) -> None:
+    async def _stop_runs(self) -> None:
         under_way = {running.turn.run: running for running in self._running.values()}
         try:
             attempts = {run: running.turn.attempt for run, running in under_way.items()}
-            for run in await in_database(turn_rows.unwanted, attempts):
+            for run in await in_database(turn_rows.runs_to_stop, attempts):
                 under_way[run].stop()
         except (DatabaseError, TimeoutError) as error:  # the keeper tries again
             logger.warning("chat_cancel_not_read", extra={"error": str(error)})

@@ -87,8 +87,8 @@ def test_a_turn_of_a_lost_node_is_begun_again_once_and_the_first_attempt_adds_no
     again = turn_rows.claim(user.pk, node.pk)
     assert again is not None
     assert (again.run, again.attempt) == (first.run, 2)
-    assert turn_rows.unwanted({first.run: first.attempt}) == [first.run]
-    assert turn_rows.unwanted({again.run: again.attempt}) == []
+    assert turn_rows.runs_to_stop({first.run: first.attempt}) == [first.run]
+    assert turn_rows.runs_to_stop({again.run: again.attempt}) == []
     assert turn_rows.finish(first.run, first.attempt, "too late") is None
     assert turn_rows.finish(again.run, again.attempt, "answer") is not None
     assert list(Message.objects.filter(role="assistant").values_list("text", flat=True)) == ["answer"]
@@ -215,9 +215,9 @@ def test_a_turn_that_runs_is_marked_and_its_node_ends_it(user: User) -> None:
     claimed = turn_rows.claim(user.pk, node.pk)
     assert run is not None
     assert claimed is not None
-    assert turn_rows.unwanted({run: claimed.attempt}) == []
+    assert turn_rows.runs_to_stop({run: claimed.attempt}) == []
     assert turn_rows.cancel(user.pk, run) is None
-    assert turn_rows.unwanted({run: claimed.attempt}) == [run]
+    assert turn_rows.runs_to_stop({run: claimed.attempt}) == [run]
     assert turn_rows.finish(run, claimed.attempt, "so far", failure=turn_rows.CANCELLED) is not None
     assert AgentTurn.objects.get().state == TurnState.CANCELLED
 
@@ -250,7 +250,7 @@ def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
         claimed, told = together(partial(turn_rows.claim, user.pk, node.pk), partial(turn_rows.cancel, user.pk, run))
         assert (claimed is None) == (told is not None)
         if claimed is not None:
-            assert turn_rows.unwanted({run: claimed.attempt}) == [run]
+            assert turn_rows.runs_to_stop({run: claimed.attempt}) == [run]
             turn_rows.finish(run, claimed.attempt, "", failure=turn_rows.CANCELLED)
 
 
