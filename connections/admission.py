@@ -58,17 +58,23 @@ class SoftLimitMiddleware:
             if self.login_required:
                 await refuse(scope, receive, send, await _why_anonymous(scope), inject=self.inject)
             else:
-                _passed(scope)
+                _mark_passed(scope)
                 await self.app(scope, receive, send)
             return
         node = await ensure_node()
         session_key, session_hash = _session_of(scope)
-        shake = self._handshake(scope, user.pk, session_key, node.tunables)
+        handshake = self._handshake(scope, user.pk, session_key, node.tunables)
         manager = Manager(
-            node.host, scope, receive, send, handshake=shake, inject=self.inject, server_send=_server_send(scope, send)
+            node.host,
+            scope,
+            receive,
+            send,
+            handshake=handshake,
+            inject=self.inject,
+            server_send=_server_send(scope, send),
         )
         manager.session_hash = session_hash
-        _passed(scope)  # from here on the manager has its own 4 s
+        _mark_passed(scope)  # from here on the manager has its own 4 s
         try:
             await manager.run(self.app, {**scope, "manager": manager})
         finally:
@@ -135,7 +141,7 @@ class _Watch:
         self._limit = limit
         self._receive = receive
 
-    def pass_on(self) -> None:
+    def mark_passed(self) -> None:
         self.passed = True
         self._limit.reschedule(None)
 
@@ -147,14 +153,14 @@ class _Watch:
 
     async def send(self, message: Message) -> None:
         if not self.passed:
-            self.pass_on()  # the stack has answered: too late to refuse
+            self.mark_passed()  # the stack has answered: too late to refuse
         await self.server_send(message)
 
 
-def _passed(scope: Scope) -> None:
+def _mark_passed(scope: Scope) -> None:
     watch = scope.get(GUARD)
     if watch is not None:
-        watch.pass_on()
+        watch.mark_passed()
 
 
 def _server_send(scope: Scope, send: Send) -> Send:

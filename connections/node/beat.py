@@ -137,8 +137,8 @@ class Beat:
         for wanted_at, ids in ids_by_wanted_at.items():
             rows = ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None)
             with transaction.atomic():
-                free = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
-                ManagerRecord.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(
+                unlocked = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
+                ManagerRecord.objects.filter(pk__in=list(unlocked.values_list("pk", flat=True))).update(
                     probe_answered_at=now, probe_verdict=verdict, probe_evidence=evidence[:300]
                 )
             locked.update(rows.values_list("pk", flat=True))

@@ -78,31 +78,31 @@ def plan_batch(
     active = _active_users({h.user_id for h in handshakes})
     counted = counted_records({user_id for user_id, _ in gates}, now, tunables, leaving)
     plan = Plan(now=now)
-    for shake in handshakes:
-        key = (shake.user_id, shake.pool)
+    for handshake in handshakes:
+        key = (handshake.user_id, handshake.pool)
         gate = gates.get(key)
-        if not active.get(shake.user_id, False):
-            plan.batch.refused[shake.id] = Refused.ACCOUNT_DISABLED
+        if not active.get(handshake.user_id, False):
+            plan.batch.refused[handshake.id] = Refused.ACCOUNT_DISABLED
             continue
         if gate is None:
-            plan.batch.locked.append(shake)
+            plan.batch.locked.append(handshake)
             continue
-        admission = _admit(shake, gate, counted[key], now, tunables)
+        admission = _admit(handshake, gate, counted[key], now, tunables)
         if admission.superseded:
-            plan.batch.refused[shake.id] = Refused.REPLACED
+            plan.batch.refused[handshake.id] = Refused.REPLACED
             continue
-        plan.batch.admissions[shake.id] = admission
+        plan.batch.admissions[handshake.id] = admission
         gone = {admission.replaced, admission.evicted}
         counted[key] = [h for h in counted[key] if h.id not in gone]
-        counted[key].append(CountedRecord(shake.id, now, now, device=shake.device, attempt=shake.attempt))
-        plan.newcomers.append(_row(shake, node_id, now))
+        counted[key].append(CountedRecord(handshake.id, now, now, device=handshake.device, attempt=handshake.attempt))
+        plan.newcomers.append(_row(handshake, node_id, now))
         if admission.replaced:
-            plan.victims[admission.replaced] = (CloseReason.REPLACED, f"its device connected again as {shake.id}")
+            plan.victims[admission.replaced] = (CloseReason.REPLACED, f"its device connected again as {handshake.id}")
         if admission.evicted:
-            evidence = f"ranked first at the ceiling of {admission.ceiling} when {shake.id} connected"
+            evidence = f"ranked first at the ceiling of {admission.ceiling} when {handshake.id} connected"
             plan.victims[admission.evicted] = (CloseReason.EVICTED, evidence)
         if admission.open_run:
-            plan.over.add(shake.user_id)
+            plan.over.add(handshake.user_id)
     return plan
 
 
@@ -144,15 +144,15 @@ def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
 
 
 def _admit(
-    shake: Handshake, gate: UserGate, counted: list[CountedRecord], now: datetime, tunables: Tunables
+    handshake: Handshake, gate: UserGate, counted: list[CountedRecord], now: datetime, tunables: Tunables
 ) -> Admission:
-    if (gate.route_soft_limit, gate.route_burst) != (shake.soft_limit, shake.burst):
-        gate.route_soft_limit, gate.route_burst = shake.soft_limit, shake.burst
+    if (gate.route_soft_limit, gate.route_burst) != (handshake.soft_limit, handshake.burst):
+        gate.route_soft_limit, gate.route_burst = handshake.soft_limit, handshake.burst
         gate.save(update_fields=["route_soft_limit", "route_burst"])
     limits = limits_of_gate(gate, now, tunables)
     would_admit = partial(
         admit,
-        Newcomer(shake.id, shake.device, shake.attempt),
+        Newcomer(handshake.id, handshake.device, handshake.attempt),
         counted,
         soft_limit=limits.soft_limit,
         burst=limits.ceiling - limits.soft_limit,
@@ -160,12 +160,12 @@ def _admit(
         handshake=timedelta(seconds=tunables.handshake_seconds),
     )
     if tunables.observe:
-        _log_what_would_be(shake, would_admit())
+        _log_what_would_be(handshake, would_admit())
     return would_admit(enforce=not tunables.observe)
 
 
-def _log_what_would_be(shake: Handshake, would: Admission) -> None:
-    whose = {"user": str(shake.user_id), "pool": shake.pool}
+def _log_what_would_be(handshake: Handshake, would: Admission) -> None:
+    whose = {"user": str(handshake.user_id), "pool": handshake.pool}
     if would.superseded:
         logger.warning("would_refuse", extra=whose | {"cause": Refused.REPLACED})
     for reason, victim in ((CloseReason.REPLACED, would.replaced), (CloseReason.EVICTED, would.evicted)):
@@ -175,17 +175,17 @@ def _log_what_would_be(shake: Handshake, would: Admission) -> None:
         logger.warning("would_recover", extra=whose | {"live": would.live, "soft_limit": would.soft_limit})
 
 
-def _row(shake: Handshake, node_id: UUID, now: datetime) -> ManagerRecord:
+def _row(handshake: Handshake, node_id: UUID, now: datetime) -> ManagerRecord:
     return ManagerRecord(
-        id=shake.id,
-        user_id=shake.user_id,
-        pool=shake.pool,
+        id=handshake.id,
+        user_id=handshake.user_id,
+        pool=handshake.pool,
         node_id=node_id,
-        device=shake.device,
-        attempt=shake.attempt,
-        session_fingerprint=fingerprint(shake.session_key),
-        ip=shake.ip,
-        user_agent=shake.user_agent[:300],
+        device=handshake.device,
+        attempt=handshake.attempt,
+        session_fingerprint=fingerprint(handshake.session_key),
+        ip=handshake.ip,
+        user_agent=handshake.user_agent[:300],
         opened_at=now,
         last_active_at=now,
     )

@@ -26,7 +26,7 @@ from connections.policy.states import CloseReason, RecordState
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-LOCKED = "somebody else has locked it, or deleted it"
+LOCKED_ELSEWHERE = "somebody else has locked it, or deleted it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +153,9 @@ def _together_or_singly(
     wanted = sorted(ids)
     try:
         with transaction.atomic():
-            free = lock_available(wanted)
-            return [change([pk for pk in wanted if pk in free])], dict.fromkeys(set(wanted) - free, LOCKED)
+            locked = lock_available(wanted)
+            changed = change([pk for pk in wanted if pk in locked])
+            return [changed], dict.fromkeys(set(wanted) - locked, LOCKED_ELSEWHERE)
     except database.AWAY:
         raise
     except DatabaseError as error:

@@ -101,13 +101,13 @@ class Writer:
     def _commit(self, items: list[Item]) -> None:
         """One transaction: releases, admissions, accepts, then releases of records admitted in this batch."""
         admits = [i.handshake for i in items if isinstance(i, Admit) and not i.withdrawn]
-        newcomers = {shake.id for shake in admits}
+        newcomers = {handshake.id for handshake in admits}
         leaving = [i for i in items if isinstance(i, Release) and i.id not in newcomers]
         if admits:
-            ensure_gates({(shake.user_id, shake.pool) for shake in admits})
+            ensure_gates({(handshake.user_id, handshake.pool) for handshake in admits})
         with transaction.atomic():
             plan = self._plan(admits, {i.id for i in leaving})
-            waiting = {shake.id for shake in plan.batch.locked}
+            waiting = {handshake.id for handshake in plan.batch.locked}
             opened = {i.id for i in items if isinstance(i, Accepted) and i.id not in waiting}
             lifecycle.lock({i.id for i in leaving} | (opened - newcomers) | plan.victims.keys())
             now = database.now()

@@ -80,8 +80,8 @@ def _roll_call(context: StepContext) -> bool:
     rows = ManagerRecord.objects.counted().filter(pk__in=run.stock, node__fenced_at=None, node__retired_at=None)
     if run.dry_run:  # a roll call under way is neither repeated nor weakened
         rows = rows.exclude(probe_wanted_at__isnull=False, probe_answered_at=None)
-    free = lifecycle.lock_available(rows.values_list("pk", flat=True))
-    ids = dict(rows.filter(pk__in=free).values_list("pk", "node_id"))
+    locked = lifecycle.lock_available(rows.values_list("pk", flat=True))
+    ids = dict(rows.filter(pk__in=locked).values_list("pk", "node_id"))
     rows.filter(pk__in=ids).update(
         probe_wanted_at=now,
         probe_mode=ProbeMode.REPORT if run.dry_run else ProbeMode.CLOSE,
@@ -110,12 +110,12 @@ def _free_lost(context: StepContext) -> int:
     if lapsed and lease.fence(context.values, lapsed):
         rows = [row for row in context.rows() if row.state != RecordState.CLOSED]
     lost = [row for row in rows if row.node.gone]
-    free = lifecycle.lock_available(row.pk for row in lost)
+    locked = lifecycle.lock_available(row.pk for row in lost)
     freed = 0
     for node in {row.node_id: row.node for row in lost}.values():
         reason = CloseReason.NODE_DRAINING if node.retired_at else CloseReason.NODE_LOST
         done, _ = lifecycle.end_each(
-            [row.pk for row in lost if row.node_id == node.pk and row.pk in free],
+            [row.pk for row in lost if row.node_id == node.pk and row.pk in locked],
             Ending(reason, evidence_of(node), context.actor, context.run),
             context.now,
         )
@@ -159,13 +159,13 @@ def _evict_over(context: StepContext) -> int:
     dying = {row.pk for row in context.rows() if finding_of(row, context.run, context.now).verdict in DEAD}
     living = {pool: [h for h in counted[context.user_id, pool] if h.id not in dying] for pool in limits}
     crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
-    free = lifecycle.lock_available(record.id for pool in crowded for record in living[pool])
-    return sum(_evict_among(living[pool], limits[pool], free, context) for pool in crowded)
+    locked = lifecycle.lock_available(record.id for pool in crowded for record in living[pool])
+    return sum(_evict_among(living[pool], limits[pool], locked, context) for pool in crowded)
 
 
-def _evict_among(living: list[CountedRecord], soft_limit: int, free: set[UUID], context: StepContext) -> int:
+def _evict_among(living: list[CountedRecord], soft_limit: int, locked: set[UUID], context: StepContext) -> int:
     ordered: dict[UUID, UUID] = {}
-    unclosable = {record.id for record in living} - free
+    unclosable = {record.id for record in living} - locked
     while victims := excess(living, soft_limit, unclosable):
         evidence = f"ranked first of {len(living)} at a limit of {soft_limit}, after a roll call"
         done, failed = lifecycle.order_each(

@@ -25,9 +25,7 @@ from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
-CONVERSATIONS_FOLLOWED = (
-    200  # conversations per socket; in one beyond these a message may be sent twice, which the page ignores
-)
+CONVERSATIONS_FOLLOWED = 200  # per socket; in one beyond these a message may be sent twice, which the page ignores
 BEHIND_SECONDS = 0.5  # between attempts to send to a client that is too far behind
 RETRY_SECONDS = 2.0  # after an error, until the rows are read again
 LOST_END_SECONDS = 2.0  # after an answer: if the end of its turn has not come by then, its bell was lost
@@ -115,10 +113,10 @@ class Subscriber:
                     # The client may have named a number beyond the last message.
                     last = await in_database(messages.last_seq, self.user_id, conversation)
                     sent = self._follow(conversation, min(after_seq, last))
-                below = after_seq
-                while gap := sent.next_gap(below):
+                after = after_seq
+                while gap := sent.next_gap(after):
                     page = await self._send_page(conversation, sent, gap.start - 1, gap.stop - 1, send)
-                    below = page[-1].seq if len(page) == PAGE_OF_MESSAGES else gap.stop - 1
+                    after = page[-1].seq if len(page) == PAGE_OF_MESSAGES else gap.stop - 1
                 await self._send_rest(conversation, sent, send)
                 return sent.upto
         finally:

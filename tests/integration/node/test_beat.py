@@ -50,8 +50,8 @@ def test_a_pass_that_had_to_wait_makes_nobody_more_active_than_they_were(monkeyp
 
     clock, record = NodeClock(), make_record(make_user("ada"), node := make_node(), age=0)
     silent = SimpleNamespace(
-        id=record.pk, admission=object(), ended=None, active=clock.now() - 5, pinged_at=None,
-        inbound=SimpleNamespace(busy_since=None), turn_began=None, written=(),
+        id=record.pk, admission=object(), ended=None, last_active_at=clock.now() - 5, pinged_at=None,
+        inbound=SimpleNamespace(busy_since=None), turn_began=None, written_facts=(),
     )  # fmt: skip
     host = SimpleNamespace(registry=SimpleNamespace(all=lambda: [silent]), clock=clock, tunables=Tunables())
     monkeypatch.setattr("connections.database.now", late)
