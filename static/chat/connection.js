@@ -87,19 +87,19 @@ export class Connection extends EventTarget {
   }
 
   closed(code) {
-    const farewell = this.closing;
+    const frame = this.closing;
     if (this.state.name === "live" && Date.now() - this.liveSince > STEADY_MS) this.failures = 0;
     this.failures += 1;
     this.drop();
-    const reason = farewell ? farewell.reason : ENDS[code];
-    const never = farewell ? farewell.reconnect === "never" : reason !== undefined;
+    const reason = frame ? frame.reason : ENDS[code];
+    const never = frame ? frame.reconnect === "never" : reason !== undefined;
     if (never) {
       this.become({ name: "ended", reason });
       return;
     }
-    const told = farewell ? 1000 * farewell.retry_after : 0;
-    const own = farewell && this.failures <= PATIENT_AFTER ? 0 : this.backoff();
-    const wait = Math.max(told, own);
+    const asked = frame ? 1000 * frame.retry_after : 0;
+    const own = frame && this.failures <= PATIENT_AFTER ? 0 : this.backoff();
+    const wait = Math.max(asked, own);
     this.become({ name: "waiting", until: Date.now() + wait, reason });
     this.timer = setTimeout(() => this.open(), wait);
   }
