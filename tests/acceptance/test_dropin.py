@@ -27,7 +27,7 @@ from tests.support.dropin_scenes import (
     versioned,
     without_a_log_in,
 )
-from tests.support.logins import Browser
+from tests.support.http_browser import Browser
 from tests.support.processes import manage_each
 from tests.support.scenes import Serve, records
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.clients import connect, connect_many, eventually, run
 from tests.support.databases import Database
-from tests.support.logins import Browser
+from tests.support.http_browser import Browser
 from tests.support.processes import manage_json
 from tests.support.scenes import (
     AUTOMATIC,

@@ -36,7 +36,7 @@ def recover_process(database: Database, user: TestUser) -> "subprocess.Popen[byt
 
 def stalling_process(database: Database, user: TestUser, step: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.stall", user.name, step],
+        [sys.executable, "-m", "tests.support.stalled_reset", user.name, step],
         stdout=subprocess.PIPE,
         text=True,
         **environment({"DATABASE_URL": database.url} | overrides(SETTINGS)),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database, TestUser
-from tests.support.logins import Browser
+from tests.support.http_browser import Browser
 from tests.support.scenes import MARGIN, PAUSED, Serve, chats, manager_of, record_of
 
 RECONCILE = 0.5

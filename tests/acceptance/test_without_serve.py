@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database
-from tests.support.logins import Browser
+from tests.support.http_browser import Browser
 from tests.support.scenes import Pace, Serve, held, reasons, records, start_together
 from tests.support.servers import Server, free_port
 

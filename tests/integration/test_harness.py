@@ -21,7 +21,7 @@ def stub(request: pytest.FixtureRequest, serve: Callable[..., Server], database:
     def start() -> Server:
         port = free_port()
         host = ["-b", "127.0.0.1", "-p"] if request.param == "daphne" else ["--host", "127.0.0.1", "--port"]
-        command = ["-m", request.param, *host, str(port), "tests.support.stub:application"]
+        command = ["-m", request.param, *host, str(port), "tests.support.stub_app:application"]
         return serve(database, port=port, command=command)
 
     return start

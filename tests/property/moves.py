@@ -14,8 +14,8 @@ from connections.policy.states import CloseReason, RunKind
 from connections.records import lease
 from connections.recovery import actions, runs, sweep
 from tests.property.cluster import HELD_SECONDS, VALUES, ClusterNode
+from tests.property.engine_threads import Job, hold
 from tests.property.judges import Judge
-from tests.property.players import Job, hold
 
 STAFF = Actor.command("support")
 LOCKS = {

@@ -20,10 +20,10 @@ from connections.models import RecoveryRun
 from connections.policy.states import RunKind, Step
 from tests.property import judges
 from tests.property.cluster import VALUES, ClusterNode, ShiftedClock
+from tests.property.engine_threads import Job, Players, Samples
 from tests.property.moves import LOCKS, Move, Moves, kinds, moves, picks, some_pools, who
-from tests.property.players import Job, Players, Samples
 from tests.support.databases import Database
-from tests.support.switch import default_database
+from tests.support.default_database import default_database
 
 POOLS = ("chat", "orders")
 PLAYERS = 7  # as many as there are in `everything_heals`

@@ -14,7 +14,7 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.support.clients import eventually
 from tests.support.databases import Database, TestUser
-from tests.support.logins import Browser
+from tests.support.http_browser import Browser
 from tests.support.scenes import MARGIN, Pace, reasons, records
 from tests.support.servers import Server
 

@@ -1,4 +1,4 @@
-"""A server with the misbehaving applications of tests.support.apps, and the bounds of their endings."""
+"""A server with the misbehaving applications of tests.support.misbehaving_apps, and the bounds of their endings."""
 
 import time
 

@@ -92,7 +92,7 @@ def manage(
 def manage_each(commands: Sequence[Sequence[str]], *, db: "Database", timeout: float = 60) -> list[Result]:
     """What each of these commands ends with. One process imports Django for all of them, which is most of the time."""
     process = subprocess.run(
-        [sys.executable, "-m", "tests.support.each"],
+        [sys.executable, "-m", "tests.support.forked_commands"],
         input=json.dumps([list(arguments) for arguments in commands]),
         capture_output=True,
         text=True,

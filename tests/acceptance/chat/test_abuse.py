@@ -13,10 +13,10 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.chat_steps import answer, say
 from tests.support.clients import connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
-from tests.support.talk import answer, say
 
 Serve = Callable[..., Server]
 SLOW = 60  # handshakes at once that never end

@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.chat_steps import answer, events_are_in_order, fill, read_again, resumed, say
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
-from tests.support.talk import answer, events_are_in_order, fill, read_again, resumed, say
 
 Serve = Callable[..., Server]
 

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.chat_steps import answer, say
 from tests.support.clients import close_all, connect, connect_many, connected, eventually, run
 from tests.support.databases import Database, TestUser
 from tests.support.processes import manage_json
 from tests.support.servers import Server
-from tests.support.talk import answer, say
 
 Serve = Callable[..., Server]
 

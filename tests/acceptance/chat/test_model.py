@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from tests.support.chat_steps import answer, events_are_in_order, read_again, say
 from tests.support.clients import connected, run
 from tests.support.databases import Database
 from tests.support.model import calls, model, says
 from tests.support.servers import Server, free_port
-from tests.support.talk import answer, events_are_in_order, read_again, say
 
 Serve = Callable[..., Server]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.chat_steps import answer, events_are_in_order, resumed, say
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
-from tests.support.talk import answer, events_are_in_order, resumed, say
 
 Serve = Callable[..., Server]
 Pair = tuple[Server, Server]

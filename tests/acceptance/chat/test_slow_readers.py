@@ -6,10 +6,10 @@ from collections.abc import Callable
 import psutil
 import pytest
 
+from tests.support.chat_steps import answer, fill, say
 from tests.support.clients import ChatClient, close_all, connect_many, connected, eventually, run
 from tests.support.databases import Database
 from tests.support.servers import Server
-from tests.support.talk import answer, fill, say
 
 Serve = Callable[..., Server]
 LARGE = "€" * 8192  # 24 KiB

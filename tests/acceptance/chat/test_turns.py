@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tests.support.chat_steps import say
 from tests.support.clients import connected, eventually, run
 from tests.support.databases import Database
 from tests.support.model import Silence, model, says
 from tests.support.servers import Server
-from tests.support.talk import say
 
 Serve = Callable[..., Server]
 QUICK = {"beat_seconds": 0.3, "lease_seconds": 2, "sweep_seconds": 0.5}

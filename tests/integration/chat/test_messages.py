@@ -10,8 +10,8 @@ from connections.chat.agents import tools
 from connections.chat.agents.tools import ToolContext
 from connections.chat.frames import UserMessage
 from connections.chat.models import Conversation, Message
+from tests.support.concurrency import together
 from tests.support.rows import make_user
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

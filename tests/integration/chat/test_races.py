@@ -19,10 +19,10 @@ from connections.chat.frames import UserMessage
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.chat.turns import rows as turn_rows
+from tests.support.concurrency import together
 from tests.support.databases import Database
+from tests.support.default_database import default_database
 from tests.support.rows import lost_node, make_node, make_user
-from tests.support.switch import default_database
-from tests.support.together import together
 
 AT_ONCE = 12
 

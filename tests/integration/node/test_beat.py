@@ -17,8 +17,8 @@ from connections.policy.states import ProbeMode, Verdict
 from connections.websocket.clock import NodeClock
 from connections.websocket.probe import Probe
 from tests.support.databases import Database
+from tests.support.default_database import default_database
 from tests.support.rows import make_node, make_record, make_user
-from tests.support.switch import default_database
 
 
 def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(

@@ -8,8 +8,8 @@ from connections import database
 from connections.conf import tunables
 from connections.models import Node
 from connections.records import lease
+from tests.support.concurrency import together
 from tests.support.rows import make_node
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 LEASE = 10

@@ -12,8 +12,8 @@ from connections.policy.states import CloseReason, RecordState
 from connections.records import lifecycle
 from connections.records.lifecycle import Ending
 from connections.recovery import actions
+from tests.support.concurrency import together
 from tests.support.rows import make_node, make_record, make_user
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SYSTEM = Actor.system("web-1")

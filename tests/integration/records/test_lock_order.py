@@ -30,8 +30,8 @@ from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.recovery import actions, runs
 from tests.support.databases import Database
+from tests.support.default_database import default_database
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_user
-from tests.support.switch import default_database
 
 STAFF = Actor.command("support")
 HIGH, LOW = uuid.UUID(int=2), uuid.UUID(int=1)  # made in this order, so that the rows lie the other way round

@@ -9,8 +9,8 @@ from connections.policy.actor import Actor
 from connections.policy.states import Outcome, RunKind, Step
 from connections.recovery import runs
 from tests.support.databases import Database
+from tests.support.default_database import default_database
 from tests.support.rows import lost_node, make_gate, make_node, make_records, make_user
-from tests.support.switch import default_database
 
 STAFF = Actor.command("support")
 

@@ -18,8 +18,8 @@ from connections.records.writer import Writer
 from connections.recovery import runs
 from connections.recovery.findings import report
 from tests.support.bad_rows import unwritable
+from tests.support.concurrency import together
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_user
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FAST = replace(Tunables(), beat_seconds=0.2)

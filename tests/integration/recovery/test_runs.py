@@ -15,8 +15,8 @@ from connections.records import lifecycle
 from connections.records.lifecycle import Ending
 from connections.recovery import runs, steps
 from connections.recovery.findings import report
+from tests.support.concurrency import together
 from tests.support.rows import answer_roll_call, lost_node, make_gate, make_node, make_record, make_records, make_user
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STAFF = Actor.command("support")

@@ -11,6 +11,7 @@ from connections.policy.states import ActorKind, CloseReason, RecordState
 from connections.records.pruning import prune
 from connections.recovery.sweep import sweep, would_sweep
 from tests.support.bad_rows import unwritable
+from tests.support.concurrency import together
 from tests.support.rows import (
     closed_record,
     lost_node,
@@ -20,7 +21,6 @@ from tests.support.rows import (
     make_run,
     make_user,
 )
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

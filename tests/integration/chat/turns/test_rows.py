@@ -16,8 +16,8 @@ from connections.chat.limits import STRAY_SECONDS, TURN_GRACE_SECONDS, TURN_SECO
 from connections.chat.models import AgentTurn, Message
 from connections.chat.states import TurnState
 from connections.chat.turns import rows as turn_rows
+from tests.support.concurrency import together
 from tests.support.rows import lost_node, make_node, make_user
-from tests.support.together import together
 
 pytestmark = pytest.mark.django_db
 

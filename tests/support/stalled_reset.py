@@ -1,5 +1,5 @@
 """A process that resets a user and stops itself half way through a step, with its rows locked and nothing committed:
-`python -m tests.support.stall USER STEP`. Once it goes on, it prints what its database made of that.
+`python -m tests.support.stalled_reset USER STEP`. Once it goes on, it prints what its database made of that.
 """
 
 import os
