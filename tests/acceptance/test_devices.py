@@ -5,7 +5,16 @@ import uuid
 
 from tests.support.clients import ChatClient, connect, connect_many, eventually, run
 from tests.support.databases import Database
-from tests.support.scenes import PAUSED, Serve, agree, chats, counted, manager_of, ready, record_of
+from tests.support.scenes import (
+    PAUSED,
+    Serve,
+    check_chat_works,
+    counted_ids,
+    manager_of,
+    record_of,
+    wait_until_counted,
+    wait_until_ready,
+)
 
 LIMIT = 4
 ROOMY = PAUSED.settings(soft_limit=LIMIT, burst=2)
@@ -28,7 +37,7 @@ def test_a_reload_replaces_its_own_record_and_takes_no_slot(serve: Serve, databa
 
     async def main() -> None:
         others = await connect_many(LIMIT - 1, server, user)
-        await ready(others)
+        await wait_until_ready(others)
         device, tab = a_device(), []
         for attempt in range(1, 5):
             tab.append(await connect(server, user, device=device, attempt=attempt))
@@ -37,12 +46,12 @@ def test_a_reload_replaces_its_own_record_and_takes_no_slot(serve: Serve, databa
         for old in tab[:-1]:
             await replaced(old)
             assert record_of(database, user, manager_of(old)).reason == "replaced"
-        await agree(database, user, [*others, tab[-1]], within=PAUSED.settled)
+        await wait_until_counted(database, user, [*others, tab[-1]], within=PAUSED.back_at_limit)
         # The same attempt again is no straggler: two connects of a page within one of its milliseconds.
         same = await connect(server, user, device=device, attempt=4)
         await same.expect("ready")
         await replaced(tab[-1])
-        await agree(database, user, [*others, same], within=PAUSED.settled)
+        await wait_until_counted(database, user, [*others, same], within=PAUSED.back_at_limit)
 
     run(main())
 
@@ -62,14 +71,14 @@ def test_a_late_straggler_loses_to_its_younger_successor_but_not_for_longer_than
         straggler = await connect(server, user, device=device, attempt=999)
         await replaced(straggler)
         assert not straggler.of("ready")
-        await chats(newer)
-        assert counted(database, user) == {manager_of(newer)}
+        await check_chat_works(newer)
+        assert counted_ids(database, user) == {manager_of(newer)}
         # A clock that was set back must lock nobody out: after a handshake the lower number wins.
         await eventually(lambda: time.monotonic() - opened > handshake, within=handshake + 1)
         later = await connect(server, user, device=device, attempt=5)
         await later.expect("ready")
         await replaced(newer)
-        await agree(database, user, [later], within=PAUSED.settled)
+        await wait_until_counted(database, user, [later], within=PAUSED.back_at_limit)
 
     run(main())
 
@@ -86,14 +95,14 @@ def test_two_devices_and_sockets_without_one_all_work_side_by_side(serve: Serve,
             await connect(server, user),
             await connect(server, user),
         ]
-        await ready(clients)
+        await wait_until_ready(clients)
         # The same device id of another user is another device.
         stranger = await connect(server, neighbour, device=device, attempt=9)
-        await ready([stranger])
+        await wait_until_ready([stranger])
         for client in [*clients, stranger]:
-            await chats(client)
-        await agree(database, user, clients, within=1)
-        await agree(database, neighbour, [stranger], within=1)
+            await check_chat_works(client)
+        await wait_until_counted(database, user, clients, within=1)
+        await wait_until_counted(database, neighbour, [stranger], within=1)
 
     run(main())
 
@@ -109,10 +118,10 @@ def test_an_evicted_tab_takes_over_and_back_without_a_loop(serve: Serve, databas
         for turn in range(1, 5):
             there, here = here, await connect(server, user, device=devices[turn % 2], attempt=turn + 1)
             await here.expect("ready")
-            assert await there.closed(PAUSED.settled) == 4409
+            assert await there.closed(PAUSED.back_at_limit) == 4409
             assert there.closing is not None
             assert (there.closing["reason"], there.closing["reconnect"]) == ("evicted", "never")
-            await agree(database, user, [here], within=PAUSED.settled)
-        await chats(here)
+            await wait_until_counted(database, user, [here], within=PAUSED.back_at_limit)
+        await check_chat_works(here)
 
     run(main())

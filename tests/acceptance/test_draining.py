@@ -6,11 +6,11 @@ from uuid import uuid4
 import pytest
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from tests.support.chat_steps import read_again
+from tests.support.chat_steps import read_with_new_client
 from tests.support.clients import ChatClient, connect, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
-from tests.support.scenes import AUTOMATIC, MARGIN, Serve, chats, held, reasons, start_together
+from tests.support.scenes import AUTOMATIC, MARGIN, Serve, check_chat_works, close_reasons, held_ids, start_together
 
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 DRAINED = 10.0  # seconds from the signal to the end of the process
@@ -41,8 +41,8 @@ def test_a_signal_amid_handshakes_leaves_no_slot_taken(kind: str, serve: Serve, 
         assert set(codes) <= {4012, 1006, None}, codes  # 1006: it came when the server could answer nobody any more
 
     run(main())
-    assert held(database, user) == set()
-    assert set(reasons(database, user)) <= {"node_draining", "client_gone", "client_closed"}
+    assert held_ids(database, user) == set()
+    assert set(close_reasons(database, user)) <= {"node_draining", "client_gone", "client_closed"}
     assert database.query("SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node") == [(1, 1)]
 
 
@@ -88,10 +88,10 @@ def test_who_chats_while_its_node_is_drained_goes_on_elsewhere_and_loses_nothing
         assert await one.ended(DRAINED) == 0
         assert moves == 1
         assert conversation is not None
-        messages = await read_again(other, user, conversation)
+        messages = await read_with_new_client(other, user, conversation)
         assert [message["text"] for message in messages if message["role"] == "user"] == texts
         assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
-        await chats(client)
+        await check_chat_works(client)
 
     run(main())
     states = "SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node WHERE name = ?"

@@ -27,7 +27,7 @@ from tests.support.dropin_scenes import (
     versioned,
     without_a_log_in,
 )
-from tests.support.http_browser import Browser
+from tests.support.http_browser import HttpBrowser
 from tests.support.processes import manage_each
 from tests.support.scenes import Serve, records
 
@@ -79,9 +79,9 @@ def test_console_admin_and_commands_know_their_users(serve: Serve, dropin_databa
     """Who have a UUID, an email for a username, and no names. Their site has ATOMIC_REQUESTS and its own base.html."""
     stage = Stage(serve(dropin_database, ready="/readyz", **PACE.settings()), dropin_database)
     key, name = UUID(dropin_database.user("u1").id), "u1@example.org"
-    lead, admin = stage.lead, Browser(stage.server, dropin_database.user("admin"))
+    lead, admin = stage.lead, HttpBrowser(stage.server, dropin_database.user("admin"))
 
-    def shows(browser: Browser, path: str, *words: str) -> None:
+    def shows(browser: HttpBrowser, path: str, *words: str) -> None:
         answer = browser.get(path)
         assert answer.status == 200, (path, answer.status, answer.text[-2000:])
         assert [word for word in words if word not in answer.text] == [], path
@@ -129,7 +129,7 @@ def test_console_admin_and_commands_know_their_users(serve: Serve, dropin_databa
             assert {(await close_of(first))[1], (await close_of(second))[1]} == {4410}
 
     run(main())
-    viewer = Browser(stage.server, dropin_database.user("viewer"))
+    viewer = HttpBrowser(stage.server, dropin_database.user("viewer"))
     viewer.get("/support/")
     assert viewer.post(f"/support/users/{key}/recover/", reason="curious").status == 403
     action = {"action": "recover_users", "_selected_action": str(key), "reason": "curious"}
@@ -138,7 +138,7 @@ def test_console_admin_and_commands_know_their_users(serve: Serve, dropin_databa
         dropin_database.query("SELECT actor, reason FROM connections_auditentry WHERE action = 'denied'")
         == [("viewer@example.org", "curious")] * 2
     )
-    stranger = Browser(stage.server).get("/support/users/")
+    stranger = HttpBrowser(stage.server).get("/support/users/")
     assert (stranger.status, stranger.location) == (302, "/welcome/?next=%2Fsupport%2Fusers%2F")
     found, by_key, none, limited, listed, recovered = manage_each(
         [

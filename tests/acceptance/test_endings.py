@@ -10,19 +10,19 @@ from pathlib import Path
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database
 from tests.support.endings import (
-    APPS,
+    APPS_ENV,
     AT_ONCE,
-    GOODBYE,
-    GRACE,
-    HANDSHAKE,
-    KINDS,
+    CLOSE_SECONDS,
+    GRACE_SECONDS,
+    HANDSHAKE_SECONDS,
     PACE,
     SETTINGS,
-    STUCK,
+    STUCK_SECONDS,
     Stage,
-    told,
+    expect_close,
+    on_both_servers,
 )
-from tests.support.scenes import MARGIN, Serve, held, reasons, records
+from tests.support.scenes import MARGIN, Serve, close_reasons, held_ids, records
 from tests.support.servers import Server
 
 
@@ -30,69 +30,69 @@ class Endings(Stage):
     """One ending each, of the socket of one user."""
 
     async def clean_close(self, user: str) -> None:
-        client = await self.opened(user, "/ws/chat/")
+        client = await self.connect(user, "/ws/chat/")
         await client.close()
-        await self.freed(user, "client_closed", AT_ONCE)
+        await self.wait_until_freed(user, "client_closed", AT_ONCE)
 
     async def gone_without_a_close(self, user: str) -> None:
-        client = await self.opened(user, "/ws/chat/")
+        client = await self.connect(user, "/ws/chat/")
         await client.vanish()
-        await self.freed(user, "client_gone", AT_ONCE)
+        await self.wait_until_freed(user, "client_gone", AT_ONCE)
 
     async def never_answers(self, user: str) -> None:
-        client = await self.opened(user, "/ws/chat/", answers_pings=False)
-        await self.freed(user, "unresponsive", PACE.heartbeat + PACE.pong)
-        await told(client, 4408, "unresponsive")
+        client = await self.connect(user, "/ws/chat/", answers_pings=False)
+        await self.wait_until_freed(user, "unresponsive", PACE.heartbeat + PACE.pong)
+        await expect_close(client, 4408, "unresponsive")
 
     async def handler_raises(self, user: str) -> None:
-        client = await self.opened(user, "/ws/raise/", frames=1)
-        await self.freed(user, "handler_failed", AT_ONCE)
-        await told(client, 4500, "handler_failed")
+        client = await self.connect(user, "/ws/raise/", frames=1)
+        await self.wait_until_freed(user, "handler_failed", AT_ONCE)
+        await expect_close(client, 4500, "handler_failed")
 
     async def handler_raises_before_it_accepts(self, user: str) -> None:
         client = await connect(self.server, self.database.user(user), path="/ws/raise-in-connect/")
-        await self.freed(user, "handler_failed", AT_ONCE)
-        await told(client, 4500, "handler_failed")
+        await self.wait_until_freed(user, "handler_failed", AT_ONCE)
+        await expect_close(client, 4500, "handler_failed")
 
     async def handler_raises_at_the_end(self, user: str) -> None:
-        client = await self.opened(user, "/ws/raise-in-disconnect/")
+        client = await self.connect(user, "/ws/raise-in-disconnect/")
         await client.close()
-        await self.freed(user, "client_closed", AT_ONCE)
+        await self.wait_until_freed(user, "client_closed", AT_ONCE)
 
     async def handler_is_cancelled(self, user: str) -> None:
-        client = await self.opened(user, "/ws/cancelled/", frames=1)
-        await self.freed(user, "handler_failed", AT_ONCE)
-        await told(client, 4500, "handler_failed")
+        client = await self.connect(user, "/ws/cancelled/", frames=1)
+        await self.wait_until_freed(user, "handler_failed", AT_ONCE)
+        await expect_close(client, 4500, "handler_failed")
 
     async def channel_layer_fails(self, user: str) -> None:
-        client = await self.opened(user, "/ws/layer/", frames=1)
-        await self.freed(user, "handler_failed", AT_ONCE)
-        await told(client, 4500, "handler_failed")
+        client = await self.connect(user, "/ws/layer/", frames=1)
+        await self.wait_until_freed(user, "handler_failed", AT_ONCE)
+        await expect_close(client, 4500, "handler_failed")
 
     async def handler_returns(self, user: str) -> None:
-        client = await self.opened(user, "/ws/return/", frames=1)
-        await self.freed(user, "app_closed", AT_ONCE)
+        client = await self.connect(user, "/ws/return/", frames=1)
+        await self.wait_until_freed(user, "app_closed", AT_ONCE)
         assert await client.closed() == 1000
 
     async def handler_is_stuck(self, user: str) -> None:
-        client = await self.opened(user, "/ws/stuck/", frames=2)
-        await self.freed(user, "stuck", STUCK)
-        await told(client, 4408, "stuck")
+        client = await self.connect(user, "/ws/stuck/", frames=2)
+        await self.wait_until_freed(user, "stuck", STUCK_SECONDS)
+        await expect_close(client, 4408, "stuck")
 
     async def never_accepts(self, user: str) -> None:
         client = await connect(self.server, self.database.user(user), path="/ws/silent/")
-        await self.freed(user, "never_opened", HANDSHAKE)
-        await told(client, 4408, "never_opened")
+        await self.wait_until_freed(user, "never_opened", HANDSHAKE_SECONDS)
+        await expect_close(client, 4408, "never_opened")
 
     async def swallows_its_cancellation(self, user: str) -> None:
-        client = await self.opened(user, "/ws/swallow/", frames=2)
-        await self.freed(user, "stuck", STUCK)
-        await told(client, 4408, "stuck")
+        client = await self.connect(user, "/ws/swallow/", frames=2)
+        await self.wait_until_freed(user, "stuck", STUCK_SECONDS)
+        await expect_close(client, 4408, "stuck")
 
 
-@KINDS
+@on_both_servers
 def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: Database) -> None:
-    server = serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS)
+    server = serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **SETTINGS)
     endings = Endings(server, database)
     scenes = [
         endings.clean_close,
@@ -113,7 +113,9 @@ def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: D
         users = [name for name in database.users if name != "admin"]
         playing: list[Awaitable[None]] = [scene(user) for scene, user in zip(scenes, users, strict=True)]
         await asyncio.gather(*playing)
-        await eventually(lambda: "handler_abandoned" in server.output(), within=GRACE + MARGIN, why="it is given up")
+        await eventually(
+            lambda: "handler_abandoned" in server.output(), within=GRACE_SECONDS + MARGIN, why="it is given up"
+        )
         assert server.output().count("handler_abandoned") == 1  # the one that swallows its cancellation, and no other
         status, metrics = await asyncio.to_thread(server.get, "/metrics")
         assert status == 200
@@ -146,10 +148,10 @@ REPEATED = {  # path: the reason of its ending, and the code that its client see
 ROUNDS = 6
 
 
-@KINDS
+@on_both_servers
 def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database: Database) -> None:
     roomy = SETTINGS | {"soft_limit": 100, "connect_rate": "1000/1"}  # one user, all endings at once
-    server = serve(database, ready="/readyz", kind=kind, env=APPS, **roomy)
+    server = serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **roomy)
     stage = Stage(server, database)
 
     async def once(path: str, code: int) -> None:
@@ -167,11 +169,11 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
             assert await client.closed() == code
 
     async def main() -> None:
-        counter = await stage.opened("admin", "/ws/census/")
+        counter = await stage.connect("admin", "/ws/census/")
 
         async def settled(most: dict[str, int]) -> dict[str, int]:
             """What is left when all that ended has gone, and there is no more than this of anything."""
-            until = time.monotonic() + GRACE + GOODBYE + PACE.beat + MARGIN
+            until = time.monotonic() + GRACE_SECONDS + CLOSE_SECONDS + PACE.beat + MARGIN
             while True:
                 await counter.send("count")
                 left = {**await counter.expect("census"), "sockets": sockets_of(server)}
@@ -185,8 +187,10 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
         for _ in range(ROUNDS):
             await asyncio.gather(*(once(path, code) for path, (_, code) in REPEATED.items()))
         await settled(before)
-        await eventually(lambda: not held(database, database.user("u1")), within=MARGIN, why="the last one is written")
-        found = reasons(database, database.user("u1"))
+        await eventually(
+            lambda: not held_ids(database, database.user("u1")), within=MARGIN, why="the last one is written"
+        )
+        found = close_reasons(database, database.user("u1"))
         for reason in {reason for reason, _ in REPEATED.values()}:
             rounds = ROUNDS * sum(reason == each for each, _ in REPEATED.values())
             assert found[reason] == rounds + (reason == "client_gone"), found

@@ -8,24 +8,24 @@ import pytest
 
 from tests.support.clients import connect, connect_many, eventually, run
 from tests.support.databases import Database
-from tests.support.http_browser import Browser
+from tests.support.http_browser import HttpBrowser
 from tests.support.processes import manage_json
 from tests.support.scenes import (
     AUTOMATIC,
     MARGIN,
     Pace,
     Serve,
-    agree,
-    chats,
-    counted,
-    fenced,
-    held,
+    check_chat_works,
+    close_reasons,
+    counted_ids,
+    fenced_nodes,
+    held_ids,
     manager_of,
-    ready,
-    reasons,
     record_of,
     records,
     start_together,
+    wait_until_counted,
+    wait_until_ready,
 )
 
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
@@ -40,29 +40,29 @@ def test_after_the_only_node_was_killed_and_started_again_its_users_are_in_at_on
 
     async def main() -> None:
         for user in (eager, patient):
-            await ready(await connect_many(20, server, user))
-        old = {user.name: counted(database, user) for user in (eager, patient)}
+            await wait_until_ready(await connect_many(20, server, user))
+        old = {user.name: counted_ids(database, user) for user in (eager, patient)}
         server.kill()
         await asyncio.to_thread(server.start, ready="/readyz")
         restarted = time.monotonic()
         first = await connect(server, eager)
         await first.expect("ready", timeout=1)
         assert time.monotonic() - restarted < 1
-        assert fenced(database) == []
+        assert fenced_nodes(database) == []
         await eventually(
-            lambda: not any(old[user.name] & held(database, user) for user in (eager, patient)),
-            within=pace.lost - (time.monotonic() - restarted),
+            lambda: not any(old[user.name] & held_ids(database, user) for user in (eager, patient)),
+            within=pace.lost_freed - (time.monotonic() - restarted),
             why="the old node's records are free",
         )
-        assert reasons(database, patient) == {"node_lost": 20}
+        assert close_reasons(database, patient) == {"node_lost": 20}
         # The eager user was over the limit before the fence: who was sent away for that keeps that reason.
-        assert set(reasons(database, eager)) <= {"node_lost", "evicted"}
-        assert reasons(database, eager)["node_lost"] >= 15
+        assert set(close_reasons(database, eager)) <= {"node_lost", "evicted"}
+        assert close_reasons(database, eager)["node_lost"] >= 15
         assert all("fenced" in record.evidence for record in records(database, patient, "closed"))
         second = await connect(server, patient)
         await second.expect("ready", timeout=1, live=1)
-        await chats(first)
-        await agree(database, eager, [first], within=MARGIN)
+        await check_chat_works(first)
+        await wait_until_counted(database, eager, [first], within=MARGIN)
 
     run(main())
 
@@ -76,12 +76,12 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
     async def main() -> None:
         there = await connect_many(4, frozen, user)
         here = await connect_many(2, steady, user)
-        await ready([*there, *here])
+        await wait_until_ready([*there, *here])
         await asyncio.sleep(pace.lease)
         frozen.freeze()
-        await agree(database, user, here, within=pace.lost)
-        assert reasons(database, user) == {"node_lost": 4}
-        assert fenced(database) == ["web-2"]
+        await wait_until_counted(database, user, here, within=pace.lost_freed)
+        assert close_reasons(database, user) == {"node_lost": 4}
+        assert fenced_nodes(database) == ["web-2"]
         assert all(client.is_open for client in there)
         frozen.thaw()
         for client in there:
@@ -95,8 +95,8 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
         await asyncio.to_thread(frozen.wait_until, "/readyz")
         back = await connect(frozen, user)
         await back.expect("ready")
-        await chats(back)
-        await agree(database, user, [*here, back], within=MARGIN)
+        await check_chat_works(back)
+        await wait_until_counted(database, user, [*here, back], within=MARGIN)
         listed = await asyncio.to_thread(manage_json, "list_nodes", db=database)
         nodes = [node for node in listed if node["name"] == "web-2"]
         assert [(node["fenced"], node["managers"]) for node in nodes] == [(False, 1), (True, 0)]
@@ -117,10 +117,10 @@ def test_what_was_decided_while_a_node_slept_is_not_undone_when_it_wakes_up(serv
     async def main() -> None:
         witness, awake = await connect(steady, bystander), await connect(steady, closed)
         sleeping = {user.name: await connect_many(2, frozen, user) for user in (reset, closed, bystander)}
-        await ready([witness, awake, *(client for clients in sleeping.values() for client in clients)])
+        await wait_until_ready([witness, awake, *(client for clients in sleeping.values() for client in clients)])
         await asyncio.sleep(pace.lease)
         frozen.freeze()
-        gone, lead = manager_of(sleeping[closed.name][0]), Browser(steady, database.user("lead"))
+        gone, lead = manager_of(sleeping[closed.name][0]), HttpBrowser(steady, database.user("lead"))
         await asyncio.to_thread(lead.get, f"/console/users/{reset.id}/")
         await awake.send("close_sessions", managers=[gone])
         await eventually(lambda: record_of(database, closed, gone).state == "closing", within=MARGIN)
@@ -128,15 +128,15 @@ def test_what_was_decided_while_a_node_slept_is_not_undone_when_it_wakes_up(serv
         answer = await asyncio.to_thread(lead.post, f"/console/users/{reset.id}/reset/", **form)
         assert answer.status == 303, answer.text
         await eventually(lambda: {r.state for r in records(database, reset)} == {"closing"}, within=MARGIN)
-        await agree(database, bystander, [witness], within=pace.lost)
+        await wait_until_counted(database, bystander, [witness], within=pace.lost_freed)
         frozen.thaw()
         codes = {
             name: [await client.closed(pace.beat + 2 * MARGIN) for client in clients]
             for name, clients in sleeping.items()
         }
         assert codes == {reset.name: [4411] * 2, closed.name: [4412, 4012], bystander.name: [4012] * 2}
-        assert reasons(database, reset) == {"reset": 2}
-        assert reasons(database, closed) == {"closed_by_user": 1, "node_lost": 1}
+        assert close_reasons(database, reset) == {"reset": 2}
+        assert close_reasons(database, closed) == {"closed_by_user": 1, "node_lost": 1}
 
     run(main())
 
@@ -152,17 +152,17 @@ def test_a_node_frozen_for_less_than_its_lease_loses_nobody(kind: str, serve: Se
 
     async def main() -> None:
         clients = await connect_many(6, frozen, user)
-        await ready(clients)
+        await wait_until_ready(clients)
         await asyncio.sleep(0.5)
         frozen.freeze()
         await asyncio.sleep(0.75 * pace.lease)  # longer than heartbeat and pong: no excuse to judge the clients
         frozen.thaw()
-        await asyncio.gather(*map(chats, clients))
-        await asyncio.sleep(pace.silent)  # a client that is judged by the sleep would be closed by now
-        await agree(database, user, clients, within=MARGIN)
-        await asyncio.gather(*map(chats, clients))
-        assert fenced(database) == []
-        assert reasons(database, user) == {}
+        await asyncio.gather(*map(check_chat_works, clients))
+        await asyncio.sleep(pace.silent_freed)  # a client that is judged by the sleep would be closed by now
+        await wait_until_counted(database, user, clients, within=MARGIN)
+        await asyncio.gather(*map(check_chat_works, clients))
+        assert fenced_nodes(database) == []
+        assert close_reasons(database, user) == {}
 
     run(main())
 
@@ -178,7 +178,7 @@ def test_a_node_that_is_terminated_moves_its_clients_and_ends_in_order(
         clients = await connect_many(8, server, user)
         silent = await connect(server, user, answers_pings=False)
         deaf = await connect(server, user)
-        await ready([*clients, silent, deaf])
+        await wait_until_ready([*clients, silent, deaf])
         deaf.stop_reading()
         ids = [manager_of(client) for client in [*clients, silent, deaf]]
         began = time.monotonic()

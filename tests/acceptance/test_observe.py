@@ -7,7 +7,7 @@ from collections import Counter
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
-from tests.support.scenes import AUTOMATIC, Serve, ready, reasons, records
+from tests.support.scenes import AUTOMATIC, Serve, close_reasons, records, wait_until_ready
 
 DEVICE = "0f0e0d0c-0b0a-4908-8706-050403020100"
 SETTINGS = AUTOMATIC.settings(enforce="observe", soft_limit=2, burst=1, connect_rate="3/60s")
@@ -26,9 +26,9 @@ def test_it_watches_and_staff_acts(serve: Serve, database: Database) -> None:
         clients = [await connect(server, user, device=DEVICE, attempt=number) for number in (2, 3, 1)]
         clients += [await connect(server, user) for _ in range(2)]
         clients += [await connect(server, user, answers_pings=False)]
-        await ready(clients)
-        await eventually(lambda: said()["would_close", "unresponsive"] == 1, within=AUTOMATIC.silent)
-        await asyncio.sleep(AUTOMATIC.settled)  # longer than sweep and cleanup take anywhere else
+        await wait_until_ready(clients)
+        await eventually(lambda: said()["would_close", "unresponsive"] == 1, within=AUTOMATIC.silent_freed)
+        await asyncio.sleep(AUTOMATIC.back_at_limit)  # longer than sweep and cleanup take anywhere else
         assert said() == {
             ("would_close", "replaced"): 1,  # by the connect with attempt 3
             ("would_refuse", "replaced"): 1,  # the one with attempt 1
@@ -50,6 +50,6 @@ def test_it_watches_and_staff_acts(serve: Serve, database: Database) -> None:
         reset = ("recover_user", "u1", "--reset", "--reason", "a ticket")
         await asyncio.to_thread(lambda: manage_json(*reset, db=database, **SETTINGS))
         assert [await client.closed() for client in clients] == [4411] * 6
-        assert reasons(database, user) == {"reset": 6}
+        assert close_reasons(database, user) == {"reset": 6}
 
     run(main())

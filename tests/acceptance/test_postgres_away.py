@@ -15,7 +15,18 @@ from tests.chaos.relays import Relay, to_path
 from tests.chaos.stores import Postgres
 from tests.support.clients import ChatClient, connect, connect_many, eventually, run
 from tests.support.databases import Database, PostgresTemplate
-from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, fenced, manager_of, ready, record_of, start_together
+from tests.support.scenes import (
+    MARGIN,
+    Pace,
+    Serve,
+    check_chat_works,
+    fenced_nodes,
+    manager_of,
+    record_of,
+    start_together,
+    wait_until_counted,
+    wait_until_ready,
+)
 
 PACE = Pace(beat=0.5, lease=3.0, heartbeat=1.0, sweep=0.5)
 RECONCILE, HANDSHAKE = 1.0, 2.0
@@ -89,7 +100,7 @@ def test_nobody_is_dropped_nothing_is_lost_and_nobody_is_fenced(
         }
         take_away, bring_back = faults[how]
         clients = await connect_many(6, lambda number: nodes[number % 2], user)
-        await ready(clients)
+        await wait_until_ready(clients)
         await asyncio.sleep(PACE.lease)  # both are steady: each could be the witness against the other
         leaver, *stayers = clients
 
@@ -121,18 +132,18 @@ def test_nobody_is_dropped_nothing_is_lost_and_nobody_is_fenced(
                 await asyncio.to_thread(bring_back)
             else:
                 bring_back()
-        await agree(database, user, stayers, within=RECONCILE + HANDSHAKE + RECONNECT + MARGIN)
+        await wait_until_counted(database, user, stayers, within=RECONCILE + HANDSHAKE + RECONNECT + MARGIN)
         assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
         await asyncio.gather(*(stored(client, each) for client, each in zip(stayers, written, strict=False)))
         welcome = await connect(nodes[1], newcomer)
         await welcome.expect("ready")
-        await asyncio.gather(*map(chats, [*stayers, welcome]))
+        await asyncio.gather(*map(check_chat_works, [*stayers, welcome]))
         await eventually(
             lambda: all(node.get("/readyz")[0] == 200 for node in nodes), within=RECONNECT, why="both nodes are ready"
         )
         await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)  # a sweep that held the silence against the other
-        assert fenced(database) == []
-        await agree(database, user, stayers, within=MARGIN)
+        assert fenced_nodes(database) == []
+        await wait_until_counted(database, user, stayers, within=MARGIN)
         for node in nodes:
             node.terminate()
         await relay.stop()

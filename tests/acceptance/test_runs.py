@@ -12,7 +12,15 @@ import pytest
 from tests.support.clients import connect, connect_many, eventually, run
 from tests.support.databases import Database, TestUser
 from tests.support.processes import environment, manage_json, overrides
-from tests.support.scenes import MARGIN, Pace, Serve, agree, chats, ready, reasons
+from tests.support.scenes import (
+    MARGIN,
+    Pace,
+    Serve,
+    check_chat_works,
+    close_reasons,
+    wait_until_counted,
+    wait_until_ready,
+)
 
 PACE = Pace(sweep=0, probe=2.5)  # long enough for a second click to find the first run under way
 SETTINGS = PACE.settings()
@@ -49,7 +57,7 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
 
     async def the_command_is_killed() -> None:
         silent, living = await connect_many(2, server, ada, answers_pings=False), await connect_many(3, server, ada)
-        await ready([*silent, *living])
+        await wait_until_ready([*silent, *living])
         command = recover_process(database, ada)
         try:
             await eventually(
@@ -61,15 +69,15 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
             command.kill()
             await asyncio.to_thread(command.wait, 5)
         assert ended_runs(database, ada) == []
-        await eventually(lambda: ended_runs(database, ada), within=PACE.settled + MARGIN)
+        await eventually(lambda: ended_runs(database, ada), within=PACE.back_at_limit + MARGIN)
         assert ended_runs(database, ada) == [("recovered", 5, 3)]
-        assert reasons(database, ada) == {"unresponsive": 2}
-        await agree(database, ada, living, within=MARGIN)
-        await asyncio.gather(*map(chats, living))
+        assert close_reasons(database, ada) == {"unresponsive": 2}
+        await wait_until_counted(database, ada, living, within=MARGIN)
+        await asyncio.gather(*map(check_chat_works, living))
 
     async def two_at_once() -> None:
         silent, living = await connect_many(2, server, grace, answers_pings=False), await connect_many(3, server, grace)
-        await ready([*silent, *living])
+        await wait_until_ready([*silent, *living])
 
         def click(reason: str) -> Any:
             return manage_json("recover_user", f"{grace.name}@example.org", "--reason", reason, db=database, **SETTINGS)
@@ -105,7 +113,7 @@ def test_a_process_that_stalls_half_way_through_a_step_holds_nobody_up(
 
     async def main() -> None:
         clients = await connect_many(4, server, user)
-        await ready(clients)
+        await wait_until_ready(clients)
         stalling = stalling_process(database, user, step)
         try:
             stopped = psutil.Process(stalling.pid)
@@ -116,7 +124,7 @@ def test_a_process_that_stalls_half_way_through_a_step_holds_nobody_up(
             for client in clients:
                 assert await client.closed(until - asyncio.get_running_loop().time()) == 4411
             await eventually(lambda: ended_runs(database, user), within=2 * PACE.beat + MARGIN)
-            after = ended_runs(database, user), reasons(database, user)
+            after = ended_runs(database, user), close_reasons(database, user)
             stalling.send_signal(signal.SIGCONT)
             out, _ = await asyncio.to_thread(stalling.communicate, timeout=10)
             assert (stalling.returncode, "its transaction is gone" in out) == (0, True), out
@@ -127,7 +135,7 @@ def test_a_process_that_stalls_half_way_through_a_step_holds_nobody_up(
         # Who came while the stock was locked is in it or not, by who of the two was first.
         assert (outcome, before) == ("recovered", closed["reset"])
         assert closed in ({"reset": 4}, {"reset": 5}) if step == "take_stock" else closed == {"reset": 4}
-        assert (ended_runs(database, user), reasons(database, user)) == after
+        assert (ended_runs(database, user), close_reasons(database, user)) == after
         taken = database.query("SELECT step, count(*) FROM connections_runstep GROUP BY step")
         assert sorted(number for _, number in taken) == [1] * 7
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database, TestUser
-from tests.support.http_browser import Browser
-from tests.support.scenes import MARGIN, PAUSED, Serve, chats, manager_of, record_of
+from tests.support.http_browser import HttpBrowser
+from tests.support.scenes import MARGIN, PAUSED, Serve, check_chat_works, manager_of, record_of
 
 RECONCILE = 0.5
 SETTINGS = PAUSED.settings(reconcile_seconds=RECONCILE)
@@ -28,8 +28,8 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
     }
     server = serve(database, ready="/readyz", kind=kind, env=env, **SETTINGS)
 
-    async def opened(user: str) -> tuple[Browser, ChatClient]:
-        browser = Browser(server)
+    async def opened(user: str) -> tuple[HttpBrowser, ChatClient]:
+        browser = HttpBrowser(server)
         client = await connect(server, await asyncio.to_thread(browser.log_in, database.user(user)))
         await client.expect("ready")
         return browser, client
@@ -55,9 +55,9 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
         await ended(changed, database.user("u3"), "the password was changed")
         await ended(disabled, database.user("u4"), "the account was deactivated", "account_disabled")
         # The reconcile that closed the last one looked at these too.
-        await chats(stays)
+        await check_chat_works(stays)
         if engine not in STORED:
-            await chats(left)
+            await check_chat_works(left)
 
     run(main())
 
@@ -67,7 +67,7 @@ def test_who_logs_out_is_out_at_once_and_other_log_ins_stay(serve: Serve, databa
     server, user = serve(database, ready="/readyz", reconcile_seconds=300), database.user("u1")
 
     async def main() -> None:
-        leaving, staying = Browser(server), Browser(server)
+        leaving, staying = HttpBrowser(server), HttpBrowser(server)
         left = await connect(server, await asyncio.to_thread(leaving.log_in, user))
         stays = await connect(server, await asyncio.to_thread(staying.log_in, user))
         for client in (left, stays):
@@ -76,6 +76,6 @@ def test_who_logs_out_is_out_at_once_and_other_log_ins_stay(serve: Serve, databa
         assert await left.closed(5) == 4403
         assert left.closing is not None
         assert (left.closing["reason"], left.closing["reconnect"]) == ("session_ended", "never")
-        await chats(stays)
+        await check_chat_works(stays)
 
     run(main())

@@ -8,35 +8,35 @@ import pytest
 from tests.support.clients import run
 from tests.support.databases import Database
 from tests.support.endings import (
-    APPS,
+    APPS_ENV,
     AT_ONCE,
-    GOODBYE,
-    KINDS,
+    CLOSE_SECONDS,
     PACE,
-    SEND,
+    SEND_SECONDS,
     SETTINGS,
-    STUCK,
+    STUCK_SECONDS,
     Stage,
-    told,
+    expect_close,
+    on_both_servers,
 )
-from tests.support.scenes import MARGIN, Serve, chats, manager_of, record_of
+from tests.support.scenes import MARGIN, Serve, check_chat_works, manager_of, record_of
 
 
-@KINDS
+@on_both_servers
 def test_a_client_that_takes_no_bytes_is_gone_after_the_send_timeout(
     kind: str, serve: Serve, database: Database
 ) -> None:
     unhurried = SETTINGS | {"heartbeat_seconds": 60}  # or it would be unresponsive before
-    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **unhurried), database)
+    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **unhurried), database)
 
     async def goes(user: str, path: str) -> None:
-        client = await stage.opened(user, path)
+        client = await stage.connect(user, path)
         client.stop_reading()
         await client.send("go")
         # The buffers between the two take a second of frames before anything is left over; then the last words have
         # their own time, a beat of the defaults, where the server waits for the client to take them.
-        await stage.freed(user, "client_gone", 1 + SEND + GOODBYE)
-        await asyncio.sleep(GOODBYE + MARGIN)
+        await stage.wait_until_freed(user, "client_gone", 1 + SEND_SECONDS + CLOSE_SECONDS)
+        await asyncio.sleep(CLOSE_SECONDS + MARGIN)
         client.go_on_reading()  # too late for its close: it was cut off
         assert await client.closed() == 1006
 
@@ -52,10 +52,10 @@ def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
     kind: str, count: int, size: int, serve: Serve, database: Database
 ) -> None:
     unhurried = SETTINGS | {"heartbeat_seconds": 60}  # what it is pinged would come behind all that
-    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **unhurried), database)
+    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **unhurried), database)
 
     async def takes_its_time(user: str, path: str) -> None:
-        client = await stage.opened(user, path)
+        client = await stage.connect(user, path)
         client.stop_reading()
         await client.send("go", count=count, size=size)
         began = time.monotonic()
@@ -63,7 +63,7 @@ def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
             await client.sip()
             await asyncio.sleep(0.04)
         assert client.is_open, client.close_code
-        assert time.monotonic() - began > 2 * SEND, "it was too fast to prove anything"
+        assert time.monotonic() - began > 2 * SEND_SECONDS, "it was too fast to prove anything"
         client.go_on_reading()
         assert record_of(database, database.user(user), manager_of(client)).state == "live"
 
@@ -73,32 +73,32 @@ def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
     run(main())
 
 
-@KINDS
+@on_both_servers
 def test_on_a_route_without_our_frames_the_close_code_alone_speaks(kind: str, serve: Serve, database: Database) -> None:
-    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS), database)
+    stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **SETTINGS), database)
 
     async def handler_raises(user: str) -> None:
-        client = await stage.opened(user, "/plain/raise/", frames=1)
-        await stage.freed(user, "handler_failed", AT_ONCE)
+        client = await stage.connect(user, "/plain/raise/", frames=1)
+        await stage.wait_until_freed(user, "handler_failed", AT_ONCE)
         assert await client.closed() == 4500
         assert [frame["type"] for frame in client.frames] == ["ready"]
 
     async def handler_is_stuck(user: str) -> None:
-        client = await stage.opened(user, "/plain/stuck/", frames=2)
-        await stage.freed(user, "stuck", STUCK)
+        client = await stage.connect(user, "/plain/stuck/", frames=2)
+        await stage.wait_until_freed(user, "stuck", STUCK_SECONDS)
         assert await client.closed() == 4408
         assert [frame["type"] for frame in client.frames] == ["ready"]
 
     async def half_open(user: str) -> None:
-        client = await stage.opened(user, "/plain/echo/")
+        client = await stage.connect(user, "/plain/echo/")
         client.stop_reading()  # its library answers no protocol ping either
         # On both servers a protocol ping costs up to two seconds more, which is a beat of the defaults.
-        await stage.freed(user, "client_gone", PACE.heartbeat + PACE.pong + 2)
+        await stage.wait_until_freed(user, "client_gone", PACE.heartbeat + PACE.pong + 2)
         client.go_on_reading()
         assert await client.closed() in (1006, 1011)  # uvicorn sends the close of RFC 6455 before it cuts
 
     async def silent_but_alive(user: str) -> None:
-        client = await stage.opened(user, "/plain/echo/")
+        client = await stage.connect(user, "/plain/echo/")
         await asyncio.sleep(3 * (PACE.heartbeat + PACE.pong))
         await client.send("hello")
         await client.expect("echo")
@@ -111,21 +111,21 @@ def test_on_a_route_without_our_frames_the_close_code_alone_speaks(kind: str, se
     run(main())
 
 
-@KINDS
+@on_both_servers
 def test_frames_that_come_faster_than_they_are_handled_end_their_own_socket_only(
     kind: str, serve: Serve, database: Database
 ) -> None:
-    server = serve(database, ready="/readyz", kind=kind, env=APPS, **SETTINGS, queue_frames=5)
+    server = serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **SETTINGS, queue_frames=5)
     stage = Stage(server, database)
 
     async def main() -> None:
-        neighbour = await stage.opened("u2", "/ws/chat/")
-        patient = await stage.opened("u3", "/ws/slow/", frames=5)
-        hasty = await stage.opened("u1", "/ws/slow/", frames=50)
-        await told(hasty, 4408, "stuck")
-        await stage.freed("u1", "stuck", AT_ONCE)
-        await chats(neighbour)
-        await asyncio.sleep(STUCK + PACE.beat)
+        neighbour = await stage.connect("u2", "/ws/chat/")
+        patient = await stage.connect("u3", "/ws/slow/", frames=5)
+        hasty = await stage.connect("u1", "/ws/slow/", frames=50)
+        await expect_close(hasty, 4408, "stuck")
+        await stage.wait_until_freed("u1", "stuck", AT_ONCE)
+        await check_chat_works(neighbour)
+        await asyncio.sleep(STUCK_SECONDS + PACE.beat)
         assert patient.is_open
         assert neighbour.is_open
 

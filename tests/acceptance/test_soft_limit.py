@@ -11,14 +11,14 @@ from tests.support.scenes import (
     PAUSED,
     Pace,
     Serve,
-    agree,
-    chats,
-    counted,
+    check_chat_works,
+    close_reasons,
+    counted_ids,
     highest_count,
     manager_of,
-    ready,
-    reasons,
     record_of,
+    wait_until_counted,
+    wait_until_ready,
 )
 
 LIMIT, CEILING = 20, 25
@@ -30,7 +30,7 @@ def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(serv
 
     async def main() -> None:
         living = await connect_many(LIMIT, server, user)
-        await ready(living)
+        await wait_until_ready(living)
         random.Random(6).shuffle(living)  # so that the least active are not the ones that opened first
         for client in living:
             await client.send("list_sessions")
@@ -38,15 +38,15 @@ def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(serv
             await asyncio.sleep(1.2 * PAUSED.beat)  # last activity is exact to a beat
         with highest_count(database, user) as highest:
             newcomers = await connect_many(6, server, user)
-            await ready(newcomers)
+            await wait_until_ready(newcomers)
             assert all(LIMIT < client.of("ready")[0]["live"] <= CEILING for client in newcomers)
             least_active, rest = living[:6], living[6:]
-            await agree(database, user, [*rest, *newcomers], within=PAUSED.settled)
+            await wait_until_counted(database, user, [*rest, *newcomers], within=PAUSED.back_at_limit)
             assert LIMIT < highest() <= CEILING
         for client in least_active:
             await evicted(client)
             assert record_of(database, user, manager_of(client)).reason == "evicted"
-        await asyncio.gather(*map(chats, [*rest, *newcomers]))
+        await asyncio.gather(*map(check_chat_works, [*rest, *newcomers]))
 
     run(main())
 
@@ -60,10 +60,10 @@ def test_at_the_ceiling_a_newcomer_takes_the_place_of_the_least_active_at_once(
 
     async def main() -> None:
         living = await connect_many(limit - 1, server, user)
-        await ready(living)
+        await wait_until_ready(living)
         # While the run waits for its answer, nobody is evicted: the others fill the room up to the ceiling.
         mute = await connect(server, user, answers_pings=False)
-        await ready([mute])
+        await wait_until_ready([mute])
         newcomers = []
         with highest_count(database, user) as highest:
             for live in (5, 6, 6, 6):
@@ -77,9 +77,9 @@ def test_at_the_ceiling_a_newcomer_takes_the_place_of_the_least_active_at_once(
                 await evicted(client)
             assert highest() == ceiling
             left = [client for client in [*living, *newcomers] if client not in gone]
-            assert await mute.closed(unhurried.settled) == 4408
-            await eventually(lambda: len(counted(database, user)) == limit, within=unhurried.settled)
-        await agree(database, user, left[-limit:], within=MARGIN)
+            assert await mute.closed(unhurried.back_at_limit) == 4408
+            await eventually(lambda: len(counted_ids(database, user)) == limit, within=unhurried.back_at_limit)
+        await wait_until_counted(database, user, left[-limit:], within=MARGIN)
 
     run(main())
 
@@ -127,11 +127,11 @@ def test_of_50_at_once_at_least_25_get_in_and_the_others_when_they_are_told_to(
             assert waits, "nobody was refused: the burst was too slow to show anything"
             assert all(0 <= wait <= 30 for wait in waits)
             assert len(set(waits)) == len(waits)
-            await eventually(lambda: len(counted(database, user)) == LIMIT, within=PAUSED.settled)
+            await eventually(lambda: len(counted_ids(database, user)) == LIMIT, within=PAUSED.back_at_limit)
             assert highest() <= CEILING
         await eventually(lambda: sum(client.is_open for client in admitted) == LIMIT, within=PAUSED.beat + MARGIN)
-        await agree(database, user, [client for client in admitted if client.is_open], within=MARGIN)
+        await wait_until_counted(database, user, [client for client in admitted if client.is_open], within=MARGIN)
         # The last of them are told, and confirm, a moment after they stopped counting.
-        await eventually(lambda: reasons(database, user) == {"evicted": 50 - LIMIT}, within=PAUSED.beat + MARGIN)
+        await eventually(lambda: close_reasons(database, user) == {"evicted": 50 - LIMIT}, within=PAUSED.beat + MARGIN)
 
     run(main())

@@ -8,14 +8,14 @@ from typing import Any
 
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database
-from tests.support.http_browser import Browser
-from tests.support.scenes import Pace, Serve, held, reasons, records, start_together
+from tests.support.http_browser import HttpBrowser
+from tests.support.scenes import Pace, Serve, close_reasons, held_ids, records, start_together
 from tests.support.servers import Server, free_port
 
 PACE = Pace()
 APPLICATION = "tests.dropin.asgi:application"
 # Until what a dead process held is free, also where its witness has just started.
-FENCED = PACE.lost + PACE.lease
+FENCED = PACE.lost_freed + PACE.lease
 
 
 def bare_servers(serve: Serve, database: Database) -> dict[str, Server]:
@@ -69,20 +69,22 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
         silent, _ = await opened("uvicorn", answers_pings=False)
 
         # Each other's clients are reached over the database: there is no bus between these processes.
-        support = Browser(servers["runserver"], database.user("support"))
+        support = HttpBrowser(servers["runserver"], database.user("support"))
         await asyncio.to_thread(support.get, f"/support/users/{user.id}/")
         answer = await asyncio.to_thread(support.post, f"/support/users/{user.id}/recover/", reason="a ticket")
         assert answer.status == 303, answer.text[-2000:]
-        assert await silent.closed(PACE.settled + 2) == 4408
+        assert await silent.closed(PACE.back_at_limit + 2) == 4408
         assert all(client.of("ping") and client.is_open for client in clients.values())
-        await eventually(lambda: len(held(database, user)) == 4 and reasons(database, user)["unresponsive"] == 1)
+        await eventually(
+            lambda: len(held_ids(database, user)) == 4 and close_reasons(database, user)["unresponsive"] == 1
+        )
 
         # One worker is killed, and Daphne, which can't drain, is told to stop. The fence covers both.
         worker = next(name for name in clients if pids[name] not in (servers["runserver"].pid, servers["daphne"].pid))
         os.kill(pids[worker], signal.SIGKILL)
         servers["daphne"].terminate()
         gone = {clients.pop(worker), clients.pop(daphne_node)}
-        await eventually(lambda: len(held(database, user)) == 2, within=FENCED)
+        await eventually(lambda: len(held_ids(database, user)) == 2, within=FENCED)
         ended = {(r.node, r.reason) for r in records(database, user, "closed")}
         assert (worker, "node_lost") in ended
         # Whether Daphne comes to cancel its applications is chance, and they to say so.

@@ -9,7 +9,7 @@ from websockets.exceptions import InvalidStatus
 from tests.support.clients import connect, connected, run
 from tests.support.databases import Database
 from tests.support.processes import manage, manage_each
-from tests.support.scenes import PAUSED, Serve, chats, everything_but_probes, records
+from tests.support.scenes import PAUSED, Serve, check_chat_works, records, rows_except_probes
 
 UNKNOWN = [
     ["list_managers", "--user", "nobody"],
@@ -35,7 +35,7 @@ NOT_UNDERSTOOD = [
 
 
 def test_commands_answer_with_one_clear_line_or_their_usage(database: Database) -> None:
-    before = everything_but_probes(database)
+    before = rows_except_probes(database)
     audit = "SELECT count(*) FROM connections_auditentry"
 
     results = manage_each([[*arguments, "--json"] for arguments in UNKNOWN + NOT_UNDERSTOOD], db=database)
@@ -49,7 +49,7 @@ def test_commands_answer_with_one_clear_line_or_their_usage(database: Database) 
         assert (result.code, result.out) == (2, ""), (arguments, result)
         assert "Traceback" not in result.err
         assert result.err.strip(), arguments
-    assert everything_but_probes(database) == before
+    assert rows_except_probes(database) == before
     assert database.query(audit) == [(0,)]
 
 
@@ -109,7 +109,7 @@ def test_bad_frames_get_an_error_and_the_socket_stays_open(serve: Serve, databas
                 answer = await client.expect("error")
                 assert answer["code"], frame
                 assert answer["message"], frame
-            await chats(client)
+            await check_chat_works(client)
             assert client.is_open
         async with connected(server, user) as client:
             await client.send_raw(json.dumps({"type": "x", "text": "x" * 65 * 1024}))

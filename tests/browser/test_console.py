@@ -13,7 +13,16 @@ from playwright.sync_api import Page, expect
 from tests.support.browser import PHONE, Pages
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database, TestUser
-from tests.support.scenes import PAUSED, Serve, Stuck, chats, counted, lapsed, start_together, stick
+from tests.support.scenes import (
+    PAUSED,
+    Serve,
+    StuckUser,
+    check_chat_works,
+    counted_ids,
+    lease_is_over,
+    make_stuck_user,
+    start_together,
+)
 from tests.support.seed import PASSWORD
 from tests.support.servers import Server
 
@@ -45,14 +54,14 @@ def aside() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 
 @contextmanager
-def stuck_user(serve: Serve, database: Database, user: TestUser) -> Iterator[tuple[Server, Stuck, Any]]:
+def stuck_user(serve: Serve, database: Database, user: TestUser) -> Iterator[tuple[Server, StuckUser, Any]]:
     """A server on which the user holds 20, 12 of a node that was killed, 5 silent, 3 alive."""
     serving, doomed = (serve(database, start=False, node_name=name, **PAUSED.settings()) for name in ("web-1", "web-2"))
     start_together(serving, doomed)
     with aside() as wait_for:
-        scene: Stuck = wait_for(stick(user, serving=serving, doomed=doomed))
+        scene: StuckUser = wait_for(make_stuck_user(user, serving=serving, doomed=doomed))
         doomed.kill()
-        wait_for(eventually(lambda: lapsed(database, "web-2"), within=PAUSED.lease + PAUSED.beat + 1))
+        wait_for(eventually(lambda: lease_is_over(database, "web-2"), within=PAUSED.lease + PAUSED.beat + 1))
         yield serving, scene, wait_for
 
 
@@ -90,7 +99,7 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         expect(page.locator("#run tbody tr")).to_have_count(20)
         expect(page.locator(".sentence")).to_contain_text("17 are dead")
         pages.screenshot(page, "preview")
-        assert len(counted(database, user)) == 20
+        assert len(counted_ids(database, user)) == 20
 
         page.locator("#confirm-reason").fill("a ticket")
         page.get_by_role("button", name="Recover user: free 17 managers, keep 3").click()
@@ -99,9 +108,9 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         expect(page.locator("#run .change .figure").last).to_have_text("3")
         expect(held(page)).to_have_text("3 / 20")
         expect(page.locator("#managers tbody tr")).to_have_count(3)
-        assert counted(database, user) == stuck.living_ids
+        assert counted_ids(database, user) == stuck.living_ids
 
-        wait_for(chats(stuck.living[0]))
+        wait_for(check_chat_works(stuck.living[0]))
         wait_for(connect(server, user))
         expect(page.locator("#run .handshake")).to_contain_text("u1 is connected again")
         pages.screenshot(page, "recovered")
@@ -125,7 +134,7 @@ def test_it_works_without_javascript_on_a_phone(pages: Pages, serve: Serve, data
         page.locator("#confirm-reason").fill("a call")
         page.get_by_role("button", name="Recover user: free 17 managers, keep 3").click()
         expect(page.locator(".run-status")).to_contain_text("17 managers freed, 3 kept.", timeout=15_000)
-        assert counted(database, user) == stuck.living_ids
+        assert counted_ids(database, user) == stuck.living_ids
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Talking to the agent over a chat client."""
+"""Steps of a chat over a `ChatClient`: send a message, wait for the agent's answer, resume a conversation."""
 
 from uuid import uuid4
 
@@ -7,19 +7,24 @@ from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
 
-async def say(client: ChatClient, text: str, conversation: str | None = None, client_id: str | None = None) -> Frame:
+async def send_message(
+    client: ChatClient, text: str, conversation: str | None = None, client_id: str | None = None
+) -> Frame:
     """Send a message and return its ack."""
     client_id = client_id or str(uuid4())
     await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
     return await client.expect("ack", client_id=client_id)
 
 
-async def answer(client: ChatClient, conversation: str) -> Frame:
+async def wait_for_answer(client: ChatClient, conversation: str) -> Frame:
+    """Return the frame that ends the agent's next answer in the conversation."""
     return await client.expect("agent_completed", conversation=conversation, timeout=10)
 
 
-async def resumed(client: ChatClient, conversation: str, after: int) -> list[Frame]:
-    """The messages that the first resume on a socket delivers: later ones bring only what it was not sent yet."""
+async def resume(client: ChatClient, conversation: str, after: int) -> list[Frame]:
+    """Resume a conversation and return the messages that the server sends for it: all after `after` on the first resume
+    of a socket, and on later ones only messages that the socket was not sent yet.
+    """
     before = len(client.frames)
     await client.send("resume", conversation=conversation, after_seq=after)
     end = await client.expect("resumed", conversation=conversation)
@@ -28,16 +33,17 @@ async def resumed(client: ChatClient, conversation: str, after: int) -> list[Fra
     return messages
 
 
-async def read_again(server: Server, user: TestUser, conversation: str, after: int = 0) -> list[Frame]:
-    """What a new socket is sent of a conversation."""
+async def read_with_new_client(server: Server, user: TestUser, conversation: str, after: int = 0) -> list[Frame]:
+    """Return the messages that a resume on a new socket delivers."""
     async with connected(server, user) as client:
-        return await resumed(client, conversation, after)
+        return await resume(client, conversation, after)
 
 
 EVENTS = ("agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed")
 
 
-async def events_are_in_order(client: ChatClient, conversation: str) -> None:
+async def check_event_order(client: ChatClient, conversation: str) -> None:
+    """Check that the client has got all frames of one answer that called one tool, in order and without a repeat."""
     events = [frame for frame in client.frames if frame["type"] in (*EVENTS, "agent_delta")]
     named = [frame for frame in events if frame["type"] != "agent_delta"]
     assert tuple(frame["type"] for frame in named) == EVENTS
@@ -54,8 +60,8 @@ async def events_are_in_order(client: ChatClient, conversation: str) -> None:
     assert [session["current"] for session in tool["result"]["sessions"]].count(True) == 1
 
 
-def fill(database: Database, user: TestUser, first: int, last: int) -> None:
-    """Give the one conversation of the user many more messages."""
+def add_messages(database: Database, user: TestUser, first: int, last: int) -> None:
+    """Add messages with the sequence numbers `first` to `last` to the user's only conversation."""
     database.query(
         "INSERT INTO chat_message (conversation_id, seq, role, text, steps, created_at)"
         " WITH RECURSIVE n(seq) AS (SELECT ? UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"

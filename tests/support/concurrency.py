@@ -1,4 +1,4 @@
-"""Several functions at the same moment, each in a thread with a database connection of its own."""
+"""Run several functions at the same moment, each in a thread with a database connection of its own."""
 
 import threading
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import Any
 from django.db import connection
 
 
-def together(*functions: Callable[[], Any]) -> list[Any]:
-    """Their results, in order. All start at once; raises what the first failing one raised."""
+def run_concurrently(*functions: Callable[[], Any]) -> list[Any]:
+    """Start all functions at once, and return their results in order or raise the first exception among them."""
     start = threading.Barrier(len(functions))
 
     def call(function: Callable[[], Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Another database behind Django's default alias, for a while, in the tests' own process."""
+"""Put another database behind Django's default alias for the length of a block, in the tests' own process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 @contextmanager
 def default_database(url: str) -> Iterator[None]:
-    """Threads that begin in the block connect there too. They have to have closed their connections at its end."""
+    """Connect the default alias to `url` in the block. A thread that starts in the block connects there too, and has to
+    close its connection before the block ends.
+    """
     before, settings = connections[DEFAULT_DB_ALIAS], connections.settings[DEFAULT_DB_ALIAS]
     ours = {DEFAULT_DB_ALIAS: dict(dj_database_url.parse(url))}
     connections.settings[DEFAULT_DB_ALIAS] = connections.configure_settings(ours)[DEFAULT_DB_ALIAS]

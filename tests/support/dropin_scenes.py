@@ -14,8 +14,8 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.support.clients import eventually
 from tests.support.databases import Database, TestUser
-from tests.support.http_browser import Browser
-from tests.support.scenes import MARGIN, Pace, reasons, records
+from tests.support.http_browser import HttpBrowser
+from tests.support.scenes import MARGIN, Pace, close_reasons, records
 from tests.support.servers import Server
 
 PACE = Pace(heartbeat=3.0)
@@ -35,7 +35,7 @@ class Stage:
     def __init__(self, server: Server, database: Database) -> None:
         self.server = server
         self.database = database
-        self.lead = Browser(server, database.user("lead"))
+        self.lead = HttpBrowser(server, database.user("lead"))
 
     def open(self, path: str, user: str | None, subprotocols: Iterable[str] = ()) -> Any:
         """A bare WebSocket client, to be awaited or entered."""
@@ -85,7 +85,7 @@ class Stage:
         """Waits until all records of a user are closed, for these reasons."""
         mine: TestUser = self.database.user(user)
         await eventually(lambda: not records(self.database, mine, "live", "closing"), within=within, why=user)
-        assert sorted(reasons(self.database, mine).elements()) == sorted(wanted), user
+        assert sorted(close_reasons(self.database, mine).elements()) == sorted(wanted), user
 
 
 async def close_of(socket: ClientConnection) -> tuple[list[str | bytes], int | None, str | None]:

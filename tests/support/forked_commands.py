@@ -1,6 +1,7 @@
-"""Several commands, each in a process of its own, forked from one that has imported Django: `manage_each` runs this.
+"""Run several management commands, each in a process that is forked from one process that has imported Django.
 
-Reads a JSON list of argument lists from stdin; prints one of {code, out, err}, in their order.
+`tests.support.processes.manage_each` starts this module. It reads a JSON list of argument lists from stdin, and prints
+a JSON list of {code, out, err} in the same order.
 """
 
 import json
@@ -13,7 +14,8 @@ import django
 from django.core.management import execute_from_command_line
 
 
-def outcome(arguments: list[str]) -> dict[str, Any]:
+def run_forked(arguments: list[str]) -> dict[str, Any]:
+    """Run one command in a child process, and return its exit code and its output."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if child == 0:
@@ -32,4 +34,4 @@ def _text(file: Any) -> str:
 
 if __name__ == "__main__":
     django.setup()
-    json.dump([outcome(arguments) for arguments in json.load(sys.stdin)], sys.stdout)
+    json.dump([run_forked(arguments) for arguments in json.load(sys.stdin)], sys.stdout)

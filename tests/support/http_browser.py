@@ -1,4 +1,4 @@
-"""Logging in and out over HTTP, as a browser does, whichever engine keeps the sessions."""
+"""A browser without a screen: log in, log out, read pages and send forms over HTTP, with any session engine."""
 
 import contextlib
 import http.client
@@ -18,16 +18,16 @@ class Answer:
     location: str
 
 
-class Browser:
-    """The cookies of one browser on one server. Redirects are not followed."""
+class HttpBrowser:
+    """The cookies of one browser on one server. It follows no redirects."""
 
     def __init__(self, server: Server, user: TestUser | None = None) -> None:
-        """With `user`, it is logged in as that one."""
+        """With `user`, the browser has that user's session from the start."""
         self._server = server
         self._cookies: dict[str, str] = {} if user is None else {"sessionid": user.session}
 
     def log_in(self, user: TestUser) -> TestUser:
-        """The user with the session of this log-in."""
+        """Log in with the user's password, and return the user with the new session."""
         self.get("/accounts/login/")
         answer = self.post("/accounts/login/", username=user.name, password=PASSWORD)
         assert (answer.status, "sessionid" in self._cookies) == (302, True), answer.status
@@ -41,7 +41,7 @@ class Browser:
         return self._ask("GET", path)
 
     def post(self, path: str, **form: str) -> Answer:
-        """Sends a form. The page that has it must have been read before, for the CSRF cookie."""
+        """Send a form. The browser needs a CSRF cookie, so a page with a form must have been read before."""
         return self._ask("POST", path, **form)
 
     def _ask(self, method: str, path: str, **form: str) -> Answer:

@@ -1,8 +1,9 @@
-"""Applications that misbehave, each wrapped in the real middleware as an engineer would wrap their own.
+"""ASGI applications that misbehave, each wrapped in the real middleware as an adopter wraps their own application.
 
-At `/ws/<name>/` with frames of ours, at `/plain/<name>/` without; everything else is the project's own. All but
-`silent` and `raise-in-connect` accept, say `ready` with the manager's id, and then do what their name says at the
-first frame.
+Each is served twice: at `/ws/<name>/`, where the middleware may send frames of its own (`inject=True`), and at
+`/plain/<name>/`, where it may not. All other paths are the project's. Every application except `silent` and
+`raise-in-connect` accepts the socket, sends `ready` with the manager's id, and misbehaves, as its name says, when the
+client's first frame comes.
 """
 
 import asyncio
@@ -28,8 +29,8 @@ from console.asgi import application as project
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-SLOW_SECONDS = 0.2  # that `slow` takes for a frame
-SWALLOW_SECONDS = 30.0  # that `swallow` resists its cancellation
+SLOW_SECONDS = 0.2  # how long `slow` takes for a frame
+SWALLOW_SECONDS = 30.0  # how long `swallow` ignores its cancellation
 
 
 async def _ready(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -69,7 +70,7 @@ async def raises_in_disconnect(scope: dict[str, Any], receive: Receive, send: Se
     await _ready(scope, receive, send)
     while (await receive())["type"] != "websocket.disconnect":
         pass
-    raise ValueError("a handler that raises when it hears of the end")
+    raise ValueError("a handler that raises when it gets the disconnect")
 
 
 async def cancelled(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -82,7 +83,7 @@ async def cancelled(scope: dict[str, Any], receive: Receive, send: Send) -> None
 
 
 class BreakingLayer(InMemoryChannelLayer):
-    """A channel layer whose connection is lost while somebody listens."""
+    """A channel layer whose connection breaks while a consumer waits for a message."""
 
     async def receive(self, channel: str) -> dict[str, Any]:
         await super().receive(channel)
@@ -90,7 +91,7 @@ class BreakingLayer(InMemoryChannelLayer):
 
 
 class Layered(AsyncWebsocketConsumer):
-    """A consumer of Channels, as most are, that listens to its channel layer."""
+    """A Channels consumer that listens to its channel layer, as most consumers do."""
 
     channel_layer_alias = "breaking"
 
@@ -104,7 +105,7 @@ class Layered(AsyncWebsocketConsumer):
 
 
 async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """For each frame: what this process still holds of all its sockets, when all that is garbage has been collected."""
+    """Answer each frame with the number of objects that the process holds for its sockets, after a garbage collection."""
     await _ready(scope, receive, send)
     while (await receive())["type"] == "websocket.receive":
         node = current_node()

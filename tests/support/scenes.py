@@ -37,17 +37,17 @@ class Pace:
         return {f"{f.name}_seconds": getattr(self, f.name) for f in fields(self)} | others
 
     @property
-    def settled(self) -> float:
+    def back_at_limit(self) -> float:
         """Until a user over the limit is back at it."""
         return self.probe + 2 * self.beat + MARGIN
 
     @property
-    def silent(self) -> float:
+    def silent_freed(self) -> float:
         """Until a client that answers nothing is closed and freed, from its last frame or ours."""
         return self.heartbeat + self.pong + self.beat + MARGIN
 
     @property
-    def lost(self) -> float:
+    def lost_freed(self) -> float:
         """Until what a killed node held is free, from its death or the start of its witness."""
         return self.lease + 1.2 * self.sweep + self.beat + MARGIN
 
@@ -91,23 +91,23 @@ def record_of(database: Database, user: TestUser, manager: str) -> Record:
     return next(record for record in records(database, user) if record.id == manager)
 
 
-def counted(database: Database, user: TestUser) -> set[str]:
+def counted_ids(database: Database, user: TestUser) -> set[str]:
     """The ids of the records that take slots."""
     return {record.id for record in records(database, user, "live")}
 
 
-def held(database: Database, user: TestUser) -> set[str]:
+def held_ids(database: Database, user: TestUser) -> set[str]:
     return {record.id for record in records(database, user, "live", "closing")}
 
 
-def reasons(database: Database, user: TestUser) -> Counter[str]:
+def close_reasons(database: Database, user: TestUser) -> Counter[str]:
     """How many of a user's closed records have which reason. Each has its evidence and its actor."""
     closed = records(database, user, "closed")
     assert all(record.evidence and record.actor_kind for record in closed), closed
     return Counter(record.reason for record in closed)
 
 
-def everything_but_probes(database: Database) -> list[Any]:
+def rows_except_probes(database: Database) -> list[Any]:
     """All that a dry run and a diagnosis may not change: records less their probe, gates, fences."""
     return [
         database.query(
@@ -119,7 +119,7 @@ def everything_but_probes(database: Database) -> list[Any]:
     ]
 
 
-def lapsed(database: Database, name: str) -> bool:
+def lease_is_over(database: Database, name: str) -> bool:
     """Whether the lease of the newest node of this name is over, on SQLite's clock."""
     rows = database.query(
         "SELECT lease_expires_at < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM connections_node"
@@ -129,7 +129,7 @@ def lapsed(database: Database, name: str) -> bool:
     return bool(rows[0][0])
 
 
-def fenced(database: Database) -> list[str]:
+def fenced_nodes(database: Database) -> list[str]:
     """The names of all nodes that were fenced."""
     rows = database.query("SELECT name FROM connections_node WHERE fenced_at IS NOT NULL ORDER BY started_at")
     return [row[0] for row in rows]
@@ -170,7 +170,7 @@ def manager_of(client: ChatClient) -> str:
     return str(client.of("ready")[0]["manager"])
 
 
-async def ready(clients: list[ChatClient]) -> list[str]:
+async def wait_until_ready(clients: list[ChatClient]) -> list[str]:
     """Waits until all are ready; their managers' ids."""
     for client in clients:
         await client.expect("ready", timeout=10)
@@ -178,7 +178,7 @@ async def ready(clients: list[ChatClient]) -> list[str]:
 
 
 @dataclass
-class Stuck:
+class StuckUser:
     """A user at 20 of 20, of whom 3 are alive."""
 
     user: TestUser
@@ -195,29 +195,29 @@ class Stuck:
         return {manager_of(client) for client in self.living}
 
 
-async def stick(user: TestUser, *, serving: Server, doomed: Server) -> Stuck:
+async def make_stuck_user(user: TestUser, *, serving: Server, doomed: Server) -> StuckUser:
     """12 managers on a node that is to be killed, 5 whose clients never answer, 3 alive."""
     lost, silent, living = await asyncio.gather(
         connect_many(12, doomed, user),
         connect_many(5, serving, user, answers_pings=False),
         connect_many(3, serving, user),
     )
-    await ready([*lost, *silent, *living])
-    return Stuck(user, lost, silent, living)
+    await wait_until_ready([*lost, *silent, *living])
+    return StuckUser(user, lost, silent, living)
 
 
-async def chats(client: ChatClient) -> None:
+async def check_chat_works(client: ChatClient) -> None:
     """Sends a message, and waits until it is acknowledged."""
     client_id = str(uuid4())
     await client.send("user_message", client_id=client_id, conversation=None, text="Still there?")
     await client.expect("ack", timeout=10, client_id=client_id)
 
 
-async def agree(database: Database, user: TestUser, clients: list[ChatClient], *, within: float) -> None:
+async def wait_until_counted(database: Database, user: TestUser, clients: list[ChatClient], *, within: float) -> None:
     """Waits until the user's counted records are exactly those of these clients."""
     wanted = {manager_of(client) for client in clients}
     await eventually(
-        lambda: counted(database, user) == wanted,
+        lambda: counted_ids(database, user) == wanted,
         within=within,
         why=f"{user.name} counts exactly the managers of {len(wanted)} clients",
     )

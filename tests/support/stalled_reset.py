@@ -1,5 +1,7 @@
-"""A process that resets a user and stops itself half way through a step, with its rows locked and nothing committed:
-`python -m tests.support.stalled_reset USER STEP`. Once it goes on, it prints what its database made of that.
+"""Reset a user in a process that stops itself at the end of one step, before the step's transaction is committed.
+
+`python -m tests.support.stalled_reset USER STEP` sends itself SIGSTOP with the step's rows locked. After SIGCONT it
+prints the database's error, if the database has ended the transaction meanwhile.
 """
 
 import os
@@ -20,14 +22,14 @@ from connections.recovery import runs, steps  # noqa: E402
 
 
 def main(name: str, step: Step) -> None:
-    take = steps.STEP_OF[step]
+    original_step = steps.STEP_OF[step]
 
-    def stalls(context: steps.StepContext) -> bool:
-        done = take(context)
+    def stalled_step(context: steps.StepContext) -> bool:
+        done = original_step(context)
         os.kill(os.getpid(), signal.SIGSTOP)
         return done
 
-    steps.STEP_OF[step] = stalls
+    steps.STEP_OF[step] = stalled_step
     values = tunables()
     with database.own_connection(values.beat_seconds):
         user = get_user_model().objects.get_by_natural_key(name)

@@ -1,4 +1,6 @@
-"""An ASGI application that only knows our frames: the harness is tested on it, and not on what it is to test."""
+"""A stub ASGI application that speaks the project's WebSocket frames. The tests of the test helpers (clients, servers)
+run against it, so that they do not depend on the code that the helpers are there to test.
+"""
 
 import asyncio
 import json
@@ -10,9 +12,10 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """HTTP answers 200. A socket gets `ready`, then a `ping` and, as `echo`, whatever it sends.
+    """Answer HTTP with 200. Send each socket `ready` and a `ping`, and each frame of the client back as `echo`.
 
-    A frame of type `close_me` is answered with `closing` and 4410; `flood` with frames until the send blocks.
+    A client's frame of type `close_me` is answered with `closing` and close code 4410. A frame of type `flood` is
+    answered with 200 large frames, so that the send blocks if the client does not read.
     """
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})

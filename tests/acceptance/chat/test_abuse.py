@@ -13,7 +13,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.chat_steps import answer, say
+from tests.support.chat_steps import send_message, wait_for_answer
 from tests.support.clients import connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
@@ -50,12 +50,12 @@ def test_a_request_that_trickles_in_is_cut_and_holds_up_nobody(serve: Serve, dat
             slow = [asyncio.ensure_future(trickle(head if n % 2 else b"")) for n in range(SLOW)]
             await asyncio.sleep(0.5)
             async with connected(server, user) as client:
-                await answer(client, (await say(client, "hello"))["conversation"])
+                await wait_for_answer(client, (await send_message(client, "hello"))["conversation"])
                 took = await asyncio.gather(*slow)
                 assert min(took) > BOUND - 1.5
                 assert early.is_open
                 assert client.is_open
-                await say(client, "still here")
+                await send_message(client, "still here")
 
     run(main())
 
@@ -68,7 +68,7 @@ def test_json_as_deep_as_a_frame_allows_is_answered(server: Server, user: TestUs
                 assert (await client.expect("error"))["code"] in ("bad_json", "bad_frame")
             await client.send("user_message", client_id=str(uuid4()), conversation=None, text=[[[["deep"]]]])
             assert (await client.expect("error"))["code"] == "bad_field"
-            await say(client, "still here")
+            await send_message(client, "still here")
 
     run(main())
 
@@ -100,7 +100,7 @@ def test_a_flood_at_a_busy_handler_is_cut_and_fills_no_memory(serve: Serve, data
         assert (code, client.closing["reason"]) in {(4400, "protocol_abuse"), (4408, "stuck")}
         assert most - before < 48 * 1024 * 1024
         async with connected(server, user) as other:
-            await say(other, "still here")
+            await send_message(other, "still here")
 
     run(main())
 

@@ -7,7 +7,14 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.chat_steps import answer, events_are_in_order, fill, read_again, resumed, say
+from tests.support.chat_steps import (
+    add_messages,
+    check_event_order,
+    read_with_new_client,
+    resume,
+    send_message,
+    wait_for_answer,
+)
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
@@ -25,11 +32,11 @@ def test_a_question_is_acknowledged_answered_and_found_again(serve: Serve, datab
             assert ready["user"] == "u1"
             assert ready["node"] == "web-1"
             assert (ready["live"], ready["soft_limit"], ready["heartbeat_seconds"]) == (1, 20, 25)
-            ack = await say(client, "Where am I signed in?")
+            ack = await send_message(client, "Where am I signed in?")
             conversation = ack["conversation"]
             assert ack["seq"] == 1
-            done = await answer(client, conversation)
-            await events_are_in_order(client, conversation)
+            done = await wait_for_answer(client, conversation)
+            await check_event_order(client, conversation)
             assert done["success"] is True
             assert done["seq"] == 2
             assert "2 sessions open" in done["text"]
@@ -41,9 +48,9 @@ def test_a_question_is_acknowledged_answered_and_found_again(serve: Serve, datab
                 assert (replied["role"], replied["text"]) == ("assistant", done["text"])
                 assert "client_id" not in replied
         async with connected(server, user) as later:
-            messages = await resumed(later, conversation, 0)
+            messages = await resume(later, conversation, 0)
             assert [message["seq"] for message in messages] == [1, 2]
-            assert await resumed(later, conversation, 2) == []
+            assert await resume(later, conversation, 2) == []
 
     run(main())
 
@@ -52,14 +59,14 @@ def test_a_resend_stores_nothing_and_says_the_same(server: Server, shared: Datab
     async def main() -> None:
         async with connected(server, user) as first, connected(server, user) as second:
             client_id = str(uuid4())
-            acks = await asyncio.gather(*(say(tab, "hello", None, client_id) for tab in (first, second) * 3))
+            acks = await asyncio.gather(*(send_message(tab, "hello", None, client_id) for tab in (first, second) * 3))
             places = {(ack["conversation"], ack["seq"]) for ack in acks}
             assert len(places) == 1
-            again = await say(first, "hello", acks[0]["conversation"], client_id)
+            again = await send_message(first, "hello", acks[0]["conversation"], client_id)
             assert (again["conversation"], again["seq"]) in places
-            await answer(first, again["conversation"])
+            await wait_for_answer(first, again["conversation"])
         async with connected(server, user) as later:
-            messages = await resumed(later, again["conversation"], 0)
+            messages = await resume(later, again["conversation"], 0)
             assert [(message["seq"], message["role"]) for message in messages] == [(1, "user"), (2, "assistant")]
 
     run(main())
@@ -70,17 +77,19 @@ def test_a_resend_stores_nothing_and_says_the_same(server: Server, shared: Datab
 def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as first, connected(server, user) as second:
-            conversation = (await say(first, "hello"))["conversation"]
-            await answer(first, conversation)
+            conversation = (await send_message(first, "hello"))["conversation"]
+            await wait_for_answer(first, conversation)
 
             async def write(tab: ChatClient, name: str) -> list[int]:
-                return [(await say(tab, f"{name} {number}", conversation))["seq"] for number in range(3)]
+                return [(await send_message(tab, f"{name} {number}", conversation))["seq"] for number in range(3)]
 
             given = await asyncio.gather(write(first, "first"), write(second, "second"))
             assert all(seqs == sorted(seqs) for seqs in given)
             for _ in range(6):
-                await answer(first, conversation)
-            everything = [(m["seq"], m["role"], m["text"]) for m in await read_again(server, user, conversation)]
+                await wait_for_answer(first, conversation)
+            everything = [
+                (m["seq"], m["role"], m["text"]) for m in await read_with_new_client(server, user, conversation)
+            ]
             assert [seq for seq, _, _ in everything] == list(range(1, 15))
             assert sum(role == "assistant" for _, role, _ in everything) == 7
             seen = [(m["seq"], m["role"], m["text"]) for m in second.of("message")]
@@ -92,7 +101,7 @@ def test_two_tabs_that_write_at_once_see_the_same_in_the_same_order(server: Serv
 def test_a_closed_tab_loses_no_answer(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
-            conversation = (await say(client, "Where am I signed in?"))["conversation"]
+            conversation = (await send_message(client, "Where am I signed in?"))["conversation"]
             await client.send("user_message", client_id=str(uuid4()), conversation=conversation, text="hello")
         async with connected(server, user) as later:
             await later.send("resume", conversation=conversation, after_seq=0)
@@ -107,12 +116,12 @@ def test_a_closed_tab_loses_no_answer(server: Server, user: TestUser) -> None:
 def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
-            ack = await say(client, "What can you do?")
+            ack = await send_message(client, "What can you do?")
             await client.expect("agent_delta")
         async with connected(server, user) as later:
             await later.send("resume", conversation=ack["conversation"], after_seq=0)
             started = await later.expect("agent_started", conversation=ack["conversation"])
-            done = await answer(later, ack["conversation"])
+            done = await wait_for_answer(later, ack["conversation"])
             assert done["run"] == started["run"]
             assert "".join(frame["text"] for frame in later.of("agent_delta")) == done["text"]
 
@@ -122,12 +131,12 @@ def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(server: Server,
 def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
-            conversation = (await say(client, "hello"))["conversation"]
-            await answer(client, conversation)
-            fill(shared, user, 3, 450)
-            messages = await read_again(server, user, conversation)
+            conversation = (await send_message(client, "hello"))["conversation"]
+            await wait_for_answer(client, conversation)
+            add_messages(shared, user, 3, 450)
+            messages = await read_with_new_client(server, user, conversation)
             assert [message["seq"] for message in messages] == list(range(1, 451))
-            assert len(await read_again(server, user, conversation, 440)) == 10
+            assert len(await read_with_new_client(server, user, conversation, 440)) == 10
             # The socket that had the first two is sent the others once, however often it asks.
             for after, expected in ((440, list(range(3, 451))), (0, [])):
                 before = len(client.frames)
@@ -142,8 +151,8 @@ def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: D
 def test_another_users_conversation_does_not_exist(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as mine, connected(server, shared.user("viewer")) as theirs:
-            conversation = (await say(mine, "my secret"))["conversation"]
-            await answer(mine, conversation)
+            conversation = (await send_message(mine, "my secret"))["conversation"]
+            await wait_for_answer(mine, conversation)
             answers: list[Any] = []
             for target in (conversation, str(uuid4())):
                 client_id = str(uuid4())
@@ -156,8 +165,8 @@ def test_another_users_conversation_does_not_exist(server: Server, shared: Datab
             assert answers[0][0][0] == "not_found"
             assert not theirs.of("message")
             assert not theirs.of("agent_started")
-            told = await say(theirs, "Search for secret")
-            assert "nothing" in (await answer(theirs, told["conversation"]))["text"]
+            told = await send_message(theirs, "Search for secret")
+            assert "nothing" in (await wait_for_answer(theirs, told["conversation"]))["text"]
 
     run(main())
 
@@ -169,7 +178,7 @@ def test_an_answer_survives_the_node_that_worked_on_it(serve: Serve, database: D
 
     async def main() -> None:
         client = await connect(first, user)
-        ack = await say(client, "What can you do?")
+        ack = await send_message(client, "What can you do?")
         await client.expect("agent_delta")
         await asyncio.to_thread(first.kill)
         async with connected(second, user) as later:
@@ -194,17 +203,17 @@ def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
             connected(server, user) as stops,
             connected(server, shared.user("lead")) as stranger,
         ):
-            conversation = (await say(asks, "What can you do?"))["conversation"]
+            conversation = (await send_message(asks, "What can you do?"))["conversation"]
             run_id = (await stops.expect("agent_started", conversation=conversation))["run"]
             await stranger.send("cancel_turn", run=run_id)
             await stops.send("cancel_turn", run=run_id)
-            done = await answer(asks, conversation)
+            done = await wait_for_answer(asks, conversation)
             assert done["success"] is False
             assert done["text"].endswith("Stopped, as you asked.")
             assert (await stranger.expect("error"))["code"] == "not_found"
             await stops.send("cancel_turn", run=run_id)  # it is over: nothing more happens
             await stops.send("cancel_turn", run="that one")
             assert (await stops.expect("error"))["code"] == "bad_field"
-            assert [m["text"] for m in await read_again(server, user, conversation, 1)] == [done["text"]]
+            assert [m["text"] for m in await read_with_new_client(server, user, conversation, 1)] == [done["text"]]
 
     run(main())

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support.chat_steps import answer, say
+from tests.support.chat_steps import send_message, wait_for_answer
 from tests.support.clients import close_all, connect, connect_many, connected, eventually, run
 from tests.support.databases import Database, TestUser
 from tests.support.processes import manage_json
@@ -58,8 +58,8 @@ def test_bad_frames_are_answered_and_change_nothing(server: Server, shared: Data
                 await client.send("close_sessions", managers=managers)
                 assert (await client.expect("error"))["code"] == "bad_field"
             await client.send("pong", nonce="not one of yours")
-            ack = await say(client, "x" * 8192)
-            await answer(client, ack["conversation"])
+            ack = await send_message(client, "x" * 8192)
+            await wait_for_answer(client, ack["conversation"])
             await client.expect_none("error", during=0.1)
 
     run(main())
@@ -126,8 +126,8 @@ def test_sessions_are_listed_and_ended_by_their_user(server: Server, shared: Dat
         assert clients[1].closing is not None
         assert (clients[1].closing["reason"], clients[1].closing["reconnect"]) == ("closed_by_user", "never")
 
-        ack = await say(clients[0], "Please sign out the others.")
-        done = await answer(clients[0], ack["conversation"])
+        ack = await send_message(clients[0], "Please sign out the others.")
+        done = await wait_for_answer(clients[0], ack["conversation"])
         assert "2 other sessions signed out" in done["text"]
         assert [await client.closed() for client in clients[2:]] == [4412, 4412]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.support.chat_steps import answer, events_are_in_order, read_again, say
+from tests.support.chat_steps import check_event_order, read_with_new_client, send_message, wait_for_answer
 from tests.support.clients import connected, run
 from tests.support.databases import Database
 from tests.support.model import calls, model, says
@@ -19,11 +19,11 @@ def test_a_model_answers_with_the_users_own_data(serve: Serve, database: Databas
 
         async def main() -> None:
             async with connected(server, user) as client:
-                conversation = (await say(client, "Where am I signed in?"))["conversation"]
-                done = await answer(client, conversation)
+                conversation = (await send_message(client, "Where am I signed in?"))["conversation"]
+                done = await wait_for_answer(client, conversation)
                 assert done["text"] == "You have **one** session."
-                await events_are_in_order(client, conversation)
-                found = await read_again(server, user, conversation, 1)
+                await check_event_order(client, conversation)
+                found = await read_with_new_client(server, user, conversation, 1)
                 assert [message["text"] for message in found] == [done["text"]]
 
         run(main())
@@ -39,11 +39,11 @@ def test_a_model_that_is_away_is_told_of_and_the_chat_goes_on(serve: Serve, data
 
     async def main() -> None:
         async with connected(server, user) as client:
-            conversation = (await say(client, "Hello?"))["conversation"]
-            done = await answer(client, conversation)
+            conversation = (await send_message(client, "Hello?"))["conversation"]
+            done = await wait_for_answer(client, conversation)
             assert (done["success"], done["seq"]) == (False, 2)
             assert done["text"].startswith("The model can't be reached right now.")
-            await say(client, "And now?", conversation)
+            await send_message(client, "And now?", conversation)
             await client.expect("agent_completed", conversation=conversation, seq=4, success=False)
 
     run(main())

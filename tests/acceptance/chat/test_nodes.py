@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.chat_steps import answer, events_are_in_order, resumed, say
+from tests.support.chat_steps import check_event_order, resume, send_message, wait_for_answer
 from tests.support.clients import ChatClient, connect, connected, run
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
@@ -43,11 +43,11 @@ def test_the_agents_work_is_seen_on_every_node(pair: Pair, user: TestUser) -> No
 
     async def main() -> None:
         async with connected(one, user) as asks, connected(other, user) as sees, connected(other, user) as also:
-            conversation = (await say(asks, "Where am I signed in?"))["conversation"]
-            done = await answer(asks, conversation)
+            conversation = (await send_message(asks, "Where am I signed in?"))["conversation"]
+            done = await wait_for_answer(asks, conversation)
             for client in (sees, also):
-                assert await answer(client, conversation) == done
-                await events_are_in_order(client, conversation)
+                assert await wait_for_answer(client, conversation) == done
+                await check_event_order(client, conversation)
                 assert events(client, conversation) == events(asks, conversation)
                 await client.expect("message", conversation=conversation, seq=2, text=done["text"])
 
@@ -59,11 +59,11 @@ def test_whoever_comes_to_another_node_in_the_middle_sees_where_the_turn_is(pair
 
     async def main() -> None:
         async with connected(one, user) as asks:
-            conversation = (await say(asks, "What can you do?"))["conversation"]
+            conversation = (await send_message(asks, "What can you do?"))["conversation"]
             await asks.expect("agent_delta")
             async with connected(other, user) as late, connected(other, user) as idle:
-                await resumed(late, conversation, 0)
-                done = await answer(late, conversation)
+                await resume(late, conversation, 0)
+                done = await wait_for_answer(late, conversation)
                 shown = events(late, conversation)
                 assert shown[0]["type"] == "agent_started"
                 assert shown[-1] == done
@@ -81,10 +81,10 @@ def test_a_turn_is_stopped_from_another_node(pair: Pair, user: TestUser) -> None
 
     async def main() -> None:
         async with connected(one, user) as asks, connected(other, user) as stops:
-            conversation = (await say(asks, "What can you do?"))["conversation"]
+            conversation = (await send_message(asks, "What can you do?"))["conversation"]
             started = await stops.expect("agent_started", conversation=conversation)
             await stops.send("cancel_turn", run=started["run"])
-            done = await answer(stops, conversation)
+            done = await wait_for_answer(stops, conversation)
             assert done["success"] is False
             assert done["text"].endswith("Stopped, as you asked.")
 
@@ -98,15 +98,15 @@ def test_without_a_bus_every_node_shows_the_messages_a_look_later(serve: Serve, 
     async def main() -> None:
         async with connected(one, user) as asks, connected(other, user) as sees:
             await asyncio.sleep(2.5)  # older than a look: it has missed nothing that is not new
-            conversation = (await say(asks, "Hello from the other side"))["conversation"]
-            await answer(asks, conversation)
-            await say(asks, "Are you still there?", conversation)
-            await answer(asks, conversation)
+            conversation = (await send_message(asks, "Hello from the other side"))["conversation"]
+            await wait_for_answer(asks, conversation)
+            await send_message(asks, "Are you still there?", conversation)
+            await wait_for_answer(asks, conversation)
             await sees.expect("message", conversation=conversation, seq=4, timeout=LOOK)
             asked = [frame["seq"] for frame in sees.of("message")]
             assert asked == sorted(set(asked))
-            await say(asks, "And now?", conversation)
-            await answer(asks, conversation)
+            await send_message(asks, "And now?", conversation)
+            await wait_for_answer(asks, conversation)
             await sees.expect("message", conversation=conversation, seq=6, timeout=LOOK)
             assert [frame["seq"] for frame in sees.of("message")][-3:] == [4, 5, 6]
 
@@ -125,7 +125,7 @@ def test_an_answer_that_begins_again_on_another_node_is_shown_from_its_beginning
     async def main() -> None:
         async with connected(one, user) as sees, connected(other, user) as also:
             asks = await connect(killed, user)
-            conversation = (await say(asks, "What can you do?"))["conversation"]
+            conversation = (await send_message(asks, "What can you do?"))["conversation"]
             for client in (sees, also):
                 await client.expect("agent_delta", conversation=conversation)
             await asyncio.to_thread(killed.kill)

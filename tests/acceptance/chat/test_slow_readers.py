@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.support.chat_steps import answer, fill, say
+from tests.support.chat_steps import add_messages, send_message, wait_for_answer
 from tests.support.clients import ChatClient, close_all, connect_many, connected, eventually, run
 from tests.support.databases import Database
 from tests.support.servers import Server
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 
 async def write(tab: ChatClient, conversation: str, number: int) -> None:
     for _ in range(number):
-        await say(tab, LARGE, conversation)  # each is acknowledged in its time, or this fails
+        await send_message(tab, LARGE, conversation)  # each is acknowledged in its time, or this fails
         await asyncio.sleep(0.02)
 
 
@@ -43,7 +43,7 @@ def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_
     async def main() -> None:
         async with connected(server, user, window=NARROW) as slow:
             quick = await connect_many(5, server, user)
-            conversation = (await say(quick[0], "hello"))["conversation"]
+            conversation = (await send_message(quick[0], "hello"))["conversation"]
             await slow.expect("message", conversation=conversation, seq=1)
             before = process.memory_info().rss
             slow.stop_reading()
@@ -68,9 +68,9 @@ def test_who_asks_for_much_and_reads_nothing_fills_no_memory(serve: Serve, datab
 
     async def main() -> None:
         async with connected(server, user, window=NARROW) as greedy, connected(server, user) as other:
-            conversation = (await say(other, "hello"))["conversation"]
-            await answer(other, conversation)
-            fill(database, user, 3, 2000)
+            conversation = (await send_message(other, "hello"))["conversation"]
+            await wait_for_answer(other, conversation)
+            add_messages(database, user, 3, 2000)
             database.query("UPDATE chat_message SET text = ? WHERE seq > 2", ["x" * 8192])  # 16 MB
             before = process.memory_info().rss
             greedy.stop_reading()
@@ -82,7 +82,7 @@ def test_who_asks_for_much_and_reads_nothing_fills_no_memory(serve: Serve, datab
                 await asyncio.sleep(0.1)
                 most = max(most, process.memory_info().rss)
             assert most - before < 32 * MIB
-            await say(other, "still here")
+            await send_message(other, "still here")
             greedy.go_on_reading()
             for _ in range(wishes):
                 await greedy.expect("resumed", conversation=conversation, timeout=60)

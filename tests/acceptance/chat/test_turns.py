@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.chat_steps import say
+from tests.support.chat_steps import send_message
 from tests.support.clients import connected, eventually, run
 from tests.support.databases import Database
 from tests.support.model import Silence, model, says
@@ -35,7 +35,7 @@ def test_what_a_drained_node_was_at_is_answered_by_one_that_nobody_is_connected_
 
         async def main() -> None:
             async with connected(drained, user) as client:
-                await say(client, "hello")
+                await send_message(client, "hello")
                 await client.expect("agent_delta")
                 drained.terminate()
                 assert await client.closed(10) == 4012
@@ -55,7 +55,7 @@ def test_a_node_that_wakes_up_in_the_middle_of_a_turn_adds_nothing_to_it(serve: 
 
         async def main() -> None:
             async with connected(frozen, user) as client, connected(other, user) as sees:
-                conversation = (await say(client, "hello"))["conversation"]
+                conversation = (await send_message(client, "hello"))["conversation"]
                 await client.expect("agent_delta")
                 await asyncio.to_thread(frozen.freeze)
                 await sees.expect("message", conversation=conversation, seq=2, text="the answer", timeout=TAKEN_OVER)
@@ -91,7 +91,7 @@ def test_a_turn_that_loses_two_nodes_ends_in_an_apology_for_whoever_watches(
         async def main() -> None:
             async with connected(nodes["web-2"], user) as two, connected(nodes["web-3"], user) as three:
                 async with connected(nodes["web-1"], user) as asks:
-                    conversation = (await say(asks, "hello"))["conversation"]
+                    conversation = (await send_message(asks, "hello"))["conversation"]
                     for watcher in (two, three):
                         await watcher.expect("agent_delta", conversation=conversation)
                     await asyncio.to_thread(nodes["web-1"].kill)

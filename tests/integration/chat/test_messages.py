@@ -10,7 +10,7 @@ from connections.chat.agents import tools
 from connections.chat.agents.tools import ToolContext
 from connections.chat.frames import UserMessage
 from connections.chat.models import Conversation, Message
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +24,7 @@ def send(user: User, text: str = "hello", conversation: UUID | None = None, key:
 def test_writers_at_once_get_numbers_without_a_gap() -> None:
     user = make_user("ada")
     conversation = send(user).message.conversation
-    stored = together(*(lambda: send(user, conversation=conversation).message.seq for _ in range(8)))
+    stored = run_concurrently(*(lambda: send(user, conversation=conversation).message.seq for _ in range(8)))
     assert sorted(stored) == list(range(2, 10))
     assert Conversation.objects.get().last_seq == 9
 
@@ -33,7 +33,7 @@ def test_writers_at_once_get_numbers_without_a_gap() -> None:
 def test_the_same_message_sent_at_once_is_stored_once(fresh_conversation: bool) -> None:
     user, key = make_user("ada"), uuid4()
     conversation = None if fresh_conversation else send(user).message.conversation
-    stored = together(*(lambda: send(user, conversation=conversation, key=key) for _ in range(6)))
+    stored = run_concurrently(*(lambda: send(user, conversation=conversation, key=key) for _ in range(6)))
     assert len({(each.message.conversation, each.message.seq) for each in stored}) == 1
     assert sum(each.fresh for each in stored) == 1
     assert Message.objects.filter(client_id=key).count() == 1

@@ -19,7 +19,7 @@ from connections.chat.frames import UserMessage
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.chat.turns import rows as turn_rows
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.databases import Database
 from tests.support.default_database import default_database
 from tests.support.rows import lost_node, make_node, make_user
@@ -40,7 +40,7 @@ def ask(user: User, text: str = "hello", conversation: UUID | None = None, key: 
 
 def test_tabs_that_write_at_once_get_numbers_in_the_order_of_their_times(user: User) -> None:
     conversation = ask(user).message.conversation
-    together(*(partial(ask, user, f"message {number}", conversation) for number in range(AT_ONCE)))
+    run_concurrently(*(partial(ask, user, f"message {number}", conversation) for number in range(AT_ONCE)))
     rows = list(Message.objects.order_by("seq").values_list("seq", "created_at"))
     assert [seq for seq, _ in rows] == list(range(1, AT_ONCE + 2))
     assert [at for _, at in rows] == sorted(at for _, at in rows)
@@ -51,7 +51,7 @@ def test_tabs_that_write_at_once_get_numbers_in_the_order_of_their_times(user: U
 @pytest.mark.parametrize("begun", [True, False])
 def test_one_message_sent_over_many_sockets_at_once_is_stored_once(user: User, begun: bool) -> None:
     conversation, key = ask(user).message.conversation if begun else None, uuid4()
-    stored = together(*(partial(ask, user, "again", conversation, key) for _ in range(AT_ONCE)))
+    stored = run_concurrently(*(partial(ask, user, "again", conversation, key) for _ in range(AT_ONCE)))
     assert len({(each.message.conversation, each.message.seq) for each in stored}) == 1
     assert sum(each.fresh for each in stored) == 1
     assert Conversation.objects.count() == 1
@@ -69,7 +69,7 @@ def test_conversations_that_are_begun_at_once_do_not_pass_their_number(
             return False
         return True
 
-    assert sum(together(*[begin] * AT_ONCE)) == 5
+    assert sum(run_concurrently(*[begin] * AT_ONCE)) == 5
     assert Conversation.objects.count() == 5
 
 
@@ -79,7 +79,9 @@ def test_nodes_that_claim_at_once_get_all_that_a_user_may_have_and_no_more(user:
         AgentTurn.objects.all().delete()
         for _ in range(limits.TURNS_PER_USER + 1):
             ask(user)
-        claimed = [turn for turn in together(*(partial(turn_rows.claim, user.pk, node.pk) for node in nodes)) if turn]
+        claimed = [
+            turn for turn in run_concurrently(*(partial(turn_rows.claim, user.pk, node.pk) for node in nodes)) if turn
+        ]
         assert len({turn.run for turn in claimed}) == len(claimed) == limits.TURNS_PER_USER
 
 
@@ -87,7 +89,7 @@ def test_of_two_who_end_a_turn_one_does_and_both_learn_how(user: User) -> None:
     ask(user)
     claimed = turn_rows.claim(user.pk, make_node().pk)
     assert claimed is not None
-    ends = together(
+    ends = run_concurrently(
         *(partial(turn_rows.finish, claimed.run, claimed.attempt, f"answer {number}") for number in range(6))
     )
     assert len({end.message.text for end in ends}) == 1
@@ -98,7 +100,7 @@ def test_two_who_rescue_at_once_begin_a_turn_again_once(user: User) -> None:
     ask(user)
     assert turn_rows.claim(user.pk, lost_node().pk) is not None
     now = database.now()
-    together(*[partial(turn_rows.requeue_abandoned, now)] * 6)
+    run_concurrently(*[partial(turn_rows.requeue_abandoned, now)] * 6)
     assert AgentTurn.objects.get().retries == 1
 
 

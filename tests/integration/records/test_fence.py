@@ -8,7 +8,7 @@ from connections import database
 from connections.conf import tunables
 from connections.models import Node
 from connections.records import lease
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import make_node
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -84,7 +84,7 @@ def test_a_lapsed_node_that_is_not_fenced_renews_and_a_fenced_one_never_does() -
 def test_two_that_fence_at_once_fence_once() -> None:
     make_node("witness")
     make_node("dead", silent=LEASE + 1)
-    done = together(*[lambda: len(lease.fence(tunables()))] * 4)
+    done = run_concurrently(*[lambda: len(lease.fence(tunables()))] * 4)
     assert sorted(done) == [0, 0, 0, 1]
 
 
@@ -100,5 +100,5 @@ def test_a_renewal_and_a_fence_at_once_never_both_win() -> None:
                 return False
             return True
 
-        fenced, renewed = together(lambda: bool(lease.fence(tunables())), renew)
+        fenced, renewed = run_concurrently(lambda: bool(lease.fence(tunables())), renew)
         assert fenced != renewed

@@ -12,7 +12,7 @@ from connections.policy.states import CloseReason, RecordState
 from connections.records import lifecycle
 from connections.records.lifecycle import Ending
 from connections.recovery import actions
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import make_node, make_record, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,7 +48,7 @@ def test_whoever_ends_a_record_first_is_the_only_one() -> None:
     for _ in range(5):
         record = make_record(user, node)
         reasons = [CloseReason.CLIENT_CLOSED, CloseReason.UNRESPONSIVE, CloseReason.NODE_LOST]
-        done = together(*[partial(end, record, reason) for reason in reasons])
+        done = run_concurrently(*[partial(end, record, reason) for reason in reasons])
         assert sorted(done) == [0, 0, 1]
         record.refresh_from_db()
         assert record.close_reason == reasons[done.index(1)]
@@ -82,6 +82,6 @@ def test_users_close_their_own_and_nobody_elses() -> None:
 
 def test_two_who_set_a_limit_at_once_make_one_gate_and_both_are_in_the_audit_trail() -> None:
     ada = make_user("ada")
-    together(*[partial(actions.set_limit, ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
+    run_concurrently(*[partial(actions.set_limit, ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
     assert UserGate.objects.get(user=ada, pool="chat").soft_limit in (30, 40)
     assert AuditEntry.objects.filter(action="set_limit").count() == 2

@@ -18,7 +18,7 @@ from connections.records.writer import Writer
 from connections.recovery import runs
 from connections.recovery.findings import report
 from tests.support.bad_rows import unwritable
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,7 +128,7 @@ def test_ending_many_at_once_with_one_bad_row_ends_the_rest_once() -> None:
             ids = [bad.pk, *(record.pk for record in others)]
             return lifecycle.end_each(ids, Ending(CloseReason.ORPHANED, "lost", STAFF), database.now())[0]
 
-        assert sum(together(end, end)) == 5
+        assert sum(run_concurrently(end, end)) == 5
     assert make_record(ada, node).state == RecordState.LIVE
 
 

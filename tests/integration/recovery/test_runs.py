@@ -15,7 +15,7 @@ from connections.records import lifecycle
 from connections.records.lifecycle import Ending
 from connections.recovery import runs, steps
 from connections.recovery.findings import report
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import answer_roll_call, lost_node, make_gate, make_node, make_record, make_records, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -182,7 +182,7 @@ def test_nothing_to_do_says_so() -> None:
 
 def test_a_second_click_joins_the_run_and_adds_its_own_audit_entry() -> None:
     ada = make_user("ada")
-    found = together(*[lambda: runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="click")] * 2)
+    found = run_concurrently(*[lambda: runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="click")] * 2)
     assert len({run.pk for run, _ in found}) == 1
     assert sorted(joined for _, joined in found) == [False, True]
     assert AuditEntry.objects.filter(run=found[0][0]).count() == 2
@@ -205,7 +205,7 @@ def test_many_that_advance_a_run_at_once_take_each_step_once() -> None:
     make_records(3, ada, lost_node())
     make_node()
     run = request(ada)
-    together(*[lambda: runs.advance(run.pk)] * 4)
+    run_concurrently(*[lambda: runs.advance(run.pk)] * 4)
     run = advance(run)
     assert run.outcome == Outcome.RECOVERED
     taken = list(run.steps.values_list("step", flat=True))

@@ -11,7 +11,7 @@ from connections.policy.states import ActorKind, CloseReason, RecordState
 from connections.records.pruning import prune
 from connections.recovery.sweep import sweep, would_sweep
 from tests.support.bad_rows import unwritable
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import (
     closed_record,
     lost_node,
@@ -43,7 +43,7 @@ def test_two_sweeps_at_once_free_each_record_once() -> None:
     ada = make_user("ada")
     make_node("witness")
     make_records(120, ada, lost_node())
-    swept = together(*[lambda: sweep(tunables(), "witness")] * 2)
+    swept = run_concurrently(*[lambda: sweep(tunables(), "witness")] * 2)
     assert sum(s.freed.total() for s in swept) == 120
 
 

@@ -16,7 +16,7 @@ from connections.chat.limits import STRAY_SECONDS, TURN_GRACE_SECONDS, TURN_SECO
 from connections.chat.models import AgentTurn, Message
 from connections.chat.states import TurnState
 from connections.chat.turns import rows as turn_rows
-from tests.support.concurrency import together
+from tests.support.concurrency import run_concurrently
 from tests.support.rows import lost_node, make_node, make_user
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +63,7 @@ def test_a_user_has_a_few_turns_at_once(user: User) -> None:
 def test_nodes_that_claim_at_once_get_different_turns(user: User) -> None:
     nodes = [make_node(f"web-{number}") for number in range(4)]
     runs = {ask(user, conversation=None).run for _ in range(3)}
-    claimed = together(*(lambda node=node: turn_rows.claim(user.pk, node.pk) for node in nodes))
+    claimed = run_concurrently(*(lambda node=node: turn_rows.claim(user.pk, node.pk) for node in nodes))
     assert {turn.run for turn in claimed if turn is not None} == runs
     assert sum(turn is None for turn in claimed) == 1
 
@@ -247,7 +247,9 @@ def test_a_claim_and_a_cancel_at_once_never_both_win(user: User) -> None:
     for _ in range(5):
         run = ask(user).run
         assert run is not None
-        claimed, told = together(partial(turn_rows.claim, user.pk, node.pk), partial(turn_rows.cancel, user.pk, run))
+        claimed, told = run_concurrently(
+            partial(turn_rows.claim, user.pk, node.pk), partial(turn_rows.cancel, user.pk, run)
+        )
         assert (claimed is None) == (told is not None)
         if claimed is not None:
             assert turn_rows.runs_to_stop({run: claimed.attempt}) == [run]
