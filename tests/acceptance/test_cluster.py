@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database
-from tests.support.demo import QUICK, alive, all_gone, family, held, listens, log_in
+from tests.support.demo import QUICK_SETTINGS, alive, all_gone, count_held, listens, log_in, process_tree
 from tests.support.processes import ROOT, manage, manage_json
 from tests.support.servers import Server, free_port
 
@@ -52,9 +52,9 @@ def start(serve: Start) -> Iterator[Start]:
     def begin(first: int) -> Server:
         folders.append(ROOT / ".cluster" / str(first))
         command = ["manage.py", "cluster", "--json", "--port", str(first)]
-        server = serve(ELSEWHERE, start=False, port=first, command=command, **QUICK)
+        server = serve(ELSEWHERE, start=False, port=first, command=command, **QUICK_SETTINGS)
         server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
-        started.update(family(server.pid) | store_pids(folders[-1]))
+        started.update(process_tree(server.pid) | store_pids(folders[-1]))
         return server
 
     yield begin
@@ -98,10 +98,10 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
     database, env = Database(said["environment"]["DATABASE_URL"]), said["environment"]
     servers = [on_port(cluster, first + number) for number in range(3)]
 
-    nodes = {node["name"]: node["alive"] for node in manage_json("list_nodes", db=database, env=env, **QUICK)}
+    nodes = {node["name"]: node["alive"] for node in manage_json("list_nodes", db=database, env=env, **QUICK_SETTINGS)}
     assert nodes == {"node-1": True, "node-2": True, "node-3": True, "node-4": False}
     assert [node["server"] for node in said["nodes"]] == ["daphne", "daphne", "uvicorn"]
-    assert held(database, "grace") == 20
+    assert count_held(database, "grace") == 20
     assert by_node(database, "ada") == {"node-1": 1, "node-2": 1, "node-3": 1}
 
     ada = log_in(servers[0], "ada")
@@ -121,11 +121,11 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
 
     run(ada_chats())
 
-    report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=database, env=env, **QUICK)
+    report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=database, env=env, **QUICK_SETTINGS)
     assert (report["outcome"], report["before"], report["after"]) == ("recovered", 20, 3)
     assert report["freed"] == {"node_lost": 12, "unresponsive": 5}
 
-    assert manage("drain_node", "node-3", db=database, env=env, **QUICK).code == 0
+    assert manage("drain_node", "node-3", db=database, env=env, **QUICK_SETTINGS).code == 0
     asyncio.run(eventually(lambda: set(by_node(database, "ada")) == {"node-1", "node-2"}, within=15, why="moved"))
     os.kill(said["nodes"][0]["pid"], signal.SIGKILL)
     asyncio.run(eventually(lambda: by_node(database, "ada") == {"node-2": 3}, within=15, why="all on the one left"))
@@ -135,7 +135,7 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
     assert port.code == 1
     assert f"Port {first + 1} is in use" in port.err
 
-    processes = family(cluster.pid) | store_pids(ROOT / ".cluster" / str(first))
+    processes = process_tree(cluster.pid) | store_pids(ROOT / ".cluster" / str(first))
     assert len(processes) >= 6, "the command, one node, its clients, the stores and what keeps them"
     cluster.signal(signal.SIGINT)
     assert cluster.wait() == 0
@@ -146,7 +146,7 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
 def test_killed_while_it_still_starts_it_leaves_nothing(start: Start) -> None:
     first = three_free_ports()
     cluster = start(first)
-    processes = family(cluster.pid) | store_pids(ROOT / ".cluster" / str(first))
+    processes = process_tree(cluster.pid) | store_pids(ROOT / ".cluster" / str(first))
     assert len(processes) > 4
     cluster.kill()
     asyncio.run(eventually(lambda: all_gone(processes), within=20, why="its children end with it"))

@@ -12,12 +12,12 @@ import pytest
 
 from tests.support.clients import connect, eventually, run
 from tests.support.databases import Database
-from tests.support.demo import QUICK, alive, all_gone, family, held, listens, log_in
+from tests.support.demo import QUICK_SETTINGS, alive, all_gone, count_held, listens, log_in, process_tree
 from tests.support.processes import manage, manage_each, manage_json
 from tests.support.servers import Server, free_port
 
 READY_SECONDS = 60  # it takes 13 on the defaults; on two cores that run other tests too, longer
-QUICK_LIVE = QUICK | {"heartbeat_seconds": 3, "pong_seconds": 2, "sweep_seconds": 1}
+QUICK_LIVE = QUICK_SETTINGS | {"heartbeat_seconds": 3, "pong_seconds": 2, "sweep_seconds": 1}
 
 Demo = Callable[..., Server]
 
@@ -51,7 +51,7 @@ def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
             assert server.running, server.output()
             assert time.monotonic() < deadline, server.output()
             time.sleep(0.1)
-        started.append(family(server.pid))
+        started.append(process_tree(server.pid))
         return server
 
     yield start
@@ -61,13 +61,13 @@ def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
 
 
 def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo, empty: Database) -> None:
-    server = demo(**QUICK)
+    server = demo(**QUICK_SETTINGS)
     said = " ".join(server.output().split())
     assert all(f"{name} demo" in said for name in ("viewer", "support", "lead", "ada", "grace"))
     assert "the automatic sweep is paused and the heartbeat is slow" in said
     assert "--live" in said
-    assert held(empty, "grace") == 20
-    diagnosis = manage_json("diagnose_user", "grace", db=empty, **QUICK)
+    assert count_held(empty, "grace") == 20
+    diagnosis = manage_json("diagnose_user", "grace", db=empty, **QUICK_SETTINGS)
     assert {cause["code"]: cause["count"] for cause in diagnosis["causes"]}["node_lost"] == 12
     assert diagnosis["suggestion"] == "recover"
     assert manage_json("diagnose_user", "ada", "--no-roll-call", db=empty)["held"] == 3
@@ -75,7 +75,7 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     support = log_in(server, "support")
     assert server.get("/console/users/?q=grace", cookie=support.cookie)[0] == 200
 
-    report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=empty, **QUICK)
+    report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=empty, **QUICK_SETTINGS)
     assert (report["outcome"], report["before"], report["after"], report["spared"]) == ("recovered", 20, 3, 3)
     assert report["freed"] == {"node_lost": 12, "unresponsive": 5}
 
@@ -83,19 +83,19 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
         client = await connect(server, log_in(server, "grace"))
         assert (await client.expect("ready"))["live"] == 4
         await client.close()
-        await eventually(lambda: held(empty, "grace") == 3, why="her new connect is released")
+        await eventually(lambda: count_held(empty, "grace") == 3, why="her new connect is released")
 
     run(grace_chats())
 
-    processes = family(server.pid)
+    processes = process_tree(server.pid)
     assert len(processes) >= 3, "a server and its clients belong to it"
     server.signal(signal.SIGINT)
     assert server.wait() in (0, 130)
     assert all_gone(processes)
     assert not listens(server.port)
 
-    again = demo(port=server.port, **QUICK)
-    assert held(empty, "grace") == 20
+    again = demo(port=server.port, **QUICK_SETTINGS)
+    assert count_held(empty, "grace") == 20
     assert manage_json("list_managers", "--user", "grace", "--state", "closed", db=empty) == []
     assert {node["name"] for node in manage_json("list_nodes", db=empty)} == {"demo-1", "demo-2"}
     assert log_in(again, "viewer").session
@@ -106,9 +106,9 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     same_database = manage("demo", "--port", free_port(), db=empty)
     assert same_database.code == 1
     assert "already running" in same_database.err
-    assert held(empty, "grace") == 20, "a refused start leaves the running demo alone"
+    assert count_held(empty, "grace") == 20, "a refused start leaves the running demo alone"
 
-    processes = family(again.pid)
+    processes = process_tree(again.pid)
     again.kill()  # even then its children notice
     asyncio.run(eventually(lambda: all_gone(processes), within=15, why="its children end with it"))
     assert not listens(again.port)
@@ -117,7 +117,7 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
 def test_live_on_the_defaults_grace_heals_by_herself(demo: Demo, empty: Database) -> None:
     server = demo("--live", **QUICK_LIVE)
     assert "default timings" in server.output()
-    asyncio.run(eventually(lambda: held(empty, "grace") == 3, within=20, why="only her living managers are held"))
+    asyncio.run(eventually(lambda: count_held(empty, "grace") == 3, within=20, why="only her living managers are held"))
     closed = empty.query("SELECT close_reason, count(*) FROM connections_managerrecord GROUP BY 1 ORDER BY 1")
     assert {("node_lost", 12), ("unresponsive", 5)} <= {(reason, count) for reason, count in closed}
     server.terminate()
@@ -128,7 +128,7 @@ def test_ended_while_it_still_starts_it_leaves_nothing(serve: Callable[..., Serv
     port = free_port()
     server = serve(empty, start=False, port=port, command=["manage.py", "demo", "--port", str(port)])
     server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
-    processes = family(server.pid)
+    processes = process_tree(server.pid)
     assert len(processes) > 1
     assert "Ctrl-C ends" not in server.output()
     server.terminate()

@@ -1,4 +1,4 @@
-"""A server for all tests of a file, where each has users of its own and leaves the server as it is."""
+"""One server for all tests of a module that leave the server as it is; each test takes users of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Shared:
     users: Iterator[TestUser]
 
     def user(self) -> TestUser:
-        """One that no other test of this file has; there are nine."""
+        """Take a user that no other test of the module has; there are nine."""
         return next(self.users)
 
 
@@ -37,4 +37,4 @@ def _shared(sqlite_template: SQLiteTemplate, tmp_path_factory: pytest.TempPathFa
 def shared(_shared: Shared) -> Iterator[Shared]:
     began = len(_shared.server.output())
     yield _shared
-    print(_shared.server.output()[began:][-20_000:])  # shown where the test failed
+    print(_shared.server.output()[began:][-20_000:])  # pytest shows it if the test has failed

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
 from tests.support.browser import PHONE, WIDE, Pages
-from tests.support.chat_page import live, messages, reload, say, texts
+from tests.support.chat_page import messages, reload, send_message, texts, wait_until_live
 from tests.support.databases import Database
 from tests.support.processes import manage_json
 from tests.support.servers import Server
@@ -26,7 +26,7 @@ def held(database: Database, user: str) -> list[dict[str, Any]]:
 def test_a_question_is_answered_and_there_after_a_reload(
     serve: Serve, database: Database, pages: Pages, size: tuple[int, int], scheme: Any
 ) -> None:
-    page = live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
+    page = wait_until_live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
     page.get_by_role("button", name="Where am I signed in?").click()
     expect(messages(page)).to_have_count(2)
     expect(page.get_by_role("heading", level=1)).to_have_text("Where am I signed in?")
@@ -42,7 +42,7 @@ def test_a_question_is_answered_and_there_after_a_reload(
     page.locator(".steps summary").click()
     expect(page.get_by_text("You ask about your sessions, so I look at what is open.")).to_be_visible()
     expect(page.locator(".steps code")).to_have_text("my_sessions")
-    say(page, "<b>two</b>\nlines")
+    send_message(page, "<b>two</b>\nlines")
     expect(messages(page)).to_have_count(4)
     assert texts(page)[2] == "<b>two</b>\nlines"
     assert len(held(database, "u1")) == 1, "a reload replaces its own record"
@@ -50,10 +50,10 @@ def test_a_question_is_answered_and_there_after_a_reload(
 
 def test_an_answer_under_way_can_be_stopped(serve: Serve, database: Database, pages: Pages) -> None:
     server = serve(database)
-    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
     stop = page.get_by_role("button", name="Stop", exact=True)
     expect(stop).to_be_hidden()
-    say(page, "What can you do?")
+    send_message(page, "What can you do?")
     stop.wait_for()
     server.freeze()  # an answer takes a third of a second: less than a click may
     stop.click()
@@ -96,8 +96,8 @@ if a < b: print("x")
 def test_an_answer_may_hold_markdown_and_nothing_that_does_harm(
     serve: Serve, database: Database, pages: Pages, size: tuple[int, int], scheme: Any
 ) -> None:
-    page = live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
-    say(page, "# not a **heading** of mine <b>")
+    page = wait_until_live(pages.open(serve(database), database.user("u1"), "/chat/", size=size, scheme=scheme))
+    send_message(page, "# not a **heading** of mine <b>")
     expect(messages(page)).to_have_count(2)
     assert texts(page)[0] == "# not a **heading** of mine <b>"
     database.query("UPDATE chat_message SET text = ? WHERE role = 'assistant'", [ANSWER])
@@ -128,20 +128,20 @@ def test_who_is_logged_out_is_sent_to_the_log_in_and_back(serve: Serve, database
     page.get_by_label("Username").fill("u1")
     page.get_by_label("Password").fill("test")
     page.get_by_role("button", name="Log in").click()
-    live(page)
+    wait_until_live(page)
 
 
 def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server = serve(database)
-    page = live(pages.open(server, database.user("u1"), "/chat/"))
-    say(page, "hello")
+    page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
+    send_message(page, "hello")
     expect(messages(page)).to_have_count(2)
     server.kill()
     expect(page.locator("#connection")).to_contain_text("reconnecting in")
     for words in ("first", "second"):
-        say(page, words)
+        send_message(page, words)
     expect(page.locator("#pending")).to_contain_text("waiting for the connection")
     pages.screenshot(page, "reconnecting", full=False)
     server.start()
@@ -156,11 +156,11 @@ def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
 
 def test_messages_of_a_new_conversation_wait_for_its_first(serve: Serve, database: Database, pages: Pages) -> None:
     server = serve(database)
-    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
     server.kill()
     expect(page.locator("#connection")).to_contain_text("reconnecting in")
     for words in ("first", "second", "third"):
-        say(page, words)
+        send_message(page, words)
     server.start()
     expect(messages(page)).to_have_count(6, timeout=20_000)
     pages.errors.clear()
@@ -173,14 +173,14 @@ def test_messages_of_a_new_conversation_wait_for_its_first(serve: Serve, databas
 
 
 def test_two_tabs_show_the_same(serve: Serve, database: Database, pages: Pages) -> None:
-    first = live(pages.open(serve(database), database.user("u1"), "/chat/"))
-    say(first, "hello")
+    first = wait_until_live(pages.open(serve(database), database.user("u1"), "/chat/"))
+    send_message(first, "hello")
     expect(messages(first)).to_have_count(2)
     second = first.context.new_page()
     second.goto(first.url)
-    live(second)
+    wait_until_live(second)
     for tab, words in ((first, "from the first"), (second, "from the second")):
-        say(tab, words)
+        send_message(tab, words)
     for tab in (first, second):
         expect(messages(tab)).to_have_count(6)
     assert texts(first) == texts(second)
@@ -188,7 +188,7 @@ def test_two_tabs_show_the_same(serve: Serve, database: Database, pages: Pages) 
 
 
 def test_a_duplicated_tab_is_a_tab_of_its_own(serve: Serve, database: Database, pages: Pages) -> None:
-    first = live(pages.open(serve(database), database.user("u1"), "/chat/"))
+    first = wait_until_live(pages.open(serve(database), database.user("u1"), "/chat/"))
     copied = json.dumps(first.evaluate("Object.entries(sessionStorage)"))
     second = first.context.new_page()
     # As a browser does when it duplicates a tab: only once, so that a reload of it keeps what it has by then.
@@ -196,14 +196,14 @@ def test_a_duplicated_tab_is_a_tab_of_its_own(serve: Serve, database: Database, 
         f"if (!sessionStorage.length) {copied}.forEach(([name, value]) => sessionStorage.setItem(name, value))"
     )
     second.goto("/chat/")
-    live(second)
+    wait_until_live(second)
     reload(second)
-    live(first)
+    wait_until_live(first)
     devices = {record["device"] for record in held(database, "u1")}
     assert len(devices) == 2
     assert first.evaluate("sessionStorage.getItem('chat.device')") in devices
     for tab in (first, second):
-        say(tab, "hello")
+        send_message(tab, "hello")
         expect(messages(tab)).to_have_count(2)
 
 
@@ -211,7 +211,7 @@ def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server = serve(database, soft_limit=1, burst=1, probe_seconds=0.5, beat_seconds=0.5, lease_seconds=4)
-    tabs = [live(pages.open(server, database.user("u1"), "/chat/"))]
+    tabs = [wait_until_live(pages.open(server, database.user("u1"), "/chat/"))]
     tabs.append(tabs[0].context.new_page())
     for taken, other in ((1, 0), (0, 1), (1, 0)):
         if tabs[taken].url == "about:blank":
@@ -219,9 +219,9 @@ def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
         else:
             tabs[taken].get_by_role("button", name="Use here").click()
         expect(tabs[other].locator("#connection")).to_contain_text("used elsewhere", timeout=10_000)
-        live(tabs[taken])
+        wait_until_live(tabs[taken])
     pages.screenshot(tabs[0], "evicted", full=False)
-    say(tabs[1], "Where am I signed in?")
+    send_message(tabs[1], "Where am I signed in?")
     expect(messages(tabs[1])).to_have_count(2)
     tabs[1].locator(".steps summary").click()
     pages.screenshot(tabs[1], "used-here", full=False)
@@ -232,10 +232,10 @@ def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
 
 def test_the_other_sessions_are_listed_and_signed_out(serve: Serve, database: Database, pages: Pages) -> None:
     server, user = serve(database), database.user("u1")
-    page = live(pages.open(server, user, "/chat/"))
+    page = wait_until_live(pages.open(server, user, "/chat/"))
     other = page.context.new_page()
     other.goto("/chat/")
-    live(other)
+    wait_until_live(other)
 
     page.get_by_role("button", name="Your sessions").click()
     expect(page.locator("#sessions-list > li")).to_have_count(2)
@@ -249,12 +249,12 @@ def test_the_other_sessions_are_listed_and_signed_out(serve: Serve, database: Da
     pages.screenshot(other, "signed-out-there", full=False)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    live(page)
+    wait_until_live(page)
 
 
 def test_near_the_limit_the_page_says_so_and_shows_the_sessions(serve: Serve, database: Database, pages: Pages) -> None:
     server = serve(database, soft_limit=1)
-    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
     expect(page.locator("#banner")).to_contain_text("You have 1 of 1 sessions open.")
     pages.screenshot(page, "near-the-limit", full=False)
     page.get_by_role("button", name="See your sessions").click()
@@ -265,7 +265,7 @@ def test_logging_out_elsewhere_ends_this_tab_with_a_way_to_log_in(
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server = serve(database, reconcile_seconds=2)
-    page = live(pages.open(server, database.user("u1"), "/chat/"))
+    page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
     database.query("DELETE FROM django_session")
     expect(page.locator("#connection")).to_contain_text("signed out", timeout=10_000)
     expect(page.locator("#banner").get_by_role("button", name="Log in")).to_have_attribute(
@@ -286,11 +286,11 @@ def test_a_server_that_falls_silent_is_noticed(serve: Serve, database: Database,
 
     page.route_web_socket("**/ws/chat/**", between)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     page.wait_for_timeout(3000)  # three heartbeats, in which only the server's pings say that it is there
     assert len(sockets) == 1
     deaf.append(True)
     expect(page.locator("#connection")).to_contain_text("reconnecting in", timeout=4000)
     deaf.clear()
-    live(page)
+    wait_until_live(page)
     assert len(sockets) == 2

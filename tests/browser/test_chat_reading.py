@@ -7,7 +7,17 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Shared
 from tests.support.browser import Pages
-from tests.support.chat_page import Wire, add_conversations, listed, live, messages, pending, say, texts, writing
+from tests.support.chat_page import (
+    WebSocketProxy,
+    add_conversations,
+    conversation_links,
+    message_field,
+    messages,
+    pending,
+    send_message,
+    texts,
+    wait_until_live,
+)
 
 
 def earlier(page: Page) -> Locator:
@@ -21,7 +31,7 @@ def numbers(page: Page) -> list[int]:
 def test_earlier_messages_come_page_by_page_and_the_reader_stays_where_they_are(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 350)
-    page = live(pages.open(shared.server, user, f"/chat/#{conversation}"))
+    page = wait_until_live(pages.open(shared.server, user, f"/chat/#{conversation}"))
     expect(messages(page)).to_have_count(200)
     assert numbers(page) == list(range(151, 351))
     expect(messages(page).last).to_be_in_viewport()
@@ -45,9 +55,9 @@ def test_a_lost_connection_leaves_no_hole_among_earlier_messages(shared: Shared,
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 350)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(200)
+    expect(messages(wait_until_live(page))).to_have_count(200)
     # Half of the page comes through, as the oldest are sent first.
     wire.held = lambda frame: frame.get("seq", 100) >= 100
     earlier(page).click()
@@ -65,11 +75,11 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     user = shared.user()
     oldest, *_ = add_conversations(shared.database, user, 150, *[2] * 101)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     wire.held = lambda frame: frame["type"] in ("message", "earlier")
     page.goto(f"/chat/#{oldest}")
     expect(page.get_by_text("Loading …")).to_be_visible()
-    live(page)
+    wait_until_live(page)
     page.wait_for_function("document.querySelectorAll('#conversations a').length === 101")
     wire.go_down()  # what was asked for never comes
     wire.held = lambda frame: False
@@ -81,30 +91,32 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     expect(messages(page)).to_have_count(150)
 
     older = page.get_by_role("button", name="Older conversations")
-    expect(listed(page)).to_have_count(101)
+    expect(conversation_links(page)).to_have_count(101)
     older.click()
-    expect(listed(page)).to_have_count(102)
+    expect(conversation_links(page)).to_have_count(102)
     expect(older).to_be_hidden()
-    expect(listed(page).filter(has_text=re.compile("Conversation 3$"))).to_be_focused()  # the last one until then
-    expect(listed(page).last).to_have_text("Conversation 1")
-    expect(listed(page).first).to_have_text("Conversation 102")
+    expect(
+        conversation_links(page).filter(has_text=re.compile("Conversation 3$"))
+    ).to_be_focused()  # the last one until then
+    expect(conversation_links(page).last).to_have_text("Conversation 1")
+    expect(conversation_links(page).first).to_have_text("Conversation 102")
 
 
 def test_of_a_conversation_that_is_not_there_only_what_was_written_for_it_stays(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     wire.held = lambda frame: frame["type"] == "error"
     page.goto(f"/chat/#{uuid4()}")
-    say(live(page), "for nobody")
-    writing(page).fill("half typed")
+    send_message(wait_until_live(page), "for nobody")
+    message_field(page).fill("half typed")
     wire.release()
     expect(page.get_by_role("alert")).to_contain_text("There is no such conversation.")
     expect(page).to_have_url(re.compile("/chat/$"))
-    expect(writing(page)).to_have_value("half typed")
+    expect(message_field(page)).to_have_value("half typed")
     expect(pending(page)).to_contain_text("not sent: You have no such conversation.")
     page.get_by_role("button", name="Dismiss").click()
     expect(page.get_by_role("alert")).to_be_hidden()
-    expect(writing(page)).to_be_focused()
+    expect(message_field(page)).to_be_focused()
     page.get_by_role("button", name="Try again").click()
     expect(messages(page)).to_have_count(2)
     expect(page.get_by_role("heading", level=1)).to_have_text("for nobody")
@@ -119,12 +131,12 @@ def test_markdown_that_is_nested_too_deeply_is_shown_as_it_was_written(shared: S
             "UPDATE chat_message SET text = ? WHERE seq = ? AND conversation_id = ?",
             [f"{text} to the end", seq, conversation.replace("-", "")],
         )
-    page = live(pages.open(shared.server, user, f"/chat/#{conversation}"))
+    page = wait_until_live(pages.open(shared.server, user, f"/chat/#{conversation}"))
     expect(messages(page)).to_have_count(10)
     shown = texts(page)
     for seq, text in hostile.items():
         assert shown[seq - 1].endswith("to the end"), f"message {seq} is not shown"
         if text.startswith(">"):
             assert shown[seq - 1].startswith(">>>>")
-    say(page, "hello")
+    send_message(page, "hello")
     expect(messages(page)).to_have_count(12)

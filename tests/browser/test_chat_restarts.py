@@ -7,7 +7,7 @@ from itertools import chain
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import PHONE, Pages
-from tests.support.chat_page import live, messages, say
+from tests.support.chat_page import messages, send_message, wait_until_live
 from tests.support.databases import Database
 from tests.support.servers import Server
 
@@ -30,20 +30,20 @@ def test_what_is_written_while_the_server_restarts_is_shown_once_and_in_order_ev
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server, user = serve(database, **QUICK), database.user("u1")
-    first = live(pages.open(server, user, "/chat/"))
-    say(first, "hello")
+    first = wait_until_live(pages.open(server, user, "/chat/"))
+    send_message(first, "hello")
     expect(messages(first)).to_have_count(2)
     second = first.context.new_page()
     second.goto(first.url)
     phone = pages.open(server, user, f"/chat/{first.url[first.url.index('#') :]}", size=PHONE)
-    tabs = {"first": first, "second": live(second), "phone": live(phone)}
+    tabs = {"first": first, "second": wait_until_live(second), "phone": wait_until_live(phone)}
     for page in tabs.values():
         expect(messages(page)).to_have_count(2)
     written: dict[str, list[str]] = {name: [] for name in tabs} | {"first": ["hello"]}
 
     def write(words: str) -> None:
         for name, page in tabs.items():
-            say(page, f"{words}, {name}")
+            send_message(page, f"{words}, {name}")
             written[name].append(f"{words}, {name}")
 
     for turn, end in enumerate((server.kill, server.terminate, server.kill)):
@@ -85,18 +85,18 @@ def test_an_answer_arrives_whichever_of_three_nodes_is_killed_in_the_middle_of_i
         serve(postgres_database, node_name=name, ready="/readyz", env=env, **QUICK)
         for name in ("web-1", "web-2", "web-3")
     )
-    asks = live(pages.open(killed, user, "/chat/"))
+    asks = wait_until_live(pages.open(killed, user, "/chat/"))
     sees, phone = pages.open(others[0], user, "/chat/"), pages.open(others[1], user, "/chat/", size=PHONE)
-    say(asks, "hello")
+    send_message(asks, "hello")
     expect(messages(asks)).to_have_count(2)
     place = asks.url[asks.url.index("#") :]
     for page in (sees, phone):
         page.goto(f"/chat/{place}")
         page.reload()
-        live(page)
+        wait_until_live(page)
         expect(messages(page)).to_have_count(2)
 
-    say(asks, "What can you do?")
+    send_message(asks, "What can you do?")
     for page in (sees, phone):
         expect(page.locator("#turn .text")).not_to_be_empty()  # the answer has begun, on another node
     killed.kill()

@@ -7,13 +7,20 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Shared
 from tests.support.browser import Pages
-from tests.support.chat_page import Wire, add_conversations, change_module, listed, live, messages
+from tests.support.chat_page import (
+    WebSocketProxy,
+    add_conversations,
+    change_module,
+    conversation_links,
+    messages,
+    wait_until_live,
+)
 
 
 class Turn:
     """An answer that the test gives itself."""
 
-    def __init__(self, page: Page, wire: Wire, conversation: str) -> None:
+    def __init__(self, page: Page, wire: WebSocketProxy, conversation: str) -> None:
         self.page = page
         self.wire = wire
         self.about = {"run": str(uuid4()), "conversation": conversation}
@@ -54,9 +61,9 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     user = shared.user()
     other, conversation = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(2)
+    expect(messages(wait_until_live(page))).to_have_count(2)
     turn = Turn(page, wire, conversation)
     turn.tell("agent_thinking", thought="I look for it.")
     turn.use("search_my_conversations")
@@ -78,13 +85,13 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     assert page.evaluate("getSelection().toString()") == "2.1"
 
     # So does the focus on a link of the list, also when it moves up.
-    link = listed(page).filter(has_text="Conversation 1")
+    link = conversation_links(page).filter(has_text="Conversation 1")
     link.focus()
     turn.goes_on()
     expect(link).to_be_focused()
     at = "2026-01-01T00:00:00Z"
     wire.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
-    expect(listed(page).first).to_contain_text("Conversation 1 (new message)")
+    expect(conversation_links(page).first).to_contain_text("Conversation 1 (new message)")
     expect(link).to_be_focused()
 
     # A click that begins before a drawing and ends after it is a click.
@@ -113,16 +120,16 @@ def test_of_two_answers_under_way_the_one_of_the_conversation_is_shown(shared: S
     first, second = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)
     change_module(page, "live-turn.js", "DRAW_MS = 100", "DRAW_MS = 1000")
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{first}")
-    expect(messages(live(page))).to_have_count(2)
+    expect(messages(wait_until_live(page))).to_have_count(2)
     of_first, of_second = Turn(page, wire, first), Turn(page, wire, second)
     of_second.delta("of the second")
     of_first.goes_on(0)
     of_first.delta("which is drawn later")
     of_first.use("my_sessions")
     expect(page.locator("#turn .steps")).to_be_visible()  # by now its drawing is due
-    listed(page).first.click()
+    conversation_links(page).first.click()
     expect(written(page)).to_have_text("of the second")
     expect(page.locator("#turn .steps")).to_have_count(0)
     page.wait_for_timeout(1200)
@@ -143,9 +150,9 @@ def test_a_long_answer_in_many_pieces_is_drawn_a_few_times_a_second(shared: Shar
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 2)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(2)
+    expect(messages(wait_until_live(page))).to_have_count(2)
     turn = Turn(page, wire, conversation)
     turn.goes_on(1)
     page.evaluate(COUNT)

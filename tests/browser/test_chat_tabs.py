@@ -10,17 +10,17 @@ from tests.browser.conftest import Shared
 from tests.support.browser import Pages
 from tests.support.chat_page import (
     Frame,
-    Wire,
+    WebSocketProxy,
     change_module,
-    listed,
-    live,
+    conversation_links,
+    message_field,
     messages,
+    open_tab,
     pending,
     reload,
-    say,
-    tab,
+    send_message,
     texts,
-    writing,
+    wait_until_live,
 )
 from tests.support.databases import TestUser
 
@@ -60,9 +60,9 @@ def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
 ) -> None:
     ada, grace = shared.user(), shared.user()
     page = pages.open(shared.server, ada)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    say(live(page), "hello")
+    send_message(wait_until_live(page), "hello")
     expect(messages(page)).to_have_count(2)
     if signed_out:
         wire.tell("closing", code=4412, reason="closed_by_user", reconnect="never", retry_after=0)
@@ -70,7 +70,7 @@ def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
         expect(page.locator("#banner")).to_contain_text("You signed this tab out")
     else:
         wire.go_down()
-    say(page, "queued by ada")
+    send_message(page, "queued by ada")
 
     log_in(page, grace, shared)
     page.evaluate(AT_LAST, ["and a last word", "typed by ada"])
@@ -80,9 +80,9 @@ def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
         wire.come_back()
     expect(page.get_by_role("button", name=f"Log out {grace.name}")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
-    say(live(page), "I am grace")
+    send_message(wait_until_live(page), "I am grace")
     expect(messages(page)).to_have_count(2)
-    expect(writing(page)).to_have_value("")
+    expect(message_field(page)).to_have_value("")
     expect(pending(page)).to_have_count(0)
     assert [text for _, text in stored(shared, grace)] == ["I am grace"]
     assert [text for _, text in stored(shared, ada)] == ["hello"]
@@ -90,9 +90,9 @@ def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
     log_in(page, ada, shared)
     page.goto("/chat/")
     reload(page)
-    listed(page).filter(has_text="hello").click()
+    conversation_links(page).filter(has_text="hello").click()
     expect(messages(page)).to_have_count(6)
-    expect(writing(page)).to_have_value("typed by ada")
+    expect(message_field(page)).to_have_value("typed by ada")
     assert [text for _, text in stored(shared, ada)] == ["hello", "queued by ada", "and a last word"]
     assert [text for _, text in stored(shared, grace)] == ["I am grace"]
 
@@ -104,23 +104,23 @@ def test_a_tab_that_comes_back_first_sends_what_another_wrote_and_both_stay_wher
     first = pages.open(shared.server, user)
     second = first.context.new_page()
     takes_over_after(second, 300)
-    wires = [Wire(page) for page in (first, second)]
+    wires = [WebSocketProxy(page) for page in (first, second)]
     for page, wire in zip((first, second), wires, strict=True):
         page.goto("/chat/")
-        live(page)
+        wait_until_live(page)
         wire.go_down()
-    writing(second).fill("half typed")
+    message_field(second).fill("half typed")
     for words in ("one", "two"):
-        say(first, words)
+        send_message(first, words)
     expect(pending(first).nth(1)).to_contain_text("waiting for the message above")
-    expect(listed(second)).to_have_text(["one"])
+    expect(conversation_links(second)).to_have_text(["one"])
 
     wires[1].come_back()
-    expect(listed(second)).to_have_attribute("href", BEGUN)
+    expect(conversation_links(second)).to_have_attribute("href", BEGUN)
     expect(first).to_have_url(BEGUN)
     wires[0].come_back()
     expect(messages(first)).to_have_count(4)
-    say(first, "three")
+    send_message(first, "three")
     expect(messages(first)).to_have_count(6)
     expect(pending(first)).to_have_count(0)
     assert [words for words in texts(first) if words in ("one", "two", "three")] == ["one", "two", "three"]
@@ -128,38 +128,38 @@ def test_a_tab_that_comes_back_first_sends_what_another_wrote_and_both_stay_wher
     assert [text for _, text in said] == ["one", "two", "three"]
     assert len({conversation for conversation, _ in said}) == 1
 
-    expect(listed(second)).to_have_count(1)
+    expect(conversation_links(second)).to_have_count(1)
     expect(second.get_by_role("heading", level=1)).to_have_text("New conversation")
-    expect(writing(second)).to_have_value("half typed")
+    expect(message_field(second)).to_have_value("half typed")
     expect(messages(second)).to_have_count(0)
-    listed(second).click()
+    conversation_links(second).click()
     expect(messages(second)).to_have_count(6)
 
 
 def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     wire.held = lambda frame: frame["type"] != "ping"
-    say(page, "the first")
+    send_message(page, "the first")
     expect(page.get_by_role("heading", level=1)).to_have_text("the first")
     page.get_by_role("button", name="New conversation").click()
-    writing(page).fill("typed meanwhile")
-    expect(listed(page)).to_have_text(["the first"])
-    expect(listed(page)).to_have_attribute("href", re.compile("#new-"))
+    message_field(page).fill("typed meanwhile")
+    expect(conversation_links(page)).to_have_text(["the first"])
+    expect(conversation_links(page)).to_have_attribute("href", re.compile("#new-"))
     expect(pending(page)).to_have_count(0)
 
     wire.release()
-    expect(listed(page)).to_have_attribute("href", BEGUN)
+    expect(conversation_links(page)).to_have_attribute("href", BEGUN)
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
-    expect(writing(page)).to_have_value("typed meanwhile")
+    expect(message_field(page)).to_have_value("typed meanwhile")
     expect(messages(page)).to_have_count(0)
     page.keyboard.press("Enter")
     expect(messages(page)).to_have_count(2)
     assert texts(page)[0] == "typed meanwhile"
-    expect(listed(page)).to_have_text(["typed meanwhile", "the first (new message)"])
+    expect(conversation_links(page)).to_have_text(["typed meanwhile", "the first (new message)"])
     assert len({conversation for conversation, _ in stored(shared, user)}) == 2
     page.go_back()  # to the place where the first was to begin, which is that conversation now
     expect(page.get_by_role("heading", level=1)).to_have_text("the first")
@@ -169,19 +169,19 @@ def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Sh
 def test_what_a_closed_tab_left_is_sent_by_another(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     closes = pages.open(shared.server, user)
-    wire = Wire(closes)
+    wire = WebSocketProxy(closes)
     closes.goto("/chat/")
-    live(closes)
+    wait_until_live(closes)
     stays = closes.context.new_page()
     takes_over_after(stays, 1000)
     stays.goto("/chat/")
-    live(stays)
+    wait_until_live(stays)
     wire.go_down()
-    say(closes, "left behind")
-    expect(listed(stays)).to_have_attribute("href", re.compile("#new-"))
+    send_message(closes, "left behind")
+    expect(conversation_links(stays)).to_have_attribute("href", re.compile("#new-"))
     closes.close()
-    expect(listed(stays)).to_have_attribute("href", BEGUN)
-    listed(stays).click()
+    expect(conversation_links(stays)).to_have_attribute("href", BEGUN)
+    conversation_links(stays).click()
     expect(messages(stays)).to_have_count(2)
     assert [text for _, text in stored(shared, user)] == ["left behind"]
 
@@ -189,7 +189,7 @@ def test_what_a_closed_tab_left_is_sent_by_another(shared: Shared, pages: Pages)
 def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
 
     def refused(frame: Frame) -> Frame | None:
         if frame["text"] != "one":
@@ -199,25 +199,25 @@ def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(share
 
     wire.answers["user_message"] = refused
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     for words in ("one", "two", "three"):
-        say(page, words)
+        send_message(page, words)
     expect(pending(page).nth(0)).to_contain_text("not sent: Nobody wants this.")
     for later in (1, 2):
         expect(pending(page).nth(later)).to_contain_text("waiting for the message above")
-    other = tab(page)
-    expect(listed(other)).to_have_text(["one"])
+    other = open_tab(page)
+    expect(conversation_links(other)).to_have_text(["one"])
     page.get_by_role("button", name="Try again").click()
-    expect(writing(page)).to_be_focused()
+    expect(message_field(page)).to_be_focused()
     expect(pending(page).nth(0)).to_contain_text("not sent")
     assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "one"]
     pages.screenshot(page, "refused")
 
     page.get_by_role("button", name="Discard").click()
-    expect(writing(page)).to_be_focused()
+    expect(message_field(page)).to_be_focused()
     expect(messages(page)).to_have_count(4)
     expect(pending(page)).to_have_count(0)
     said = stored(shared, user)
     assert [text for _, text in said] == ["two", "three"]
     assert len({conversation for conversation, _ in said}) == 1
-    expect(listed(other)).to_have_text(["two (new message)"])
+    expect(conversation_links(other)).to_have_text(["two (new message)"])

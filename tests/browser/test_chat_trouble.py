@@ -9,15 +9,15 @@ from tests.browser.conftest import Shared
 from tests.support.browser import Pages
 from tests.support.chat_page import (
     Frame,
-    Wire,
+    WebSocketProxy,
     add_conversations,
     change_module,
-    live,
+    message_field,
     messages,
+    open_tab,
     pending,
-    say,
-    tab,
-    writing,
+    send_message,
+    wait_until_live,
 )
 
 
@@ -39,10 +39,10 @@ def test_what_the_server_could_not_load_is_asked_for_again(shared: Shared, pages
     (conversation,) = add_conversations(shared.database, user, 250)
     page = pages.open(shared.server, user)
     change_module(page, "conversations.js", "LATER_MS = 2000", "LATER_MS = 200")
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     wire.answers |= {"resume": busy(2), "earlier": busy(1)}
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(200)
+    expect(messages(wait_until_live(page))).to_have_count(200)
     page.get_by_role("button", name="Show earlier messages").click()
     expect(messages(page)).to_have_count(250)
     asked = [frame["type"] for frame in wire.sent if frame["type"] in ("resume", "earlier")]
@@ -54,10 +54,10 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 2)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     wire.answers["list_sessions"] = busy(1)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     page.get_by_role("button", name="Your sessions").click()
     dialog, banner = page.get_by_role("dialog"), page.locator("#banner")
     expect(dialog).to_contain_text("That took too long. Please try again.")
@@ -74,25 +74,25 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
         expect(banner).to_contain_text(ours)
         banner.get_by_role("button", name="Dismiss").click()
         expect(banner).to_be_hidden()
-        expect(writing(page)).to_be_focused()
+        expect(message_field(page)).to_be_focused()
 
 
 def test_being_offline_is_seen_at_once_and_so_is_being_back(shared: Shared, pages: Pages) -> None:
-    page = live(pages.open(shared.server, shared.user(), "/chat/"))
+    page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     page.context.set_offline(True)
     expect(page.locator("#connection")).to_contain_text("reconnecting in")  # and not two heartbeats later
-    say(page, "written in a tunnel")
+    send_message(page, "written in a tunnel")
     expect(pending(page)).to_contain_text("waiting for the connection")
     page.context.set_offline(False)
-    expect(messages(live(page))).to_have_count(2)
+    expect(messages(wait_until_live(page))).to_have_count(2)
     pages.errors.clear()  # attempts while there was no network
 
 
 def test_nobody_has_to_wait_for_the_next_attempt(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     try_now = page.get_by_role("button", name="Try now")
     expect(try_now).to_be_hidden()
     full = {"code": 4013, "reason": "try_again", "reconnect": "after", "retry_after": 300}
@@ -102,23 +102,23 @@ def test_nobody_has_to_wait_for_the_next_attempt(shared: Shared, pages: Pages) -
     expect(page.locator("#connection")).to_have_attribute("title", re.compile("^the server is busy; reconnecting"))
     pages.screenshot(page, "waiting", full=False)
     try_now.click()
-    live(page)
+    wait_until_live(page)
     expect(try_now).to_be_hidden()
-    expect(writing(page)).to_be_focused()
+    expect(message_field(page)).to_be_focused()
     assert wire.connects == 2
 
     wire.tell("closing", **full)
     wire.cut()
     try_now.focus()
     wire.come_back()
-    expect(writing(page)).to_be_focused()  # the button that had the focus has gone
+    expect(message_field(page)).to_be_focused()  # the button that had the focus has gone
 
 
 def test_the_notice_goes_when_others_are_signed_out(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    tab(live(page))
+    open_tab(wait_until_live(page))
     wire.tell("notice", kind="near_limit", live=2, soft_limit=2)
     banner = page.locator("#banner")
     expect(banner).to_contain_text("You have 2 of 2 sessions open.")
@@ -129,15 +129,15 @@ def test_the_notice_goes_when_others_are_signed_out(shared: Shared, pages: Pages
     expect(page.locator("#sessions-list > li")).to_have_count(1)
     page.keyboard.press("Escape")
     expect(banner).to_be_hidden()
-    live(page)
+    wait_until_live(page)
 
 
 def test_that_there_are_too_many_is_not_said_for_longer_than_it_is_true(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     change_module(page, "main.js", "RECOUNT_MS = 10_000", "RECOUNT_MS = 500")
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     wire.tell("notice", kind="over_limit", live=21, soft_limit=20)
     expect(page.locator("#banner")).to_contain_text("You have 21 sessions open, above your limit of 20.")
     expect(page.locator("#banner")).to_be_hidden()
@@ -148,9 +148,9 @@ def test_who_logs_in_again_is_back_where_they_were(shared: Shared, pages: Pages)
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 4)
     page = pages.open(shared.server, user)
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(4)
+    expect(messages(wait_until_live(page))).to_have_count(4)
     shared.database.query("DELETE FROM django_session WHERE session_key = ?", [user.session])
     wire.tell("closing", code=4403, reason="session_ended", reconnect="never", retry_after=0)
     wire.cut()
@@ -160,7 +160,7 @@ def test_who_logs_in_again_is_back_where_they_were(shared: Shared, pages: Pages)
     page.get_by_label("Password").fill("test")
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(re.compile(f"/chat/#{conversation}$"))
-    expect(messages(live(page))).to_have_count(4)
+    expect(messages(wait_until_live(page))).to_have_count(4)
 
 
 HEAR = """() => addEventListener("DOMContentLoaded", () => {
@@ -180,20 +180,20 @@ def test_a_screen_reader_hears_what_is_new_and_of_an_outage_once(shared: Shared,
     (conversation,) = add_conversations(shared.database, user, 250)
     page = pages.open(shared.server, user)
     page.add_init_script(f"({HEAR})()")
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
-    expect(messages(live(page))).to_have_count(200)
+    expect(messages(wait_until_live(page))).to_have_count(200)
     page.get_by_role("button", name="Show earlier messages").click()
     expect(messages(page)).to_have_count(250)
     assert {politeness for _, politeness in page.evaluate("window.heard")} == {"off"}, "all of it would be read out"
     expect(page.get_by_role("log")).to_have_attribute("aria-live", "polite")
-    say(page, "hello")
+    send_message(page, "hello")
     expect(messages(page)).to_have_count(252)
     assert page.evaluate("window.heard.slice(250)") == [[251, "polite"], [252, "polite"]]
 
     page.get_by_role("button", name="New conversation").click()
     expect(page.get_by_role("log")).to_have_attribute("aria-live", "polite")
-    say(page, "hello")
+    send_message(page, "hello")
     expect(messages(page)).to_have_count(2)
     assert page.evaluate("window.heard.slice(252)") == [[1, "polite"], [2, "polite"]], (
         "also where a conversation begins"

@@ -8,41 +8,51 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import Shared
 from tests.support.browser import PHONE, Pages
-from tests.support.chat_page import Wire, listed, live, messages, pending, reload, say, texts, writing
+from tests.support.chat_page import (
+    WebSocketProxy,
+    conversation_links,
+    message_field,
+    messages,
+    pending,
+    reload,
+    send_message,
+    texts,
+    wait_until_live,
+)
 
 LONGEST = 8192
 
 
 def test_a_message_that_is_too_long_is_not_cut_and_not_sent_before_it_is_shorter(shared: Shared, pages: Pages) -> None:
     user = shared.user()
-    page = live(pages.open(shared.server, user, "/chat/"))
+    page = wait_until_live(pages.open(shared.server, user, "/chat/"))
     send, length = page.get_by_role("button", name="Send"), page.locator("#length")
-    writing(page).fill("x" * 7000)
+    message_field(page).fill("x" * 7000)
     expect(length).to_be_hidden()
-    writing(page).fill("x" * LONGEST)
+    message_field(page).fill("x" * LONGEST)
     expect(length).to_have_text("8192 of 8192 characters")
     expect(send).to_be_enabled()
     page.keyboard.type("y")
     expect(length).to_have_text("8193 characters; a message has 8192 at most.")
     expect(send).to_be_disabled()
-    expect(writing(page)).to_have_attribute("aria-invalid", "true")
+    expect(message_field(page)).to_have_attribute("aria-invalid", "true")
     pages.screenshot(page, "too-long", full=False)
     page.keyboard.press("Enter")
-    expect(writing(page)).to_have_value("x" * LONGEST + "y")
+    expect(message_field(page)).to_have_value("x" * LONGEST + "y")
     expect(pending(page)).to_have_count(0)
     page.keyboard.press("Backspace")
     expect(send).to_be_enabled()
     page.keyboard.press("Enter")
     expect(messages(page)).to_have_count(2)
-    expect(writing(page)).to_have_value("")
+    expect(message_field(page)).to_have_value("")
     expect(length).to_be_hidden()
     said = "SELECT text FROM chat_message WHERE sender_id = ?"
     assert shared.database.query(said, [user.id]) == [("x" * LONGEST,)]
 
 
 def test_characters_are_counted_as_people_count_them(shared: Shared, pages: Pages) -> None:
-    page = live(pages.open(shared.server, shared.user(), "/chat/"))
-    writing(page).fill("😀" * LONGEST)
+    page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
+    message_field(page).fill("😀" * LONGEST)
     expect(page.locator("#length")).to_have_text("8192 of 8192 characters")
     page.get_by_role("button", name="Send").click()
     expect(messages(page)).to_have_count(2)
@@ -50,70 +60,70 @@ def test_characters_are_counted_as_people_count_them(shared: Shared, pages: Page
 
 
 def test_what_is_typed_stays_with_its_conversation_also_over_a_reload(shared: Shared, pages: Pages) -> None:
-    page = live(pages.open(shared.server, shared.user(), "/chat/"))
+    page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     new = page.get_by_role("button", name="New conversation")
-    say(page, "the first")
+    send_message(page, "the first")
     expect(messages(page)).to_have_count(2)
-    writing(page).fill("for the first")
+    message_field(page).fill("for the first")
     new.click()
-    expect(writing(page)).to_have_value("")
-    writing(page).fill("for a new one")
+    expect(message_field(page)).to_have_value("")
+    message_field(page).fill("for a new one")
     reload(page)
-    expect(writing(page)).to_have_value("for a new one")
-    listed(page).click()
-    expect(writing(page)).to_have_value("for the first")
+    expect(message_field(page)).to_have_value("for a new one")
+    conversation_links(page).click()
+    expect(message_field(page)).to_have_value("for the first")
     reload(page)
-    expect(writing(page)).to_have_value("for the first")
+    expect(message_field(page)).to_have_value("for the first")
     expect(messages(page)).to_have_count(2)
-    writing(page).press("Enter")
+    message_field(page).press("Enter")
     expect(messages(page)).to_have_count(4)
     reload(page)
-    expect(writing(page)).to_have_value("")
+    expect(message_field(page)).to_have_value("")
 
     page.goto("/chat/")
-    expect(writing(live(page))).to_have_value("for a new one")
-    listed(page).click()
+    expect(message_field(wait_until_live(page))).to_have_value("for a new one")
+    conversation_links(page).click()
     new.click()
-    expect(writing(page)).to_have_value("for a new one")
-    writing(page).press("Enter")
+    expect(message_field(page)).to_have_value("for a new one")
+    message_field(page).press("Enter")
     expect(messages(page)).to_have_count(2)
-    expect(listed(page)).to_have_text(["for a new one", "the first"])
+    expect(conversation_links(page)).to_have_text(["for a new one", "the first"])
     new.click()
-    expect(writing(page)).to_have_value("")
+    expect(message_field(page)).to_have_value("")
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
 
 
 def test_a_message_that_comes_back_is_stored_also_if_its_ack_is_lost(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = Wire(page)
+    wire = WebSocketProxy(page)
     page.goto("/chat/")
-    live(page)
+    wait_until_live(page)
     wire.held = lambda frame: frame["type"] == "ack"
     for words in ("one", "two"):
-        say(page, words)
+        send_message(page, words)
     expect(messages(page)).to_have_count(4)
     expect(pending(page)).to_have_count(0)
     wire.release()
-    say(page, "three")
+    send_message(page, "three")
     expect(messages(page)).to_have_count(6)
     assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "two", "three"]
 
 
 def test_empty_words_are_no_message(shared: Shared, pages: Pages) -> None:
-    page = live(pages.open(shared.server, shared.user(), "/chat/"))
-    writing(page).press("Enter")
-    say(page, " \n ")
-    expect(writing(page)).to_be_focused()
+    page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
+    message_field(page).press("Enter")
+    send_message(page, " \n ")
+    expect(message_field(page)).to_be_focused()
     expect(pending(page)).to_have_count(0)
     expect(messages(page)).to_have_count(0)
 
 
 def test_on_a_phone_enter_begins_a_new_line_and_the_list_covers_the_rest(shared: Shared, pages: Pages) -> None:
-    page = live(pages.open(shared.server, shared.user(), "/chat/", size=PHONE))
-    writing(page).fill("one")
-    writing(page).press("Enter")
+    page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/", size=PHONE))
+    message_field(page).fill("one")
+    message_field(page).press("Enter")
     page.keyboard.type("line more")
-    expect(writing(page)).to_have_value("one\nline more")
+    expect(message_field(page)).to_have_value("one\nline more")
     page.get_by_role("button", name="Send").click()
     expect(messages(page)).to_have_count(2)
     assert texts(page)[0] == "one\nline more"
@@ -151,7 +161,7 @@ def test_on_a_phone_enter_begins_a_new_line_and_the_list_covers_the_rest(shared:
     closed()
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
     opened()
-    listed(page).click()
+    conversation_links(page).click()
     closed()
     expect(toggle).to_be_focused()
     expect(page.get_by_role("heading", level=1)).to_have_text("one line more")
@@ -167,13 +177,13 @@ def test_a_browser_that_keeps_nothing_still_has_a_chat(shared: Shared, pages: Pa
     )
     page.goto("/chat/")
     for count, words in ((2, "one"), (4, "two")):
-        say(live(page), words)
+        send_message(wait_until_live(page), words)
         expect(messages(page)).to_have_count(count)
     expect(pending(page)).to_have_count(0)
-    writing(page).fill("half typed")
+    message_field(page).fill("half typed")
     page.get_by_role("button", name="New conversation").click()
-    listed(page).click()
-    expect(writing(page)).to_have_value("half typed")
+    conversation_links(page).click()
+    expect(message_field(page)).to_have_value("half typed")
     expect(page).to_have_url(re.compile(r"/chat/#[0-9a-f]{8}-"))
     reload(page)
     expect(messages(page)).to_have_count(4)

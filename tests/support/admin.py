@@ -1,4 +1,4 @@
-"""The lists of the Django admin, and rows to show in them."""
+"""Helpers for tests of the Django admin: the addresses of its lists, the rows that a list shows, and rows to show."""
 
 from typing import Any
 
@@ -13,19 +13,19 @@ from connections.records.audit import AuditedAction
 from tests.support import rows
 
 
-def listing(model: str, query: str = "") -> str:
+def list_url(model: str, query: str = "") -> str:
     return f"/admin/connections/{model}/{query}"
 
 
-def listed(client: Client, model: str, query: str = "") -> set[Any]:
-    """The keys of the rows that a list shows."""
-    response = client.get(listing(model, query))
+def listed_keys(client: Client, model: str, query: str = "") -> set[Any]:
+    """Return the primary keys of the rows that the admin's list shows."""
+    response = client.get(list_url(model, query))
     assert response.status_code == 200, response.content
     return {row.pk for row in response.context["cl"].result_list}
 
 
-def fill(count: int) -> None:
-    """As many rows of everything, each of a user and a node of its own."""
+def make_rows(count: int) -> None:
+    """Make `count` rows of every model, each with a user and a node of its own."""
     offset = User.objects.count()
     for number in range(offset, offset + count):
         user = rows.make_user(f"user{number}")

@@ -1,4 +1,4 @@
-"""Rows that the database itself refuses to write."""
+"""Context managers in which a trigger of the database refuses to write some rows."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,23 +10,24 @@ from connections.models import AuditEntry, ManagerRecord, RecoveryRun
 
 
 def unwritable(record: ManagerRecord, columns: str = "state") -> AbstractContextManager[None]:
-    """A row in which the database refuses to change these columns, or with "" any."""
+    """The database refuses an update of these columns of the record's row, or with "" of any column."""
     key = str(record.pk) if connection.vendor == "postgresql" else record.pk.hex
     return refused(ManagerRecord, f"UPDATE OF {columns}" if columns else "UPDATE", f"OLD.id = '{key}'")
 
 
 def no_run_for(user: Model) -> AbstractContextManager[None]:
+    """The database refuses a new recovery run for the user."""
     return refused(RecoveryRun, "INSERT", f"NEW.user_id = {user.pk}")
 
 
 def no_entry_of_success() -> AbstractContextManager[None]:
-    """Of the audit trail, only what failed can be written."""
+    """The database refuses every new audit entry except the entries of failed actions."""
     return refused(AuditEntry, "INSERT", "NEW.outcome NOT LIKE 'failed:%'")
 
 
 @contextmanager
 def refused(model: type[Model], event: str, when: str) -> Iterator[None]:
-    """The database refuses an event (`INSERT`, `UPDATE`) of the rows for which `when` holds, in words of SQL."""
+    """The database refuses `event` (INSERT, UPDATE) of the model's rows for which the SQL condition `when` holds."""
     postgres = connection.vendor == "postgresql"
     table = model._meta.db_table
     name = f"bad_row_{table}"

@@ -1,4 +1,4 @@
-"""A real browser. Chromium comes from this machine or from `make browser`."""
+"""Fixtures for tests in a real browser. Its Chromium is the machine's, or the one that `make browser` has fetched."""
 
 import os
 import re
@@ -19,7 +19,7 @@ WIDE = (1280, 800)
 PHONE = (390, 844)
 ARTIFACTS = ROOT / "tests" / "artifacts"
 
-# Chromium as root has no sandbox; the rest keeps it from asking its maker's hosts.
+# Chromium's sandbox does not work for root; the other arguments keep Chromium from contacting Google's hosts.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -43,7 +43,9 @@ def find_chromium() -> str | None:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for a module, not for the run: while Playwright runs, this thread has a running event loop."""
+    """One browser for each test module. While Playwright runs, this thread has a running event loop, and so the browser
+    may not stay open during the tests of other modules.
+    """
     path = find_chromium()
     if path is None:
         reason = "no browser: install chromium, or npm and then run `make browser`"
@@ -58,7 +60,9 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Pages:
-    """Opens pages, and fails the test at its end if one of them logged an error (a breach of the CSP is one)."""
+    """Opens pages. The fixture `pages` fails the test at its end if a page has logged an error, such as a breach of the
+    Content-Security-Policy.
+    """
 
     browser: Browser
     test: str
@@ -75,9 +79,9 @@ class Pages:
         scheme: Literal["light", "dark"] = "light",
         javascript: bool = True,
     ) -> Page:
-        """A page in a browser context (a separate person's browser), logged in as a user, at `path` if given.
+        """Open a page in a browser context of its own, logged in as `user` if given, at `path` if given.
 
-        `page.context.new_page()` is another tab of the same person.
+        A browser context stands for a separate person's browser; `page.context.new_page()` opens another tab in it.
         """
         context = self.browser.new_context(
             base_url=server.url,
@@ -99,7 +103,7 @@ class Pages:
         return page
 
     def screenshot(self, page: Page, name: str, *, full: bool = True) -> Path:
-        """Saves tests/artifacts/<test>--<name>--<width>-<scheme>.png."""
+        """Save tests/artifacts/<test>--<name>--<width>-<scheme>.png and return its path."""
         assert page.viewport_size is not None
         dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
         file = f"{self.test}--{name}--{page.viewport_size['width']}-{'dark' if dark else 'light'}.png"
@@ -112,7 +116,8 @@ class Pages:
             context.close()
 
     def _note(self, message: ConsoleMessage) -> None:
-        # A status that the test asked for (422, a 503 while draining) is logged as an error too.
+        # Chromium also logs an error for each response with a status such as 422 or 503, which tests provoke on
+        # purpose.
         if message.type == "error" and not message.text.startswith("Failed to load resource"):
             self.errors.append(f"{message.page.url if message.page else ''}: {message.text}")
 

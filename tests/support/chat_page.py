@@ -1,4 +1,4 @@
-"""The chat page as tests use it: what it shows, and a hand on the wire between it and its server."""
+"""Helpers for tests of the chat page: locators for its parts, and a proxy for the WebSocket between page and server."""
 
 import json
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from tests.support.databases import Database, TestUser
 Frame = dict[str, Any]
 
 
-def live(page: Page) -> Page:
+def wait_until_live(page: Page) -> Page:
     expect(page.locator("#connection")).to_have_attribute("data-state", "live")
     return page
 
 
 def reload(page: Page) -> None:
     page.reload()
-    live(page)
+    wait_until_live(page)
 
 
-def writing(page: Page) -> Locator:
+def message_field(page: Page) -> Locator:
     return page.get_by_label("Message", exact=True)
 
 
-def say(page: Page, words: str) -> None:
-    writing(page).fill(words)
+def send_message(page: Page, words: str) -> None:
+    message_field(page).fill(words)
     if page.evaluate("matchMedia('(pointer: coarse)').matches"):
         page.get_by_role("button", name="Send").click()
     else:
@@ -40,7 +40,7 @@ def messages(page: Page) -> Locator:
 
 
 def texts(page: Page) -> list[str]:
-    """The messages shown, without who and when."""
+    """Return the texts of the shown messages, without sender and time."""
     return messages(page).locator(".text").all_inner_texts()
 
 
@@ -48,21 +48,23 @@ def pending(page: Page) -> Locator:
     return page.locator("#pending > li")
 
 
-def listed(page: Page) -> Locator:
+def conversation_links(page: Page) -> Locator:
     return page.locator("#conversations a")
 
 
-def tab(page: Page, path: str = "/chat/") -> Page:
-    """Another tab of the same browser."""
+def open_tab(page: Page, path: str = "/chat/") -> Page:
+    """Open another tab in the same browser, and wait until its connection is live."""
     page = page.context.new_page()
     page.goto(path)
-    return live(page)
+    return wait_until_live(page)
 
 
-class Wire:
-    """Between a page and its server, from the page's next connect on. `down` refuses connects; `held` says which frames
-    of the server stay here until `release`; `answers` answers in the server's place: by type, what to say to a frame,
-    or None to let it through.
+class WebSocketProxy:
+    """Stands between a page and its server, from the page's next connect on.
+
+    While `down` is set, the proxy refuses each connect. It keeps the server's frames for which `held` returns True
+    until `release`. `answers` has a function for each frame type that the proxy answers instead of the server; where
+    the function returns None, the proxy passes the page's frame on to the server.
     """
 
     def __init__(self, page: Page) -> None:
@@ -70,7 +72,7 @@ class Wire:
         self.down = False
         self.held: Callable[[Frame], bool] = lambda frame: False
         self.answers: dict[str, Callable[[Frame], Frame | None]] = {}
-        self.sent: list[Frame] = []  # by the page
+        self.sent: list[Frame] = []  # the page's frames
         self.connects = 0
         self._waiting: list[str] = []
         self._socket: WebSocketRoute | None = None
@@ -89,7 +91,7 @@ class Wire:
 
     def _from_page(self, socket: WebSocketRoute, server: WebSocketRoute, text: Any) -> None:
         if server is not self._server:
-            return  # it was cut off meanwhile
+            return  # `cut` has ended this connection meanwhile
         frame = json.loads(text)
         self.sent.append(frame)
         answer = self.answers.get(frame["type"])
@@ -108,11 +110,12 @@ class Wire:
             socket.send(text)
 
     def tell(self, kind: str, /, **fields: Any) -> None:
-        """Say something to the page, as if its server did."""
+        """Send the page a frame as if its server had sent it."""
         assert self._socket is not None, "the page has not connected"
         self._socket.send(json.dumps({"type": kind, **fields}))
 
     def release(self) -> None:
+        """Pass on all frames that were held, and hold no more."""
         assert self._socket is not None, "the page has not connected"
         self.held = lambda frame: False
         for text in self._waiting:
@@ -120,27 +123,28 @@ class Wire:
         self._waiting.clear()
 
     def cut(self) -> None:
-        """The connection is lost; the page comes back by itself, unless it is `down`."""
+        """Cut the connection. The page connects again by itself, and succeeds unless `down` is set."""
         ends = (self._socket, self._server)
         self._socket = self._server = None
         self._waiting.clear()
         for end in ends:
             if end is not None:
-                with suppress(Error):  # it may have ended by itself
+                with suppress(Error):  # this end may be closed already
                     end.close(code=4013)
 
     def go_down(self) -> None:
+        """Cut the connection, refuse new ones, and wait until the page shows that it will try again."""
         self.down = True
         self.cut()
         expect(self.page.locator("#connection")).to_contain_text("reconnecting in")
 
     def come_back(self) -> None:
-        """At once, and not when the page would try again."""
+        """Let the page connect again, now and not only at its next attempt, and wait until the connection is live."""
         self.down = False
         self.page.wait_for_function(BACK_AT_ONCE, polling=50)
 
 
-# It only has an effect while the page waits.
+# The event has an effect only while the page waits for its next attempt, so it is sent until the page is live.
 BACK_AT_ONCE = """() => {
   dispatchEvent(new Event("online"));
   return document.getElementById("connection").dataset.state === "live";
@@ -148,6 +152,8 @@ BACK_AT_ONCE = """() => {
 
 
 def change_module(page: Page, name: str, old: str, new: str) -> None:
+    """Replace `old` by `new` in the JavaScript module `name` when the page loads it."""
+
     def changed(route: Any) -> None:
         response = route.fetch()
         text = response.text()
@@ -158,7 +164,10 @@ def change_module(page: Page, name: str, old: str, new: str) -> None:
 
 
 def add_conversations(database: Database, user: TestUser, *lengths: int) -> list[str]:
-    """Conversations with so many messages each, "1.1" the first of the first; the first is the oldest. Their ids."""
+    """Add one conversation for each length, with that many messages, oldest conversation first; return their ids.
+
+    A message's text is "<number of the conversation>.<sequence number>", so "1.1" is the oldest message.
+    """
     made: list[str] = []
     for number, length in enumerate(lengths, 1):
         key = uuid4()

@@ -1,4 +1,4 @@
-"""Chat turns and their delivery in the test's own process: a socket, a scripted agent, a hub."""
+"""Run agent turns and their delivery in the test's own process, with a fake socket, a scripted agent and a real hub."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Answer = AsyncGenerator[Step, ToolResult | None]
 
 
 class Socket:
-    """What hub and runner use of a manager."""
+    """A fake of the part of `Manager` that hub and turn runner use. It keeps all frames that it is given."""
 
     def __init__(self, user: User) -> None:
         self.id = uuid4()
@@ -79,8 +79,8 @@ def run_turn(user: User, script: Callable[[], Answer], *, cancel: bool = False) 
 
 
 def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool = False) -> tuple[Socket, AgentTurn]:
-    """Have one question answered by an agent, and cancel it once it has begun; returns the asking socket, when all is
-    over, and the turn's row.
+    """Have an agent answer one stored question to its end; with `cancel`, cancel the turn after the answer's first
+    piece. Return the socket that asked, with its frames, and the turn's row.
     """
     socket, hub = Socket(user), Hub(Bus())
 
@@ -88,7 +88,7 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
         runner = TurnRunner(hub, agent)
         hub.attach(socket, timezone.now())  # type: ignore[arg-type]
         hub.message(user.pk, stored.message)
-        socket.frames.clear()  # what follows is about the answer
+        socket.frames.clear()  # the question's own frame: callers look at the answer's frames only
         assert stored.run is not None
         runner.asked(stored.run, socket)  # type: ignore[arg-type]
         async with asyncio.timeout(10):
@@ -100,7 +100,7 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
             while not socket.of("agent_completed"):
                 await asyncio.sleep(0.01)
         await runner.stop()
-        if isinstance(agent, OpenAIAgent):  # its pool keeps connections, which end with this loop
+        if isinstance(agent, OpenAIAgent):  # its HTTP client's open connections belong to this event loop
             await agent._client.close()
 
     asyncio.run(main())
@@ -108,7 +108,7 @@ def answered(stored: messages.Stored, user: User, agent: Agent, *, cancel: bool 
 
 
 def write(user: User, count: int) -> list[StoredMessage]:
-    """So many messages in one new conversation."""
+    """Store `count` messages in one new conversation."""
     written: list[StoredMessage] = []
     for number in range(count):
         key, conversation = uuid4(), written[0].conversation if written else None
@@ -117,12 +117,14 @@ def write(user: User, count: int) -> list[StoredMessage]:
     return written
 
 
-SINCE = timezone.now() + timedelta(days=1)  # a socket that is younger than everything: it is told what is new
+SINCE = timezone.now() + timedelta(days=1)  # after every message of the tests: no stored message counts as new
 Main = Callable[[Hub, Subscriber, Socket], Awaitable[None]]
 
 
 def told(user: User, main: Main, show: Callable[[Subscriber, UUID], None] | None = None) -> Socket:
-    """A socket that has been told everything. `show`: how a hub shows a turn."""
+    """Attach a socket to a new hub, run `main` with hub, subscriber and socket, and return the socket after the hub's
+    and the subscriber's last task. With `show`, the hub calls `show` where it would send the state of a running turn.
+    """
     socket, hub = Socket(user), Hub(Bus())
     if show is not None:
         hub.show_turn = show
@@ -140,5 +142,5 @@ def told(user: User, main: Main, show: Callable[[Subscriber, UUID], None] | None
 
 
 def seqs(user: User, main: Main) -> list[int]:
-    """The sequence numbers that a socket was told, when everything has come to rest."""
+    """Run `main` as `told` does, and return the sequence numbers of the messages that the socket was sent."""
     return [frame["seq"] for frame in told(user, main).of("message")]

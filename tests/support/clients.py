@@ -1,4 +1,4 @@
-"""Chat clients on real sockets, which can also fall silent, stop reading, or vanish."""
+"""Chat clients on real WebSockets. A client can also leave pings unanswered, stop reading, or drop its connection."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,15 @@ from tests.support.servers import Server
 Frame = dict[str, Any]
 T = TypeVar("T")
 
-_opened: dict[asyncio.AbstractEventLoop, list["ChatClient"]] = {}  # of each loop that `run` runs
+_opened: dict[
+    asyncio.AbstractEventLoop, list["ChatClient"]
+] = {}  # the clients of each event loop that `run` has started
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, which also drops what clients are left, and works while Playwright's loop runs (a thread)."""
+    """Do as `asyncio.run`, and drop all clients that are still connected at the end. While Playwright's event loop runs
+    in this thread, use another thread.
+    """
 
     async def tidy() -> T:
         loop = asyncio.get_running_loop()
@@ -44,7 +48,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class ChatClient:
-    """One socket of a user. Collects the server's `frames`, and answers its pings unless told not to."""
+    """One WebSocket of a user. It collects the server's `frames`, and answers pings unless `answers_pings` is False."""
 
     def __init__(self, socket: ClientConnection, *, answers_pings: bool, reads: bool) -> None:
         self.socket = socket
@@ -58,14 +62,14 @@ class ChatClient:
         self._reader = asyncio.create_task(self._read(), name="chat client")
         _opened[asyncio.get_running_loop()].append(self)
 
-    # --- What came
+    # --- The server's frames and the close
 
     def of(self, kind: str) -> list[Frame]:
-        """The frames of a type so far."""
+        """The frames of this type that have come so far."""
         return [frame for frame in self.frames if frame.get("type") == kind]
 
     async def expect(self, kind: str, *, timeout: float = 5, **fields: object) -> Frame:
-        """The first frame of a type, with these fields, that no earlier call has returned; waits for it."""
+        """Wait for the first frame of this type, with these fields, that no earlier call has returned; return it."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -80,7 +84,7 @@ class ChatClient:
             raise AssertionError(self._so_far(f"no {kind} {fields or ''} within {timeout} s")) from None
 
     async def expect_none(self, kind: str, *, during: float) -> None:
-        """Fails if a frame of this type comes within so many seconds, or has come unclaimed."""
+        """Fail if a frame of this type comes within `during` seconds, or has come and no `expect` has returned it."""
         try:
             frame = await self.expect(kind, timeout=during)
         except AssertionError:
@@ -89,7 +93,7 @@ class ChatClient:
         raise AssertionError(f"a {kind} came: {frame}")
 
     async def closed(self, timeout: float = 5) -> int:
-        """Waits for the end of the socket and returns its close code."""
+        """Wait until the socket is closed, and return its close code."""
         try:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
@@ -104,19 +108,19 @@ class ChatClient:
 
     @property
     def close_code(self) -> int | None:
-        """None while it is open; 1006 if it was cut off."""
+        """The close code: None while the socket is open, 1006 if the connection ended without a close frame."""
         return self.socket.close_code if self._ended.is_set() else None
 
     @property
     def closing(self) -> Frame | None:
-        """The `closing` frame, if one came."""
+        """The last `closing` frame, if one has come."""
         frames = self.of("closing")
         return frames[-1] if frames else None
 
-    # --- What it does
+    # --- The client's own actions
 
     async def send(self, kind: str, **fields: object) -> None:
-        """Sends a frame of a type."""
+        """Send a frame of this type."""
         await self.send_json({"type": kind, **fields})
 
     async def send_json(self, frame: object) -> None:
@@ -126,29 +130,29 @@ class ChatClient:
         await self.socket.send(data)
 
     def stop_reading(self) -> None:
-        """Takes no more bytes: the server's sends fill the buffers, then block. No ping is answered."""
+        """Read no more bytes. The server's sends fill the buffers and then block, and no ping is answered."""
         self.socket.transport.pause_reading()
 
     def go_on_reading(self) -> None:
         self.socket.transport.resume_reading()
 
     async def sip(self) -> None:
-        """Reads once, 256 KiB at most, and stops again."""
+        """Read once, 256 KiB at most, and stop again."""
         self.go_on_reading()
-        await asyncio.sleep(0)  # the loop sees what has come,
-        await asyncio.sleep(0)  # and reads it
+        await asyncio.sleep(0)  # the event loop finds that the socket is readable,
+        await asyncio.sleep(0)  # and reads from it
         self.stop_reading()
 
     async def close(self) -> None:
-        """A clean close, 1000."""
+        """Close with code 1000."""
         await self.socket.close()
         await self._reader
 
     async def vanish(self) -> None:
-        """Cuts the TCP connection without a WebSocket close. (For a half-open one, freeze or stop reading.)"""
+        """Drop the TCP connection without a WebSocket close. (For a half-open connection, stop reading instead.)"""
         self.socket.transport.abort()
         await self._reader
-        await self.socket.wait_closed()  # the transport closes its socket one turn of the loop later
+        await self.socket.wait_closed()  # the transport closes its socket one iteration of the event loop later
 
     async def __aenter__(self) -> Self:
         return self
@@ -193,11 +197,11 @@ async def connect(
     window: int | None = None,
     **query: object,
 ) -> ChatClient:
-    """Opens a socket as a user (None: without a cookie). `window`: bytes that the kernel takes for it, while it reads
-    none; megabytes as a rule.
+    """Open a WebSocket as `user`, or without a cookie if `user` is None.
 
-    `origin="same"` sends the server's own, None sends none. A handshake that is refused with an HTTP status
-    raises `websockets.exceptions.InvalidStatus`.
+    `window` is the size of the kernel's receive buffer in bytes, which is megabytes by default. `origin="same"` sends
+    the server's own origin, None sends no Origin header. If the server refuses the handshake with an HTTP status,
+    `websockets.exceptions.InvalidStatus` is raised.
     """
     named = {"device": device, "attempt": attempt, **query}
     parameters = urlencode({name: value for name, value in named.items() if value is not None})
@@ -208,7 +212,7 @@ async def connect(
         subprotocols=subprotocols,  # type: ignore[arg-type]
         compression=None,
         open_timeout=timeout,
-        ping_interval=None,  # only the server is under test
+        ping_interval=None,  # the client sends no protocol pings: only the server's are under test
         close_timeout=2,
         max_size=None,
         proxy=None,
@@ -218,7 +222,7 @@ async def connect(
 
 
 def _narrow(server: Server, window: int) -> socket.socket:
-    """A connection whose window is set before it opens: the sender's buffers keep to it too."""
+    """Open a connection with a small receive buffer, set before it connects so that the TCP window is small too."""
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
     narrow.connect(("127.0.0.1", server.port))
@@ -234,7 +238,7 @@ async def connect_many(
     devices: bool = True,
     **options: Any,
 ) -> list[ChatClient]:
-    """Opens many sockets at once, each with a device of its own. Server and user may depend on the number."""
+    """Open `count` sockets at once, each with its own device; `server` and `user` may be functions of the number."""
 
     async def one(number: int) -> ChatClient:
         return await connect(
@@ -252,7 +256,7 @@ async def close_all(clients: list[ChatClient]) -> None:
 
 
 async def eventually(check: Callable[[], Any], *, within: float = 5, every: float = 0.05, why: str = "") -> Any:
-    """Calls `check` in a thread until it returns something true, and returns that."""
+    """Call `check` in a thread until it returns a true value, and return that value."""
     last: Any = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within):
@@ -264,7 +268,7 @@ async def eventually(check: Callable[[], Any], *, within: float = 5, every: floa
 
 @contextlib.asynccontextmanager
 async def connected(server: Server, user: TestUser, **options: Any) -> AsyncIterator[ChatClient]:
-    """A client that is `ready`, and closes cleanly at the end."""
+    """Connect a client, wait for its `ready`, and close it at the end of the block if it is still open."""
     client = await connect(server, user, **options)
     await client.expect("ready")
     try:

@@ -21,12 +21,12 @@ GROUPS = {"viewer": "Support viewer", "support": "Support", "lead": "Support lea
 
 @dataclass(frozen=True)
 class TestUser:
-    """A user with a logged-in session. The password of all is `tests.support.seed.PASSWORD`."""
+    """A user with a logged-in session. Every user's password is `tests.support.seed.PASSWORD`."""
 
     __test__ = False
 
     id: Any
-    """As SQLite stores it: a number, or the 32 digits of a UUID."""
+    """The primary key as SQLite stores it: a number, or the 32 hexadecimal digits of a UUID."""
     name: str
     session: str
     """The value of the `sessionid` cookie."""
@@ -39,25 +39,25 @@ class TestUser:
 
 @dataclass
 class Database:
-    """A migrated database with the users u1 to u9, viewer, support and lead (of the console's groups), admin."""
+    """A migrated database with the users u1 to u9, one of each console group (viewer, support, lead), and admin."""
 
     url: str
     users: dict[str, TestUser] = field(default_factory=dict)
     settings: str = "console.settings"
-    """The settings module of the project whose it is."""
+    """The settings module of the project that the database belongs to."""
 
     def user(self, name: str) -> TestUser:
         return self.users[name]
 
     def add_users(self, names: Iterable[str], *, group: str | None = None, superuser: bool = False) -> list[TestUser]:
-        """Users besides those that every database has, each with a session. Takes a second, for any number."""
+        """Add users, each with a session, to those that every database has. The call takes a second for any number."""
         wanted = [{"name": name, "group": group, "superuser": superuser} for name in names]
         made = _seed(self.url, wanted, settings=self.settings)
         self.users.update(made)
         return list(made.values())
 
     def query(self, statement: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a statement of plain SQL with `?` as placeholder, committed at once, on a new connection."""
+        """Execute one SQL statement with `?` as placeholder on a new connection in autocommit mode; return its rows."""
         if self.url.startswith("sqlite"):
             path = self.url.removeprefix("sqlite:///")
             with contextlib.closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as connection:
@@ -67,7 +67,7 @@ class Database:
             return cursor.fetchall() if cursor.description else []
 
     def writable(self) -> bool:
-        """Whether nobody holds SQLite's one write lock for longer than a transaction takes."""
+        """Whether SQLite's write lock can be taken within half a second. Always True on PostgreSQL."""
         if not self.url.startswith("sqlite"):
             return True
         with contextlib.closing(
@@ -83,7 +83,7 @@ class Database:
 
 
 class SQLiteTemplate:
-    """Copies of one SQLite file."""
+    """One migrated and seeded SQLite file, of which each test gets a copy."""
 
     def __init__(self, path: Path, settings: str = "console.settings") -> None:
         self.path = path
@@ -102,12 +102,13 @@ class SQLiteTemplate:
 
 
 class PostgresTemplate:
-    """Databases made from one, on the PostgreSQL server whose data is in a folder."""
+    """One migrated and seeded database on a PostgreSQL server, of which each test gets a copy on the same server."""
 
     def __init__(self, socket_folder: Path) -> None:
         self.socket_folder = socket_folder
         self._copies = 0
-        # No test cuts the power: without waiting for the disk, no other test's writing makes a lock long.
+        # No test cuts the power. Without fsync, no transaction holds its locks while another test's data go to the
+        # disk.
         self._execute("ALTER SYSTEM SET fsync = off")
         self._execute("SELECT pg_reload_conf()")
         self._execute("CREATE DATABASE {}", "template")
@@ -118,7 +119,7 @@ class PostgresTemplate:
 
     @contextlib.contextmanager
     def copy(self, folder: Path) -> Iterator[Database]:
-        del folder  # the server has one of its own
+        del folder  # a parameter of SQLiteTemplate.copy; PostgreSQL keeps its data in the server's own folder
         self._copies += 1
         name = f"test_{self._copies}"
         self._execute("CREATE DATABASE {} TEMPLATE template", name)

@@ -1,4 +1,4 @@
-"""The demo and the cluster from outside: their processes, their log-ins, and what their users hold."""
+"""Helpers for tests of `manage.py demo` and `manage.py cluster`: their processes, log-ins, and their users' records."""
 
 import http.cookiejar
 import re
@@ -12,11 +12,11 @@ from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
 PASSWORD = "demo"
-QUICK: dict[str, Any] = {"beat_seconds": 0.5, "lease_seconds": 3, "probe_seconds": 1}
+QUICK_SETTINGS: dict[str, Any] = {"beat_seconds": 0.5, "lease_seconds": 3, "probe_seconds": 1}
 
 
-def family(pid: int) -> set[int]:
-    """The process and all that descend from it."""
+def process_tree(pid: int) -> set[int]:
+    """Return the ids of the process and of all its descendants."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     parents = {int(line.split()[0]): int(line.split()[1]) for line in listed.splitlines()}
     found = {pid}
@@ -26,7 +26,7 @@ def family(pid: int) -> set[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Whether the process runs. A zombie, which has ended and has not been waited for, does not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
     return bool(state) and not state.startswith("Z")
 
@@ -41,7 +41,7 @@ def listens(port: int) -> bool:
 
 
 def log_in(server: Server, name: str) -> TestUser:
-    """Logs in over HTTP, as a person does."""
+    """Log in through the log-in page, and return the user with the new session."""
     jar = http.cookiejar.CookieJar()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(jar))
     address = f"{server.url}/accounts/login/?next=/healthz"
@@ -55,7 +55,8 @@ def log_in(server: Server, name: str) -> TestUser:
     return TestUser(id=0, name=name, session=str(cookies["sessionid"]))
 
 
-def held(database: Database, name: str) -> int:
+def count_held(database: Database, name: str) -> int:
+    """How many records of the user are not closed."""
     statement = (
         "SELECT count(*) FROM connections_managerrecord r JOIN auth_user u ON u.id = r.user_id"
         " WHERE u.username = ? AND r.state != 'closed'"

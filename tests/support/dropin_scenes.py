@@ -1,4 +1,4 @@
-"""What the consumers of the project in tests/dropin do, as their users see it: with the middleware and without."""
+"""Scenes that a client plays with the consumers of the project in tests/dropin, with the middleware and without it."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ from tests.support.scenes import MARGIN, Pace, close_reasons, records
 from tests.support.servers import Server
 
 PACE = Pace(heartbeat=3.0)
-SERVER_LOOKS = 2.0  # seconds: Daphne and uvicorn are that late with a protocol ping at most
+PING_LATE_SECONDS = 2.0  # how late Daphne and uvicorn are with a protocol ping at most
 
 EVERY_BYTE = bytes(range(256))
 FRAMES: list[str | bytes | list[str]] = [
@@ -53,21 +53,21 @@ class Stage:
         )
 
     async def same(self, user: str | None, scene: Callable[[Door], Awaitable[Any]]) -> Any:
-        """What a scene came to with the consumers as they were; wrapped it comes to the same."""
+        """Play a scene with the bare and with the wrapped consumers, check that both results are equal, return one."""
         bare = await scene(lambda kind, *more: self.open(f"/bare/{kind}/", user, *more))
         wrapped = await scene(lambda kind, *more: self.open(f"/ws/{kind}/", user, *more))
         assert wrapped == bare, scene.__name__
         return bare
 
     def post(self, path: str, **form: str) -> str:
-        """What staff asks of the console. Where it leads."""
+        """Post a form to the console as a member of staff, and return the location that the answer redirects to."""
         self.lead.get("/support/users/")
         answer = self.lead.post(f"/support/{path}", **form)
         assert answer.status == 303, (answer.status, answer.text[-2000:])
         return answer.location
 
     async def check(self, user: str) -> set[str]:
-        """What a roll call from the console finds of a user's managers, once all have answered."""
+        """Let staff check a user from the console, wait for the run's end, and return the verdicts on the managers."""
         address = await asyncio.to_thread(self.post, f"users/{self.database.user(user).id}/check/")
         run_id = address.rstrip("/").split("/")[-1].split("=")[-1].replace("-", "")
         rows = await eventually(
@@ -82,14 +82,14 @@ class Stage:
         await asyncio.to_thread(self.post, f"users/{mine.id}/reset/", reason="a test", confirm=f"{user}@example.org")
 
     async def ended(self, user: str, *wanted: str, within: float = 3) -> None:
-        """Waits until all records of a user are closed, for these reasons."""
+        """Wait until all records of a user are closed, and check that the reasons are the `wanted` ones."""
         mine: TestUser = self.database.user(user)
         await eventually(lambda: not records(self.database, mine, "live", "closing"), within=within, why=user)
         assert sorted(close_reasons(self.database, mine).elements()) == sorted(wanted), user
 
 
 async def close_of(socket: ClientConnection) -> tuple[list[str | bytes], int | None, str | None]:
-    """What else came, and the code and the reason at the end."""
+    """Read until the socket is closed; return the frames, the close code and the close reason."""
     frames: list[str | bytes] = []
     try:
         async with asyncio.timeout(8):
@@ -99,7 +99,7 @@ async def close_of(socket: ClientConnection) -> tuple[list[str | bytes], int | N
         return frames, socket.close_code, socket.close_reason
 
 
-# --- Scenes that come to something, which is compared
+# --- Scenes with a result, which is the same with the middleware and without
 
 
 async def echo(door: Door) -> Any:
@@ -149,7 +149,7 @@ async def room(door: Door) -> Any:
             async with door("room") as third:
                 await third.close(code)
             heard += [await one.recv(), await other.recv()]
-        # One leaves alone: Channels' consumers send to a room as they do, also to who is just leaving.
+        # Only one client leaves here: a consumer of Channels also sends to a client that is about to leave the room.
         await other.close()
         return [*heard, await one.recv()]
 
@@ -160,7 +160,7 @@ async def sync(door: Door) -> Any:
         return [await one.recv(), await other.recv()]
 
 
-# --- Scenes with an end of ours
+# --- Scenes in which the engine closes the sockets
 
 
 async def handler_fails(stage: Stage) -> None:
@@ -173,7 +173,7 @@ async def handler_fails(stage: Stage) -> None:
 
 
 async def no_frame_of_ours(stage: Stage) -> None:
-    """Not in a roll call, not when evicted, not at a reset: the code alone speaks."""
+    """On a route without injected frames, an evicted and a reset client get a close code and no frame of the engine."""
     user = "u5"
     sockets = [await stage.open("/private/", user) for _ in range(3)]  # one above its soft limit
     assert await close_of(sockets[0]) == ([], 4409, "")
@@ -185,7 +185,7 @@ async def no_frame_of_ours(stage: Stage) -> None:
 
 
 async def frames_of_ours(stage: Stage) -> None:
-    """Where they may be sent, a client answers our pings, and its consumer never hears of that."""
+    """On a route with injected frames, a client answers the engine's ping, and its consumer never sees the pong."""
     user = "u6"
     async with stage.open("/orders/", user) as socket:
         checking = asyncio.create_task(stage.check(user))
@@ -194,7 +194,7 @@ async def frames_of_ours(stage: Stage) -> None:
         for nonce in ("theirs", ping["nonce"]):
             await socket.send(json.dumps({"type": "pong", "nonce": nonce}))
         await socket.send('["last"]')
-        # A room says everything again to everybody in it.
+        # The room's consumer sends each frame back to all its members: here the pong with the wrong nonce and ["last"].
         assert [json.loads(await socket.recv()) for _ in range(2)] == [{"type": "pong", "nonce": "theirs"}, ["last"]]
         assert await checking == {"alive"}
         await stage.reset(user)
@@ -204,14 +204,16 @@ async def frames_of_ours(stage: Stage) -> None:
 
 
 async def half_open(stage: Stage) -> None:
-    """Alive to a roll call until the server's own ping says that it is gone. No zombie of ours."""
+    """On a route without injected frames, a roll call finds a half-open client alive, until the server's protocol ping
+    fails and the record is freed as `client_gone`.
+    """
     user = "u7"
     socket = await stage.open("/ws/echo/", user)
-    socket.transport.pause_reading()  # its library answers no ping from now on
+    socket.transport.pause_reading()  # from now on the client's library answers no protocol ping
     began = time.monotonic()
     assert await stage.check(user) == {"alive"}
     assert time.monotonic() - began < PACE.heartbeat, "too slow to prove anything"
-    bound = PACE.heartbeat + PACE.pong + SERVER_LOOKS + PACE.beat + MARGIN
+    bound = PACE.heartbeat + PACE.pong + PING_LATE_SECONDS + PACE.beat + MARGIN
     await stage.ended(user, "client_gone", within=bound - (time.monotonic() - began))
     socket.transport.abort()
 

@@ -105,7 +105,7 @@ class Layered(AsyncWebsocketConsumer):
 
 
 async def census(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """Answer each frame with the number of objects that the process holds for its sockets, after a garbage collection."""
+    """Answer each frame with the number of objects that the process holds for its sockets after a full collection."""
     await _ready(scope, receive, send)
     while (await receive())["type"] == "websocket.receive":
         node = current_node()

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that speaks OpenAI's chat completions, streamed, and answers as a test says."""
+"""A real HTTP server on loopback that speaks OpenAI's streamed chat completions, and gives the replies of the test."""
 
 import json
 import socket
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-WAIT_SECONDS = 30.0  # a silent server's patience
+WAIT_SECONDS = 30.0  # how long a server that sends nothing more waits for the client to leave
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One chunk of a tool call: the first names it, later ones go on with its arguments."""
+    """One chunk of a tool call. The first chunk has the call's name; later chunks have parts of its arguments."""
 
     arguments: str = ""
     index: int = 0
@@ -30,17 +30,17 @@ class Finish:
 
 @dataclass(frozen=True)
 class Raw:
-    """A line as it is."""
+    """A line that is sent unchanged."""
 
     line: str
 
 
 class Cut:
-    """The connection ends here."""
+    """The server cuts the connection."""
 
 
 class Silence:
-    """Nothing more, until the client leaves."""
+    """The server sends nothing more, and waits for the client to leave."""
 
 
 Part = str | Piece | Finish | Raw | Cut | Silence
@@ -60,7 +60,7 @@ def says(*pieces: str) -> Reply:
 
 
 def calls(*tools: tuple[str, str], say: str = "") -> Reply:
-    """Calls of tools, (name, arguments) each, in pieces that are mixed with each other."""
+    """A reply that calls tools, (name, arguments) each, in chunks that alternate between the calls."""
     named = [Piece(index=n, id=f"call_{n}", name=name) for n, (name, _) in enumerate(tools)]
     halves = [(n, text[: len(text) // 2], text[len(text) // 2 :]) for n, (_, text) in enumerate(tools)]
     first = [Piece(begin, index=n) for n, begin, _ in halves]
@@ -69,13 +69,15 @@ def calls(*tools: tuple[str, str], say: str = "") -> Reply:
 
 
 class Model:
-    """`replies` are given in turn, the last of them for ever. `requests`: what was asked, as JSON, with the key."""
+    """The server. It gives `replies` in their order and repeats the last one. `requests` are the bodies that it got,
+    and `keys` their Authorization headers.
+    """
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = deque(replies)
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str] = []
-        self.left = threading.Event()  # a client went away while nothing was said
+        self.left = threading.Event()  # a client has left during a `Silence`
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -107,7 +109,7 @@ def model(*replies: Reply) -> Iterator[Model]:
 
 
 def problem(asked: dict[str, Any]) -> str:
-    """What a real server would refuse this request for; empty if it would not."""
+    """Why a real server would refuse this request; empty if it would not."""
     messages = asked.get("messages")
     if not isinstance(asked.get("model"), str) or not isinstance(messages, list) or not messages:
         return "model and messages are required"
@@ -126,7 +128,7 @@ def problem(asked: dict[str, Any]) -> str:
             called.discard(message["tool_call_id"])
         elif role == "assistant":
             for call in message.get("tool_calls", ()):
-                json.loads(call["function"]["arguments"])  # as templates of real models do
+                json.loads(call["function"]["arguments"])  # the prompt templates of real models parse them too
                 called.add(call["id"])
         elif role not in {"system", "user"}:
             return f"no such role: {role}"
@@ -209,4 +211,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.served.left.set()
 
     def log_message(self, *arguments: Any) -> None:
-        pass  # requests are kept, and asserted on
+        pass  # tests look at `requests` instead of a log

@@ -1,4 +1,4 @@
-"""Processes of ours: in which environment they run, and management commands."""
+"""Processes of the project: their environment variables, and management commands that run to their end."""
 
 import json
 import os
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Sessions are signed with it: the seed, the servers and the commands have to agree.
+# Sessions are signed with the key, so the seed process, the servers and the commands need the same one.
 SECRET_KEY = "a key that only tests use, long enough to please every check there is"
 
 
@@ -24,7 +24,7 @@ class Environment(TypedDict):
 
 
 def environment(variables: Mapping[str, str]) -> Environment:
-    """How `subprocess` should start a process of ours: nothing of the outer settings gets in."""
+    """The arguments with which `subprocess` starts a process of the project, without the caller's own settings."""
     ours = (
         "CONNECTIONS_",
         "CHAT_MODEL",
@@ -39,19 +39,19 @@ def environment(variables: Mapping[str, str]) -> Environment:
         "DJANGO_SETTINGS_MODULE": "console.settings",
         "SECRET_KEY": SECRET_KEY,
         "PYTHONUNBUFFERED": "1",
-        # Something dead shows as a stack in the log on SIGABRT, and not as silence.
+        # A process that hangs writes its stack to the log when it gets SIGABRT.
         "PYTHONFAULTHANDLER": "1",
     }
     return {"cwd": ROOT, "env": clean | dict(variables)}
 
 
 def of_database(db: "Database") -> dict[str, str]:
-    """The variables that say which database, and whose project."""
+    """The environment variables that name the database, and the settings of the project that it belongs to."""
     return {"DATABASE_URL": db.url, "DJANGO_SETTINGS_MODULE": db.settings}
 
 
 def overrides(values: Mapping[str, object]) -> dict[str, str]:
-    """`soft_limit=3` as `CONNECTIONS_SOFT_LIMIT=3`."""
+    """The environment variables for settings of the engine: `soft_limit=3` becomes `CONNECTIONS_SOFT_LIMIT=3`."""
     return {f"CONNECTIONS_{name.upper()}": str(value) for name, value in values.items()}
 
 
@@ -77,7 +77,7 @@ def manage(
     timeout: float = 60,
     **connections: object,
 ) -> Result:
-    """Runs `manage.py arguments…` on a database to its end. `soft_limit=3` sets CONNECTIONS_SOFT_LIMIT."""
+    """Run `manage.py arguments…` on a database to its end. `soft_limit=3` sets CONNECTIONS_SOFT_LIMIT."""
     process = subprocess.run(
         [sys.executable, "manage.py", *map(str, arguments)],
         capture_output=True,
@@ -90,7 +90,9 @@ def manage(
 
 
 def manage_each(commands: Sequence[Sequence[str]], *, db: "Database", timeout: float = 60) -> list[Result]:
-    """What each of these commands ends with. One process imports Django for all of them, which is most of the time."""
+    """Run several commands and return their results. One process imports Django for all of them, which saves most of
+    the time.
+    """
     process = subprocess.run(
         [sys.executable, "-m", "tests.support.forked_commands"],
         input=json.dumps([list(arguments) for arguments in commands]),
@@ -111,7 +113,7 @@ def manage_json(
     timeout: float = 60,
     **connections: object,
 ) -> Any:
-    """The JSON that `manage.py arguments… --json` prints; the exit code must be `code`."""
+    """Run `manage.py arguments… --json`, check that the exit code is `code`, and return the JSON that it printed."""
     result = manage(*arguments, "--json", db=db, env=env, timeout=timeout, **connections)
     assert result.code == code, f"{arguments} ended with {result.code}, not {code}:\n{result.out}\n{result.err}"
     return result.json

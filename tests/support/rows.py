@@ -1,4 +1,4 @@
-"""Rows for tests that need no process: users, nodes, records, gates, runs, as the engine would leave them."""
+"""Make rows for tests that start no server: users, nodes, records, gates and runs, as the engine writes them."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -24,12 +24,12 @@ def make_user(username: str, **fields: Any) -> User:
 
 @cache
 def _hashed(password: str, hashers: tuple[str, ...]) -> str:
-    """One hash for all who are checked by the same hashers: hashing is slow on purpose."""
+    """Hash a password once for all users that the same hashers check, since hashing is slow on purpose."""
     return make_password(password)
 
 
 def make_staff(group: str, username: str = "") -> User:
-    """A member of one of the three groups, named after it."""
+    """A member of one of the console's three groups. The default username is the group's name."""
     user = make_user(username or group.lower().replace(" ", "_"), is_staff=True)
     user.groups.add(Group.objects.get(name=group))
     return user
@@ -53,7 +53,7 @@ def make_node(name: str = "web-1", *, now: datetime | None = None, silent: float
 
 
 def lost_node(name: str = "web-2", **fields: Any) -> Node:
-    """A node that was fenced a minute ago."""
+    """A node that was fenced a minute ago, 15 s after it last renewed its lease."""
     now = database.now()
     fenced: dict[str, Any] = {"fenced_at": now - timedelta(minutes=1), "fenced_evidence": "no renewal for 10 s"}
     return make_node(name, silent=75, **fenced | fields)
@@ -120,7 +120,7 @@ def make_run(user: User, *, kind: RunKind = RunKind.CLEANUP, ago: float = 10, **
 
 
 def answer_roll_call(*records: ManagerRecord, verdict: Verdict = Verdict.ALIVE, evidence: str = "answered") -> None:
-    """What the node of these records writes when its clients have been asked."""
+    """Write the answers to a roll call on these records, as their node does once it has asked the clients."""
     ManagerRecord.objects.filter(pk__in=[record.pk for record in records]).update(
         probe_answered_at=database.now(), probe_verdict=verdict, probe_evidence=evidence
     )

@@ -1,4 +1,6 @@
-"""Scenes for acceptance tests: fast settings with the bounds they imply, and users in the states that matter."""
+"""Helpers for acceptance tests: fast settings and the bounds that follow from them, users in the states that matter,
+and queries for their records.
+"""
 
 import asyncio
 import contextlib
@@ -16,14 +18,14 @@ from tests.support.clients import ChatClient, connect_many, eventually
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
-MARGIN = 1.0  # seconds that two busy cores may take to run what is due: added to each bound of the design
+MARGIN = 1.0  # seconds, added to each bound of the design, since work that is due may wait for one of two busy cores
 
 Serve = Callable[..., Server]
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Settings in seconds, faster than the defaults and in their proportions, and what follows from them."""
+    """Intervals in seconds, faster than the defaults and in their proportions, and the bounds that follow from them."""
 
     beat: float = 0.25
     lease: float = 2.0
@@ -33,32 +35,33 @@ class Pace:
     sweep: float = 0.5
 
     def settings(self, **others: object) -> dict[str, Any]:
-        """For `serve` and `manage`: CONNECTIONS_BEAT_SECONDS and so on, and the others as they are."""
+        """Keyword arguments for `serve` and `manage`: `beat_seconds` and so on for the intervals, and `others`."""
         return {f"{f.name}_seconds": getattr(self, f.name) for f in fields(self)} | others
 
     @property
     def back_at_limit(self) -> float:
-        """Until a user over the limit is back at it."""
+        """The bound within which a user over the limit is back at the limit."""
         return self.probe + 2 * self.beat + MARGIN
 
     @property
     def silent_freed(self) -> float:
-        """Until a client that answers nothing is closed and freed, from its last frame or ours."""
+        """The bound, from the last frame in either direction, within which a silent client's record is freed."""
         return self.heartbeat + self.pong + self.beat + MARGIN
 
     @property
     def lost_freed(self) -> float:
-        """Until what a killed node held is free, from its death or the start of its witness."""
+        """The bound, from a node's death or the start of its witness, within which the node's records are freed."""
         return self.lease + 1.2 * self.sweep + self.beat + MARGIN
 
 
 PAUSED = Pace(sweep=0)
-"""The sweep paused and the heartbeat long: the dead stay until somebody acts."""
+"""The sweep is off and the heartbeat is long, so dead managers keep their slots until somebody acts."""
 AUTOMATIC = Pace(heartbeat=1.0)
+"""The sweep is on and the heartbeat is short, so dead managers are freed without anybody acting."""
 
 
 def start_together(*servers: Server, ready: str = "/readyz") -> None:
-    """Starts servers at the same time: each takes seconds."""
+    """Start several servers at the same time, since each start takes seconds."""
     with ThreadPoolExecutor(len(servers)) as pool:
         list(pool.map(lambda server: server.start(ready=ready), servers))
 
@@ -77,7 +80,7 @@ class Record:
 
 
 def records(database: Database, user: TestUser, *states: str) -> list[Record]:
-    """The records of a user, of any state if none is named. Ids as in the frames."""
+    """The user's records in one of `states`, or all of them if none is named. The ids are written as in the frames."""
     rows = database.query(
         "SELECT r.id, n.name, r.state, r.close_reason, r.evidence, r.actor_kind FROM connections_managerrecord r"
         " JOIN connections_node n ON n.id = r.node_id WHERE r.user_id = ? ORDER BY r.opened_at",
@@ -92,23 +95,24 @@ def record_of(database: Database, user: TestUser, manager: str) -> Record:
 
 
 def counted_ids(database: Database, user: TestUser) -> set[str]:
-    """The ids of the records that take slots."""
+    """The ids of the user's records that take slots."""
     return {record.id for record in records(database, user, "live")}
 
 
 def held_ids(database: Database, user: TestUser) -> set[str]:
+    """The ids of the user's records that are not closed."""
     return {record.id for record in records(database, user, "live", "closing")}
 
 
 def close_reasons(database: Database, user: TestUser) -> Counter[str]:
-    """How many of a user's closed records have which reason. Each has its evidence and its actor."""
+    """Count the user's closed records by reason, and check that each of them has evidence and an actor."""
     closed = records(database, user, "closed")
     assert all(record.evidence and record.actor_kind for record in closed), closed
     return Counter(record.reason for record in closed)
 
 
 def rows_except_probes(database: Database) -> list[Any]:
-    """All that a dry run and a diagnosis may not change: records less their probe, gates, fences."""
+    """All rows that a dry run or a diagnosis may not change: records without their probe columns, gates, fences."""
     return [
         database.query(
             "SELECT id, user_id, node_id, state, opened_at, closing_at, closed_at, close_reason, evidence,"
@@ -120,7 +124,7 @@ def rows_except_probes(database: Database) -> list[Any]:
 
 
 def lease_is_over(database: Database, name: str) -> bool:
-    """Whether the lease of the newest node of this name is over, on SQLite's clock."""
+    """Whether the lease of the newest node of this name is over by SQLite's clock."""
     rows = database.query(
         "SELECT lease_expires_at < strftime('%Y-%m-%d %H:%M:%f', 'now') FROM connections_node"
         " WHERE name = ? ORDER BY started_at DESC LIMIT 1",
@@ -130,14 +134,16 @@ def lease_is_over(database: Database, name: str) -> bool:
 
 
 def fenced_nodes(database: Database) -> list[str]:
-    """The names of all nodes that were fenced."""
+    """The names of all fenced nodes, in the order of their starts."""
     rows = database.query("SELECT name FROM connections_node WHERE fenced_at IS NOT NULL ORDER BY started_at")
     return [row[0] for row in rows]
 
 
 @contextlib.contextmanager
 def highest_count(database: Database, user: TestUser) -> Iterator[Callable[[], int]]:
-    """Samples how many records of a user are counted, as fast as a thread can, while the block runs."""
+    """Count the user's live records again and again in a thread during the block; yields a function that returns the
+    highest count.
+    """
     path = database.url.removeprefix("sqlite:///")
     stop = threading.Event()
     counts: Counter[int] = Counter()
@@ -166,12 +172,12 @@ def highest_count(database: Database, user: TestUser) -> Iterator[Callable[[], i
 
 
 def manager_of(client: ChatClient) -> str:
-    """The id of the manager that owns a client's socket, from its `ready`."""
+    """The id of the manager that owns a client's socket, from the client's `ready` frame."""
     return str(client.of("ready")[0]["manager"])
 
 
 async def wait_until_ready(clients: list[ChatClient]) -> list[str]:
-    """Waits until all are ready; their managers' ids."""
+    """Wait until all clients are ready, and return the ids of their managers."""
     for client in clients:
         await client.expect("ready", timeout=10)
     return [manager_of(client) for client in clients]
@@ -179,7 +185,7 @@ async def wait_until_ready(clients: list[ChatClient]) -> list[str]:
 
 @dataclass
 class StuckUser:
-    """A user at 20 of 20, of whom 3 are alive."""
+    """A user with 20 of 20 slots taken, of which 3 are taken by living clients."""
 
     user: TestUser
     lost: list[ChatClient] = field(default_factory=list)
@@ -196,7 +202,7 @@ class StuckUser:
 
 
 async def make_stuck_user(user: TestUser, *, serving: Server, doomed: Server) -> StuckUser:
-    """12 managers on a node that is to be killed, 5 whose clients never answer, 3 alive."""
+    """Connect 20 clients: 12 to a node that the test is going to kill, 5 that answer no ping, and 3 healthy ones."""
     lost, silent, living = await asyncio.gather(
         connect_many(12, doomed, user),
         connect_many(5, serving, user, answers_pings=False),
@@ -207,14 +213,14 @@ async def make_stuck_user(user: TestUser, *, serving: Server, doomed: Server) ->
 
 
 async def check_chat_works(client: ChatClient) -> None:
-    """Sends a message, and waits until it is acknowledged."""
+    """Send a message, and wait until it is acknowledged."""
     client_id = str(uuid4())
     await client.send("user_message", client_id=client_id, conversation=None, text="Still there?")
     await client.expect("ack", timeout=10, client_id=client_id)
 
 
 async def wait_until_counted(database: Database, user: TestUser, clients: list[ChatClient], *, within: float) -> None:
-    """Waits until the user's counted records are exactly those of these clients."""
+    """Wait until the user's counted records are exactly those of these clients, and check that the clients are open."""
     wanted = {manager_of(client) for client in clients}
     await eventually(
         lambda: counted_ids(database, user) == wanted,

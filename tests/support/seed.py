@@ -1,8 +1,8 @@
-"""Fills the database of DATABASE_URL for tests: `python -m tests.support.seed`, a JSON request on stdin.
+"""Fill the database of DATABASE_URL for tests: `python -m tests.support.seed` with a JSON request on stdin.
 
-A process of its own, so that it works on any database, whatever the test process is connected to. The request:
-`{"migrate": bool, "users": [{"name": str, "group": str | null, "superuser": bool}]}`. On stdout, as JSON, the
-users by name: `{"id": int | str, "session": str}`; the session is logged in.
+A process of its own does this, so that it works on any database, whatever the test process is connected to. The request
+is `{"migrate": bool, "users": [{"name": str, "group": str | null, "superuser": bool}]}`. The process prints a JSON
+object with `{"id": int | str, "session": str}` for each user's name; the session is logged in.
 """
 
 import json
@@ -28,7 +28,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     if request["migrate"]:
         call_command("migrate", verbosity=0, interactive=False)
-    password = make_password(PASSWORD)  # one hash for all: hashing is slow on purpose
+    password = make_password(PASSWORD)  # one hash for all users: hashing is slow on purpose
     made = {}
     model: Any = get_user_model()
     with transaction.atomic():

@@ -15,11 +15,11 @@ from pathlib import Path
 from tests.support.databases import Database
 from tests.support.processes import environment, of_database, overrides
 
-START_SECONDS = 30  # a server takes two; a machine with two cores and a full test run takes its time
+START_SECONDS = 30  # a server starts in two seconds, and far more slowly during a full test run on two cores
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that no process listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 class Server:
-    """One `manage.py serve` (or another command) on a database. The `serve` fixture makes and ends it."""
+    """One process of `manage.py serve` (or of another command) on a database. The fixture `serve` makes and ends it."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Server:
         self._env = of_database(database) | overrides(connections) | dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
 
-    # --- Where it is
+    # --- The process and its addresses
 
     @property
     def url(self) -> str:
@@ -74,13 +74,15 @@ class Server:
         return self.process.poll() is None
 
     def output(self) -> str:
-        """What it has logged, on stdout and stderr."""
+        """All that the process has written to stdout and stderr."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    # --- Its life
+    # --- Start, signals and end
 
     def start(self, *, ready: str = "/healthz", within: float = START_SECONDS) -> "Server":
-        """Starts it and waits until GET `ready` answers 200. Again after it ended: a restart, a new node."""
+        """Start the process and wait until GET `ready` answers 200. After the process has ended, a second call starts
+        it again, as a new node.
+        """
         assert self._process is None or not self.running, "the server is running"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -88,14 +90,14 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # the Ctrl-C of whoever runs the tests is not for it
+                start_new_session=True,  # a Ctrl-C in the terminal of the tests does not reach the server
                 **environment(self._env),
             )
         self.wait_until(ready, within=within)
         return self
 
     def wait_until(self, path: str, *, status: int = 200, within: float = START_SECONDS) -> None:
-        """Waits until GET `path` answers `status`."""
+        """Wait until GET `path` answers `status`."""
         deadline = time.monotonic() + within
         last: object = "nothing"
         while time.monotonic() < deadline:
@@ -110,7 +112,7 @@ class Server:
         raise AssertionError(f"{path} answered {last}, not {status}, for {within} s:\n{self.output()}")
 
     def get(self, path: str, *, cookie: str = "", timeout: float = 10) -> tuple[int, str]:
-        """Status and body of a GET, redirects not followed."""
+        """The status and the body of a GET. Redirects are not followed."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request("GET", path, headers={"Cookie": cookie} if cookie else {})
@@ -118,17 +120,17 @@ class Server:
             return response.status, response.read().decode(errors="replace")
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends any signal to the server's own process."""
+        """Send a signal to the server's process."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL: it ends without a word."""
+        """Send SIGKILL and wait: the process ends without closing anything."""
         self.signal(signal.SIGKILL)
         self.process.wait(10)
 
     def freeze(self) -> None:
-        """SIGSTOP: its sockets stay open, and nothing in it runs. Not in the middle of a write: on SQLite that would be
-        the database away for everybody, which is another test.
+        """Send SIGSTOP: the sockets stay open, and nothing in the process runs. If the process was stopped in the
+        middle of a write, which would lock SQLite for all other processes, let it go on and try again.
         """
         for _ in range(50):
             self.signal(signal.SIGSTOP)
@@ -142,19 +144,19 @@ class Server:
         self.signal(signal.SIGCONT)
 
     def terminate(self) -> None:
-        """SIGTERM: it is asked to drain and end; `wait` or `ended` tell when it has."""
+        """Send SIGTERM, which makes the server drain and end; `wait` and `ended` wait for its end."""
         self.signal(signal.SIGTERM)
 
     def wait(self, within: float = 15) -> int:
-        """The exit code, once it ended; negative for a signal."""
+        """Wait for the end of the process and return its exit code, which is negative after a signal."""
         return self.process.wait(within)
 
     async def ended(self, within: float = 15) -> int:
-        """The same, while the clients of this event loop go on."""
+        """Do as `wait`, in a thread, so that the clients of this event loop go on."""
         return await asyncio.to_thread(self.wait, within)
 
     def clean_up(self) -> None:
-        """Ends it, and whatever it started, in any state it may be in."""
+        """Kill the process and all processes that it has started, whatever their state."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

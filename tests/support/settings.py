@@ -1,6 +1,7 @@
-"""The project's settings with `tests.support.misbehaving_apps` behind the sockets, for servers under test.
+"""The project's settings with the applications of `tests.support.misbehaving_apps`, for servers that tests start.
 
-SESSION_ENGINE chooses who keeps the sessions; CACHE_FOLDER is where a cache is, that several processes can look into.
+The environment variable SESSION_ENGINE chooses Django's session engine. CACHE_FOLDER is the folder of a file-based
+cache, which several processes can share.
 """
 
 import os
@@ -9,7 +10,9 @@ from console.settings import *  # noqa: F403
 
 ASGI_APPLICATION = "tests.support.misbehaving_apps.application"
 
-CHANNEL_LAYERS = CHANNEL_LAYERS | {"breaking": {"BACKEND": "tests.support.misbehaving_apps.BreakingLayer"}}  # noqa: F405
+CHANNEL_LAYERS = CHANNEL_LAYERS | {  # noqa: F405
+    "breaking": {"BACKEND": "tests.support.misbehaving_apps.BreakingLayer"},
+}
 
 SESSION_ENGINE = os.environ.get("SESSION_ENGINE", "django.contrib.sessions.backends.db")
 if "CACHE_FOLDER" in os.environ:

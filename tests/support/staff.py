@@ -1,4 +1,4 @@
-"""Fixtures of logged-in members of staff, in Django's test client. A folder's conftest.py imports them."""
+"""Fixtures with logged-in members of staff in Django's test client. The conftest.py of a test folder imports them."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""One server for a module, and for each test a user of its own on it."""
+"""One server for all tests of a module, and a user of its own for each test."""
 
 from collections.abc import Iterator
 

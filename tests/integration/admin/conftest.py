@@ -1,4 +1,4 @@
-"""Members of staff for the tests of the admin."""
+"""Fixtures for the tests of the admin: members of staff and a superuser in Django's test client."""
 
 import pytest
 from django.contrib.auth.models import User

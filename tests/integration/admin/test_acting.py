@@ -10,7 +10,7 @@ from connections.admin.acting import MAX_SELECTED
 from connections.models import AuditEntry, ManagerRecord, RecoveryRun
 from connections.policy.states import CloseReason, RecordState, RunKind
 from tests.support import rows
-from tests.support.admin import listing
+from tests.support.admin import list_url
 from tests.support.bad_rows import no_run_for, unwritable
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def act(client: Client, model: str, action: str, selected: list[Any], **fields: Any) -> Any:
     """Select rows and an action, as the form of the list does; with `reason` and `confirmed`, as the page after it."""
     data = {"action": action, "_selected_action": [str(row.pk) for row in selected], **fields}
-    return client.post(listing(model), data, follow=True)
+    return client.post(list_url(model), data, follow=True)
 
 
 def messages_of(response: Any) -> str:
@@ -107,7 +107,7 @@ def test_closing_managers_goes_on_where_one_fails(support: Client) -> None:
 @pytest.mark.parametrize("action", ["recover_users", "close_managers"])
 def test_viewers_get_no_action_and_an_attempt_is_audited(action: str, viewer: Client) -> None:
     record = rows.make_record(rows.make_user("ada"), rows.make_node())
-    assert action not in viewer.get(listing("managerrecord")).content.decode()
+    assert action not in viewer.get(list_url("managerrecord")).content.decode()
     refused = act(
         viewer, "managerrecord", action, [record], confirmed="1", chosen=[record.pk, record.user_id], reason="no"
     )

@@ -3,11 +3,11 @@
 import pytest
 from django.test import Client
 
-from tests.support.admin import listing
+from tests.support.admin import list_url
 
 pytestmark = pytest.mark.django_db
 
 
 def test_without_the_right_the_audit_trail_is_403(viewer: Client, lead: Client) -> None:
-    assert viewer.get(listing("auditentry")).status_code == 403
-    assert lead.get(listing("auditentry")).status_code == 200
+    assert viewer.get(list_url("auditentry")).status_code == 403
+    assert lead.get(list_url("auditentry")).status_code == 200

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from connections.models import AuditEntry, UserGate
 from tests.support import rows
-from tests.support.admin import listing
+from tests.support.admin import list_url
 from tests.support.bad_rows import refused
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +20,7 @@ def limit_form(**fields: str) -> dict[str, str]:
 
 def test_a_limit_is_set_with_a_reason_and_audit_and_cleared_again(lead: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"))
-    address = listing("usergate", f"{gate.pk}/change/")
+    address = list_url("usergate", f"{gate.pk}/change/")
     later = timezone.now() + timedelta(days=2)
     expiry = {"expires_at_0": f"{later:%Y-%m-%d}", "expires_at_1": f"{later:%H:%M:%S}"}
     lead.post(address, limit_form(soft_limit="50", reason="a class of hers", **expiry))
@@ -40,7 +40,7 @@ def test_a_limit_that_can_not_be_set_is_in_the_audit_trail(lead: Client) -> None
     gate = rows.make_gate(rows.make_user("ada"))
     lead.raise_request_exception = False
     with refused(UserGate, "UPDATE", "1 = 1"):
-        answer = lead.post(listing("usergate", f"{gate.pk}/change/"), limit_form(soft_limit="50", reason="a class"))
+        answer = lead.post(list_url("usergate", f"{gate.pk}/change/"), limit_form(soft_limit="50", reason="a class"))
     assert answer.status_code == 500
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.user, entry.reason, entry.outcome) == (
@@ -66,7 +66,7 @@ def test_a_limit_that_can_not_be_set_is_in_the_audit_trail(lead: Client) -> None
 )
 def test_a_limit_that_makes_no_sense_changes_nothing(fields: dict[str, str], field: str, lead: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"), soft_limit=7, reason="as before")
-    page = lead.post(listing("usergate", f"{gate.pk}/change/"), limit_form(**fields))
+    page = lead.post(list_url("usergate", f"{gate.pk}/change/"), limit_form(**fields))
     assert field in page.context["adminform"].form.errors
     gate.refresh_from_db()
     assert (gate.soft_limit, gate.reason) == (7, "as before")
@@ -75,7 +75,7 @@ def test_a_limit_that_makes_no_sense_changes_nothing(fields: dict[str, str], fie
 
 def test_staff_without_the_right_see_limits_and_change_none(support: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"), soft_limit=7)
-    address = listing("usergate", f"{gate.pk}/change/")
+    address = list_url("usergate", f"{gate.pk}/change/")
     assert support.get(address).status_code == 200
     assert support.post(address, limit_form(soft_limit="50", reason="please")).status_code == 403
     gate.refresh_from_db()

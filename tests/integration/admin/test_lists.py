@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from connections.admin.lists import MAX_LISTED, CappedPaginator
 from connections.models import AuditEntry, ManagerRecord, Node, UserGate
 from tests.support import rows
-from tests.support.admin import fill, listed, listing
+from tests.support.admin import list_url, listed_keys, make_rows
 
 pytestmark = pytest.mark.django_db
 LISTS = ["managerrecord", "node", "recoveryrun", "usergate", "refusal", "auditentry"]
@@ -20,13 +20,13 @@ LISTS = ["managerrecord", "node", "recoveryrun", "usergate", "refusal", "auditen
 
 @pytest.mark.parametrize("model", LISTS)
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(model: str, superuser: Client) -> None:
-    fill(3)
-    superuser.get(listing(model))  # content types are cached from here on
+    make_rows(3)
+    superuser.get(list_url(model))  # content types are cached from here on
     with CaptureQueriesContext(connection) as few:
-        assert len(listed(superuser, model)) == 3
-    fill(40)
+        assert len(listed_keys(superuser, model)) == 3
+    make_rows(40)
     with CaptureQueriesContext(connection) as many:
-        assert len(listed(superuser, model)) == 43
+        assert len(listed_keys(superuser, model)) == 43
     assert len(many) == len(few) <= 8, [query["sql"] for query in many]
     counts = [query["sql"] for query in many if "COUNT(*)" in query["sql"]]
     assert all(f"LIMIT {MAX_LISTED}" in sql for sql in counts), counts
@@ -59,35 +59,35 @@ def test_a_count_goes_no_further_than_the_list() -> None:
 )
 def test_lists_and_searches_use_an_index(model: str, query: str, index: str, superuser: Client) -> None:
     rows.make_user("ada")
-    response = superuser.get(listing(model, query))
+    response = superuser.get(list_url(model, query))
     plan = response.context["cl"].get_queryset(response.wsgi_request)[:50].explain()
     assert index in plan
 
 
 @pytest.mark.parametrize("model", LISTS)
 def test_nothing_can_be_added_and_nothing_deleted_from_here(model: str, superuser: Client) -> None:
-    fill(1)
+    make_rows(1)
     table = apps.get_model("connections", model)
     row = table._default_manager.get()
-    assert superuser.get(listing(model, "add/")).status_code == 403
-    assert superuser.get(listing(model, f"{row.pk}/delete/")).status_code == 403
-    assert superuser.post(listing(model, f"{row.pk}/delete/"), {"post": "yes"}).status_code == 403
-    superuser.post(listing(model), {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"})
+    assert superuser.get(list_url(model, "add/")).status_code == 403
+    assert superuser.get(list_url(model, f"{row.pk}/delete/")).status_code == 403
+    assert superuser.post(list_url(model, f"{row.pk}/delete/"), {"post": "yes"}).status_code == 403
+    superuser.post(list_url(model), {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"})
     assert table._default_manager.filter(pk=row.pk).exists()
 
 
 @pytest.mark.parametrize("model", [name for name in LISTS if name != "usergate"])
 def test_pages_are_read_only_even_for_a_superuser(model: str, superuser: Client) -> None:
-    fill(1)
+    make_rows(1)
     row = apps.get_model("connections", model)._default_manager.get()
-    page = superuser.get(listing(model, f"{row.pk}/change/"))
+    page = superuser.get(list_url(model, f"{row.pk}/change/"))
     assert page.status_code == 200
     assert 'name="_save"' not in page.content.decode()
-    assert superuser.post(listing(model, f"{row.pk}/change/"), {"pool": "x", "name": "x"}).status_code == 403
+    assert superuser.post(list_url(model, f"{row.pk}/change/"), {"pool": "x", "name": "x"}).status_code == 403
 
 
 def test_a_user_can_be_deleted_with_what_hangs_on_them_and_the_audit_trail_stays(superuser: Client) -> None:
-    fill(1)
+    make_rows(1)
     user = User.objects.get(username__startswith="user")
     superuser.post(f"/admin/auth/user/{user.pk}/delete/", {"post": "yes"})
     assert not User.objects.filter(pk=user.pk).exists()

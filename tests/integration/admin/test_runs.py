@@ -7,7 +7,7 @@ from django.utils import timezone
 from connections.models import RunStep
 from connections.policy.states import Step
 from tests.support import rows
-from tests.support.admin import listing
+from tests.support.admin import list_url
 
 pytestmark = pytest.mark.django_db
 
@@ -19,6 +19,6 @@ def test_a_run_shows_its_steps_and_what_it_found(viewer: Client) -> None:
         {"id": "a", "pool": "chat", "node": "web-2", "verdict": "node_lost", "evidence": "<gone>", "action": "freed"}
     ]
     run.save()
-    page = viewer.get(listing("recoveryrun", f"{run.pk}/change/")).content.decode()
+    page = viewer.get(list_url("recoveryrun", f"{run.pk}/change/")).content.decode()
     assert "20 held" in page
     assert "on web-2: node_lost, freed. &lt;gone&gt;" in page

@@ -1,4 +1,4 @@
-"""Members of staff and end users for the tests of the console."""
+"""Fixtures for the tests of the console: members of staff and an end user in Django's test client."""
 
 import pytest
 from django.contrib.auth.models import User
