@@ -40,7 +40,7 @@ class Crowd:
 
     def some(self, count: int) -> list[Tab]:
         """Tabs with an open socket, at random."""
-        living = [tab for tab in self.tabs if tab.wire is not None and tab.wire.line.open]
+        living = [tab for tab in self.tabs if tab.socket is not None and tab.socket.connection.open]
         return self._rng.sample(living, min(count, len(living)))
 
     def check(self) -> None:
@@ -98,6 +98,6 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for tab in self.tabs:
-            if tab.wire is not None:
-                tab.wire.over = True
-                tab.wire.transport.disconnect(graceful=False)
+            if tab.socket is not None:
+                tab.socket.over = True
+                tab.socket.transport.disconnect(graceful=False)

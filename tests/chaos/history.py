@@ -16,7 +16,7 @@ Leaving = Literal["", "closed", "vanished", "gave_up"]
 
 
 @dataclass
-class Told:
+class Closing:
     """A `closing` frame."""
 
     at: float
@@ -27,7 +27,7 @@ class Told:
 
 
 @dataclass
-class Line:
+class Connection:
     """One attempt to connect and its socket, as its client saw it."""
 
     user: str
@@ -42,7 +42,7 @@ class Line:
     silent: float | None = None  # since when its client answers nothing: it hangs, or its machine is gone
     left: float | None = None  # its client ended it
     leaving: Leaving = ""
-    told: Told | None = None
+    closing: Closing | None = None
     ended: float | None = None
     code: int | None = None
     failed: str = ""  # why there was no WebSocket at all
@@ -202,12 +202,12 @@ class History:
     soft_limit: int
     burst: int
     faults: list[Fault] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
     sent: set[str] = field(default_factory=set)  # client ids
     acks: list[Ack] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)  # messages that came twice, late, or not at all, in words
+    delivery_errors: list[str] = field(default_factory=list)  # messages that came twice, late, or not at all, in words
     drains: list[Drain] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)  # nodes that ended by themselves, in words
     samples: list[Sample] = field(default_factory=list)
@@ -237,14 +237,14 @@ class History:
             for window in self.windows
         )
 
-    def lines_by_connect(self) -> dict[tuple[str, int], Line]:
-        return {(line.device, line.attempt): line for line in self.lines}
+    def connections_by_attempt(self) -> dict[tuple[str, int], Connection]:
+        return {(connection.device, connection.attempt): connection for connection in self.connections}
 
     def counts(self) -> dict[str, int]:
         """How much there was, for the report."""
-        admitted = sum(line.admitted is not None for line in self.lines)
+        admitted = sum(connection.admitted is not None for connection in self.connections)
         return {
-            "handshakes": len(self.lines),
+            "handshakes": len(self.connections),
             "admitted": admitted,
             "faults": len(self.faults),
             "records": len(self.records),

@@ -63,7 +63,7 @@ async def run(seed: int, plan: Plan, say: Say) -> History:
 async def _play(made: Cluster, crowd: Crowd, plan: Plan, rng: random.Random, say: Say) -> None:
     crowd.fill(plan.clients)
     async with asyncio.timeout(FILL_SECONDS):
-        while any(tab.wants and (tab.wire is None or not tab.wire.line.open) for tab in crowd.tabs):
+        while any(tab.wants and (tab.socket is None or not tab.socket.connection.open) for tab in crowd.tabs):
             await asyncio.sleep(LOOK_SECONDS)
     say(f"{len(crowd.tabs)} clients of {len(crowd.people)} users are in; {len(made.history.faults)} faults follow.")
     busy = [asyncio.create_task(life) for life in (crowd.talk(), crowd.come_and_go(plan.clients))]
@@ -91,8 +91,10 @@ async def _agree(made: Cluster, crowd: Crowd) -> None:
     while steady < STEADY_LOOKS and time.monotonic() < deadline:
         looked = time.time()
         found.held = await asyncio.to_thread(watch.held, made.database)
-        found.sockets = {tab.wire.line.manager for tab in crowd.tabs if tab.wire is not None and tab.wire.line.open}
-        found.waiting = sum(tab.wants and (tab.wire is None or not tab.wire.line.open) for tab in crowd.tabs)
+        found.sockets = {
+            tab.socket.connection.manager for tab in crowd.tabs if tab.socket is not None and tab.socket.connection.open
+        }
+        found.waiting = sum(tab.wants and (tab.socket is None or not tab.socket.connection.open) for tab in crowd.tabs)
         found.runs_open = await asyncio.to_thread(watch.runs_open, made.database)
         agree = found.held == found.sockets and not found.waiting and not found.runs_open
         since = since if agree and steady else looked
@@ -106,15 +108,15 @@ async def _read_again(crowd: Crowd, database: Database, history: History) -> Non
     """One tab of each user reads all its conversations from the beginning."""
     readers: dict[str, Tab] = {}
     for tab in crowd.tabs:
-        if tab.wire is not None and tab.wire.line.open:
+        if tab.socket is not None and tab.socket.connection.open:
             readers.setdefault(tab.person.user.name, tab)
     await asyncio.sleep(bounds.MARGIN)  # agents may still be writing
     history.agreement.stored = await asyncio.to_thread(watch.stored, database)
     for tab in readers.values():
         tab.resumes.clear()
         for conversation in tab.person.conversations:
-            assert tab.wire is not None
-            tab.wire.reading.ask(conversation, 0)
+            assert tab.socket is not None
+            tab.socket.delivery.ask(conversation, 0)
     with suppress(TimeoutError):
         async with asyncio.timeout(READ_SECONDS):
             while any(tab.resumes.keys() < tab.person.conversations for tab in readers.values()):

@@ -13,7 +13,7 @@ from picows import WSCloseCode
 from benchmarks.client import FAILED, Socket, connect
 from tests.chaos import bounds
 from tests.chaos.cluster import Cluster
-from tests.chaos.history import Ack, Leaving, Line, Told
+from tests.chaos.history import Ack, Closing, Connection, Leaving
 from tests.support.databases import TestUser
 
 CONNECT_SECONDS = 9.0  # the page waits 15; the server answers, or refuses, within 4
@@ -37,19 +37,19 @@ class Person:
     conversations: set[str] = field(default_factory=set)
 
 
-class Wire(Socket):
+class TabSocket(Socket):
     """The socket of one line, on its client's side."""
 
-    def __init__(self, tab: "Tab", line: Line) -> None:
+    def __init__(self, tab: "Tab", connection: Connection) -> None:
         super().__init__()
         self.tab = tab
-        self.line = line
-        self.reading = Reading(self)
+        self.connection = connection
+        self.delivery = DeliveryCheck(self)
         self.heard = time.monotonic()
         self.over = False  # the run is: what happens to it now is no fact of it
 
     def text(self, payload: bytes) -> None:
-        if self.line.silent is not None:
+        if self.connection.silent is not None:
             return
         self.heard = time.monotonic()
         frame = json.loads(payload)
@@ -58,52 +58,52 @@ class Wire(Socket):
                 pong = json.dumps({"type": "pong", "nonce": frame["nonce"]}).encode()
                 asyncio.get_running_loop().call_later(self.tab.pong_delay, self.say, pong)
             case "ready":
-                self.line.admitted, self.line.manager = time.time(), frame["manager"]
-                self.line.counted = frame["live"]
+                self.connection.admitted, self.connection.manager = time.time(), frame["manager"]
+                self.connection.counted = frame["live"]
                 self.tab.welcome(self)
             case "closing":
-                told = (frame["code"], frame["reason"], frame["reconnect"], frame["retry_after"])
-                self.line.told = Told(time.time(), *told)
+                closing = (frame["code"], frame["reason"], frame["reconnect"], frame["retry_after"])
+                self.connection.closing = Closing(time.time(), *closing)
             case "ack":
                 self.tab.acknowledged(frame)
             case "message":
-                self.reading.message(frame)
+                self.delivery.message(frame)
             case "resumed":
-                self.reading.resumed(frame)
+                self.delivery.resumed(frame)
             case "error":
-                self.reading.failed(frame)
+                self.delivery.failed(frame)
 
     def on_ws_disconnected(self, transport: Any) -> None:
         super().on_ws_disconnected(transport)
         if not self.over:
-            self.line.ended, self.line.code = time.time(), self.code
+            self.connection.ended, self.connection.code = time.time(), self.code
 
     def say(self, payload: bytes) -> None:
-        if self.line.silent is None and not self.closed.is_set() and self.code is None:
+        if self.connection.silent is None and not self.closed.is_set() and self.code is None:
             self.send(payload)
 
     def frame(self, kind: str, **fields: object) -> None:
         self.say(json.dumps({"type": kind, **fields}).encode())
 
 
-class Reading:
+class DeliveryCheck:
     """What one socket was sent of each conversation: every number once, live ones without a gap, and all that a resume
     asked for before its `resumed`.
     """
 
-    def __init__(self, wire: "Wire") -> None:
-        self._wire = wire
+    def __init__(self, socket: "TabSocket") -> None:
+        self._socket = socket
         self._asked: dict[str, list[int]] = {}  # after which numbers; a socket's frames are answered in their order
         self._came: dict[str, set[int]] = {}
         self._live: dict[str, range] = {}  # from the first that came, or from where the first resume ended
 
     def ask(self, conversation: str, after: int) -> None:
         self._asked.setdefault(conversation, []).append(after)
-        self._wire.frame("resume", conversation=conversation, after_seq=after)
+        self._socket.frame("resume", conversation=conversation, after_seq=after)
 
     def message(self, frame: dict[str, Any]) -> None:
         conversation, seq = frame["conversation"], frame["seq"]
-        tab = self._wire.tab
+        tab = self._socket.tab
         tab.person.conversations.add(conversation)
         live = self._live.setdefault(conversation, range(seq, seq))
         came = self._came.setdefault(conversation, set())
@@ -122,7 +122,7 @@ class Reading:
         if missed:
             self._wrong(f"a resume of {conversation} after {after} ended at {last} without {missed[:5]}")
         self._live.setdefault(conversation, range(last + 1, last + 1))
-        self._wire.tab.resumes[conversation] = sorted(came)
+        self._socket.tab.resumes[conversation] = sorted(came)
 
     def failed(self, frame: dict[str, Any]) -> None:
         """Ask again, as the page does, if it was a resume that failed."""
@@ -131,14 +131,16 @@ class Reading:
             asyncio.get_running_loop().call_later(RESUME_AGAIN_SECONDS, self.ask, frame["conversation"], asked.pop(0))
 
     def _wrong(self, what: str) -> None:
-        self._wire.tab.history.gaps.append(f"{self._wire.line.user}'s {self._wire.line.manager}: {what}")
+        self._socket.tab.history.delivery_errors.append(
+            f"{self._socket.connection.user}'s {self._socket.connection.manager}: {what}"
+        )
 
 
 class Tab:
     def __init__(self, number: int, person: Person, cluster: Cluster, rng: random.Random) -> None:
         self.number = number
         self.person = person
-        self.wire: Wire | None = None
+        self.socket: TabSocket | None = None
         self.read: dict[str, int] = {}
         self.resumes: dict[str, list[int]] = {}  # what its socket had been sent as a resume ended
         self.pong_delay = SLOW_PONG if rng.random() < SLOW else 0.0
@@ -159,58 +161,60 @@ class Tab:
         """Connect, read, and come back as told, until its machine is gone."""
         while True:
             self.wants, self._again = True, None
-            wire = await self._open()
-            if wire is not None:
-                await self._until_ended(wire)
-            self.wire = None
-            if wire is not None and wire.line.silent is not None:
+            socket = await self._open()
+            if socket is not None:
+                await self._until_ended(socket)
+            self.socket = None
+            if socket is not None and socket.connection.silent is not None:
                 return
-            pause = self._pause(wire)
+            pause = self._pause(socket)
             self.wants = self._again is None
             await asyncio.sleep(pause)
             if self.staying_away and not self.wants:
                 return
 
-    async def _open(self) -> Wire | None:
+    async def _open(self) -> TabSocket | None:
         name = self._names[self._node % len(self._names)]
-        line = Line(self.person.user.name, self.number, name, self._device, time.time_ns() // 1_000_000, time.time())
-        self.history.lines.append(line)
-        url = f"{self._cluster.nodes[name].ws_url}/ws/chat/?device={line.device}&attempt={line.attempt}"
+        connection = Connection(
+            self.person.user.name, self.number, name, self._device, time.time_ns() // 1_000_000, time.time()
+        )
+        self.history.connections.append(connection)
+        url = f"{self._cluster.nodes[name].ws_url}/ws/chat/?device={connection.device}&attempt={connection.attempt}"
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                self.wire = await connect(url, self.person.user.cookie, lambda: Wire(self, line))
+                self.socket = await connect(url, self.person.user.cookie, lambda: TabSocket(self, connection))
         except FAILED as error:
-            line.failed, line.ended = f"{type(error).__name__}: {error}"[:200], time.time()
+            connection.failed, connection.ended = f"{type(error).__name__}: {error}"[:200], time.time()
             self._node += 1
             return None
-        return self.wire
+        return self.socket
 
-    async def _until_ended(self, wire: Wire) -> None:
+    async def _until_ended(self, socket: TabSocket) -> None:
         """Until the socket has ended, or the server says nothing for so long that the page gives it up."""
-        while not wire.closed.is_set():
-            quiet = time.monotonic() - wire.heard
-            patience = CONNECT_SECONDS if wire.line.admitted is None else QUIET_SECONDS
-            if wire.line.left is not None:
-                if time.time() - wire.line.left > CLOSE_SECONDS:
-                    wire.transport.disconnect(graceful=False)
-            elif wire.line.silent is None and quiet > patience:
+        while not socket.closed.is_set():
+            quiet = time.monotonic() - socket.heard
+            patience = CONNECT_SECONDS if socket.connection.admitted is None else QUIET_SECONDS
+            if socket.connection.left is not None:
+                if time.time() - socket.connection.left > CLOSE_SECONDS:
+                    socket.transport.disconnect(graceful=False)
+            elif socket.connection.silent is None and quiet > patience:
                 self.leave("gave_up")
                 self._node += 1
             try:
                 async with asyncio.timeout(1):
-                    await wire.closed.wait()
+                    await socket.closed.wait()
             except TimeoutError:
                 continue
         await wire.transport.wait_disconnected()  # raises what our own handling of a frame has raised, if it has
 
-    def _pause(self, wire: Wire | None) -> float:
+    def _pause(self, socket: TabSocket | None) -> float:
         """Seconds until the next attempt. Whoever was told to stay away now and then clicks on "Use here"."""
-        told = wire.line.told if wire is not None else None
-        if told is None:
+        closing = socket.connection.closing if socket is not None else None
+        if closing is None:
             return self._rng.uniform(*BACKOFF)
-        self._node += told.code in ELSEWHERE
-        if told.reconnect == "after":
-            return told.retry_after
+        self._node += closing.code in ELSEWHERE
+        if closing.reconnect == "after":
+            return closing.retry_after
         self._again = self._rng.uniform(*USE_HERE_SECONDS)
         while self._rng.random() > USE_HERE:
             self._again += self._rng.uniform(*USE_HERE_SECONDS)
@@ -218,46 +222,46 @@ class Tab:
 
     def leave(self, how: Leaving) -> None:
         """A clean close, or an end without one."""
-        wire = self.wire
-        if wire is None or wire.closed.is_set() or wire.line.left is not None:
+        socket = self.socket
+        if socket is None or socket.closed.is_set() or socket.connection.left is not None:
             return
-        wire.line.left, wire.line.leaving = time.time(), how
+        socket.connection.left, socket.connection.leaving = time.time(), how
         if how == "closed":
-            wire.transport.send_close(WSCloseCode.OK)
+            socket.transport.send_close(WSCloseCode.OK)
         else:
-            wire.transport.disconnect(graceful=False)
+            socket.transport.disconnect(graceful=False)
 
     def fall_silent(self, *, half_open: bool) -> None:
         """Never answer again. `half_open`: nothing of it arrives any more, not even what its kernel would say."""
-        wire = self.wire
-        if wire is None or not wire.line.open:
+        socket = self.socket
+        if socket is None or not socket.connection.open:
             return
-        wire.line.silent = time.time()
+        socket.connection.silent = time.time()
         self.wants = False
         if half_open:
-            port = wire.transport.underlying_transport.get_extra_info("sockname")[1]
-            self._cluster.nodes[wire.line.node].clients.hold_one(port)
+            port = socket.transport.underlying_transport.get_extra_info("sockname")[1]
+            self._cluster.nodes[socket.connection.node].clients.hold_one(port)
 
     # What it says
 
-    def welcome(self, wire: Wire) -> None:
+    def welcome(self, socket: TabSocket) -> None:
         for known in sorted(self.person.conversations):
-            wire.reading.ask(known, self.read.get(known, 0))
+            socket.delivery.ask(known, self.read.get(known, 0))
         for client_id, (conversation, text) in self._outbox.items():
-            wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+            socket.frame("user_message", client_id=client_id, conversation=conversation, text=text)
 
     def ask(self) -> None:
         """Say something, in a conversation of its user's or a new one. Kept until it is acknowledged."""
-        if self.wire is None or not self.wire.line.open:
+        if self.socket is None or not self.socket.connection.open:
             return
         known = sorted(self.person.conversations)
         conversation = self._rng.choice(known) if len(known) >= 2 else None
         client_id, text = str(uuid.UUID(int=self._rng.getrandbits(128), version=4)), self._rng.choice(ASKS)
         self._outbox[client_id] = (conversation, text)
         self.history.sent.add(client_id)
-        self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+        self.socket.frame("user_message", client_id=client_id, conversation=conversation, text=text)
         if self._rng.random() < 0.1:  # a page that isn't sure sends again
-            self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+            self.socket.frame("user_message", client_id=client_id, conversation=conversation, text=text)
 
     def acknowledged(self, frame: dict[str, Any]) -> None:
         self._outbox.pop(frame["client_id"], None)
@@ -267,6 +271,6 @@ class Tab:
 
     def resend(self) -> None:
         """What was answered with an error, or with nothing."""
-        if self.wire is not None and self.wire.line.open:
+        if self.socket is not None and self.socket.connection.open:
             for client_id, (conversation, text) in list(self._outbox.items())[:5]:
-                self.wire.frame("user_message", client_id=client_id, conversation=conversation, text=text)
+                self.socket.frame("user_message", client_id=client_id, conversation=conversation, text=text)

@@ -1,4 +1,4 @@
-"""A history of a chaos run in which everything went well, and ways to change one thing in it."""
+"""The history of a chaos run that violates no invariant, and functions that change one connection or record in it."""
 
 from dataclasses import replace
 
@@ -8,53 +8,56 @@ from tests.chaos.history import (
     Agreement,
     Audit,
     Click,
+    Closing,
+    Connection,
     Counted,
     Drain,
     History,
-    Line,
     NodeRow,
     Record,
     Run,
     Sample,
     Stored,
-    Told,
     Window,
 )
 
 BEGAN = 1000.0
 HEALED = BEGAN + 100
-CALM = BEGAN + 50  # nothing is done to anybody around here
+CALM = BEGAN + 50  # no fault is near this time
 KILLED, FROZEN = BEGAN + 10, BEGAN + 30
 
 
-def line(number: int, *, user: str = "ada", node: str = "node-1", began: float = CALM, **fields: object) -> Line:
-    found = Line(
+def make_connection(
+    number: int, *, user: str = "ada", node: str = "node-1", began: float = CALM, **fields: object
+) -> Connection:
+    found = Connection(
         user, number, node, f"device-{number}", 1, began, admitted=began + 0.1, manager=f"m{number}", counted=1
     )
-    return replace(found, **fields)  # type: ignore[arg-type]  # a test says what it means
+    return replace(found, **fields)  # type: ignore[arg-type]  # the caller gives fields of a Connection
 
 
-def record(its: Line, **fields: object) -> Record:
-    """Live, unless told otherwise."""
+def record_of(connection: Connection, **fields: object) -> Record:
+    """The record of a connection, live unless `fields` say otherwise."""
     found = Record(
-        its.manager, its.user, "chat", f"id of {its.node}", its.node, its.device, its.attempt, "live", its.began,
-        None, None, "", "", "", "",
+        connection.manager, connection.user, "chat", f"id of {connection.node}", connection.node, connection.device,
+        connection.attempt, "live", connection.began, None, None, "", "", "", "",
     )  # fmt: skip
-    return replace(found, **fields)  # type: ignore[arg-type]  # the same
+    return replace(found, **fields)  # type: ignore[arg-type]  # the caller gives fields of a Record
 
 
-def closed(its: Line, reason: str, at: float, **fields: object) -> Record:
+def closed_record(connection: Connection, reason: str, at: float, **fields: object) -> Record:
+    """The record of a connection, closed with an explanation."""
     explained = {"evidence": "as it should be", "actor_kind": "system"} | fields
-    return record(its, state="closed", closed=at, reason=reason, **explained)
+    return record_of(connection, state="closed", closed=at, reason=reason, **explained)
 
 
-def add(history: History, its: Line, row: Record) -> None:
-    history.lines.append(its)
+def add_connection(history: History, connection: Connection, row: Record) -> None:
+    history.connections.append(connection)
     history.records.append(row)
 
 
-def good() -> History:
-    """A run in which something of everything happened, and all of it well."""
+def good_history() -> History:
+    """The history of a run in which something of every kind happened, and nothing violated an invariant."""
     history = History(1, soft_limit=bounds.SOFT_LIMIT, burst=bounds.BURST)
     history.windows = [
         Window("kill", "node-2", KILLED, KILLED + 5),
@@ -65,25 +68,7 @@ def good() -> History:
         NodeRow("id of node-2", "node-2", BEGAN, KILLED, KILLED + 5, None),
         NodeRow("id of node-3", "node-3", BEGAN, FROZEN, FROZEN + 5, None),
     ]
-    living = line(1)
-    add(history, living, record(living))
-    left = line(2, left=CALM + 5, leaving="closed", ended=CALM + 5.1, code=1000)
-    add(history, left, closed(left, "client_closed", CALM + 5.2))
-    silent = line(3, silent=CALM + 5, ended=CALM + 9)
-    add(history, silent, closed(silent, "unresponsive", CALM + 9))
-    lost = line(4, node="node-2", began=BEGAN, ended=KILLED, code=1006)
-    add(history, lost, closed(lost, "node_lost", KILLED + 5.5))
-    reset = line(5, user="bob", ended=CALM + 9, code=4411, told=Told(CALM + 9, 4411, "reset", "after", 2.5))
-    add(history, reset, closed(reset, "reset", CALM + 9, run="run-1"))
-    evicted = line(6, ended=CALM + 9, code=4409, told=Told(CALM + 9, 4409, "evicted", "never", 0.0))
-    ranked = "ranked first of 9 at a limit of 8, after a roll call"
-    add(history, evicted, closed(evicted, "evicted", CALM + 9, closing=CALM + 8.9, evidence=ranked))
-    refusal = Told(KILLED, 4013, "try_again", "after", 2.0)
-    history.lines.append(
-        line(7, began=FROZEN + 1, node="node-3", admitted=None, manager="", told=replace(refusal, at=FROZEN + 5))
-    )
-    history.lines.append(line(7, began=FROZEN + 8, left=FROZEN + 9, attempt=2))
-    history.records.append(closed(history.lines[-1], "client_closed", FROZEN + 9))
+    _add_connections(history)
     history.runs = [Run("run-1", "bob", "reset", False, "staff", CALM + 8.5, CALM + 10, "recovered")]
     history.clicks = [Click(CALM + 8, "reset", "bob", "token-1", "node-1", 303, CALM + 8.5)]
     history.audit = [Audit("reset", "bob", "token-1", "opened")]
@@ -104,9 +89,38 @@ def good() -> History:
     return history
 
 
-def change(history: History, manager: str, **fields: object) -> None:
+def _add_connections(history: History) -> None:
+    living = make_connection(1)
+    add_connection(history, living, record_of(living))
+    left = make_connection(2, left=CALM + 5, leaving="closed", ended=CALM + 5.1, code=1000)
+    add_connection(history, left, closed_record(left, "client_closed", CALM + 5.2))
+    silent = make_connection(3, silent=CALM + 5, ended=CALM + 9)
+    add_connection(history, silent, closed_record(silent, "unresponsive", CALM + 9))
+    lost = make_connection(4, node="node-2", began=BEGAN, ended=KILLED, code=1006)
+    add_connection(history, lost, closed_record(lost, "node_lost", KILLED + 5.5))
+    reset = make_connection(
+        5, user="bob", ended=CALM + 9, code=4411, closing=Closing(CALM + 9, 4411, "reset", "after", 2.5)
+    )
+    add_connection(history, reset, closed_record(reset, "reset", CALM + 9, run="run-1"))
+    evicted = make_connection(6, ended=CALM + 9, code=4409, closing=Closing(CALM + 9, 4409, "evicted", "never", 0.0))
+    ranked = "ranked first of 9 at a limit of 8, after a roll call"
+    add_connection(history, evicted, closed_record(evicted, "evicted", CALM + 9, closing=CALM + 8.9, evidence=ranked))
+    refusal = Closing(KILLED, 4013, "try_again", "after", 2.0)
+    history.connections.append(
+        make_connection(
+            7, began=FROZEN + 1, node="node-3", admitted=None, manager="", closing=replace(refusal, at=FROZEN + 5)
+        )
+    )
+    history.connections.append(make_connection(7, began=FROZEN + 8, left=FROZEN + 9, attempt=2))
+    history.records.append(closed_record(history.connections[-1], "client_closed", FROZEN + 9))
+
+
+def change_record(history: History, manager: str, **fields: object) -> None:
     history.records = [replace(row, **fields) if row.id == manager else row for row in history.records]  # type: ignore[arg-type]
 
 
-def change_line(history: History, manager: str, **fields: object) -> None:
-    history.lines = [replace(its, **fields) if its.manager == manager else its for its in history.lines]  # type: ignore[arg-type]
+def change_connection(history: History, manager: str, **fields: object) -> None:
+    history.connections = [
+        replace(found, **fields) if found.manager == manager else found  # type: ignore[arg-type]
+        for found in history.connections
+    ]

@@ -11,8 +11,8 @@ from tests.chaos.history import (
     LAG,
     NODE_AWAY,
     NODE_WITHOUT_DATABASE,
+    Connection,
     History,
-    Line,
 )
 from tests.chaos.judges.verdict import Verdict
 from tests.chaos.schedule import NODES, Kind
@@ -68,116 +68,120 @@ def _unlocked(history: History, user: str, start: float, end: float) -> float:
 def never_locked_out(history: History) -> Verdict:
     verdict = Verdict()
     by_device = defaultdict(list)
-    for line in history.lines:
-        by_device[line.device].append(line)
-    for line in history.lines:
-        if line.admitted is None and line.left is None:
-            verdict.counts[line.told.reason if line.told else "no connection"] += 1
-            verdict.check(_excused(history, line, by_device[line.device]), _refusal(line))
+    for connection in history.connections:
+        by_device[connection.device].append(connection)
+    for connection in history.connections:
+        if connection.admitted is None and connection.left is None:
+            verdict.counts[connection.closing.reason if connection.closing else "no connection"] += 1
+            verdict.check(_excused(history, connection, by_device[connection.device]), _refusal(connection))
         else:
             verdict.checked += 1
-    for device, lines in by_device.items():
-        for began, ended in _spans(lines):
+    for device, connections in by_device.items():
+        for began, ended in _spans(connections):
             faults = sum(max(0.0, min(w.ended, ended) - max(w.began, began)) + bounds.AFTER for w in history.windows
                          if w.overlaps(began, ended))  # fmt: skip
             verdict.check(
                 ended - began <= bounds.MAX_RETRY + faults,
-                f"device {device} of {lines[0].user} was kept out for {ended - began:.1f} s",
+                f"device {device} of {connections[0].user} was kept out for {ended - began:.1f} s",
             )
     healed = history.agreement
     verdict.check(healed.waiting == 0, f"{healed.waiting} clients were still out after everything was repaired")
     return verdict
 
 
-def _excused(history: History, line: Line, same_device: list[Line]) -> bool:
+def _excused(history: History, connection: Connection, same_device: list[Connection]) -> bool:
     """Whether a handshake that was not admitted has one of the causes that DESIGN allows."""
-    told = line.told
-    until = min(told.at if told else EVER, line.ended or EVER)
-    if told is None:
-        return history.during(line.began, until, [LAG]) or history.during(
-            line.began - bounds.MARGIN, until, (*NODE_AWAY, *CLIENTS_AWAY), line.node
+    closing = connection.closing
+    until = min(closing.at if closing else EVER, connection.ended or EVER)
+    if closing is None:
+        return history.during(connection.began, until, [LAG]) or history.during(
+            connection.began - bounds.MARGIN, until, (*NODE_AWAY, *CLIENTS_AWAY), connection.node
         )
-    if told.retry_after > bounds.MAX_RETRY:
+    if closing.retry_after > bounds.MAX_RETRY:
         return False
-    since = line.began - bounds.AFTER
-    match told.reason:
+    since = connection.began - bounds.AFTER
+    match closing.reason:
         case Refused.TRY_AGAIN:
             return (
-                history.during(since, until, NO_DATABASE, line.node)
+                history.during(since, until, NO_DATABASE, connection.node)
                 or history.during(since, until, (*DATABASE_AWAY, LAG))
-                or history.during(line.began, until, [Kind.LOCK_GATE], line.user)
+                or history.during(connection.began, until, [Kind.LOCK_GATE], connection.user)
             )
         case Refused.NODE_DRAINING:
-            return history.during(line.began, until, [Kind.DRAIN], line.node)
+            return history.during(connection.began, until, [Kind.DRAIN], connection.node)
         case Refused.REPLACED:
-            return any(other.attempt > line.attempt and other.admitted is not None for other in same_device)
+            return any(other.attempt > connection.attempt and other.admitted is not None for other in same_device)
         case Refused.RATE_LIMITED:
-            return _rate_spent(history, line)
+            return _rate_spent(history, connection)
         case CloseReason.NODE_LOST | CloseReason.EVICTED | CloseReason.RESET:
             # It was admitted, and closed before its `ready`: the endings judge it.
-            return any((record.device, record.attempt) == (line.device, line.attempt) for record in history.records)
+            return any(
+                (record.device, record.attempt) == (connection.device, connection.attempt) for record in history.records
+            )
     return False
 
 
-def _rate_spent(history: History, line: Line) -> bool:
+def _rate_spent(history: History, connection: Connection) -> bool:
     """Whether this user had so many handshakes on this node that tokens may have run out, at two tokens each."""
     recent = [
         other
-        for other in history.lines
-        if other.user == line.user
-        and other.node == line.node
-        and line.began - 2 * bounds.CONNECTS_SECONDS <= other.began <= line.began
+        for other in history.connections
+        if other.user == connection.user
+        and other.node == connection.node
+        and connection.began - 2 * bounds.CONNECTS_SECONDS <= other.began <= connection.began
     ]
     return 2 * len(recent) >= bounds.CONNECTS
 
 
-def _refusal(line: Line) -> str:
-    if line.told is not None:
-        why = f"{line.told.reason}, come back after {line.told.retry_after} s"
+def _refusal(connection: Connection) -> str:
+    if connection.closing is not None:
+        why = f"{connection.closing.reason}, come back after {connection.closing.retry_after} s"
     else:
-        why = line.failed or f"no word, and code {line.code}"
-    return f"{line.user} on {line.node} at {line.began:.2f} was not admitted: {why}"
+        why = connection.failed or f"no word, and code {connection.code}"
+    return f"{connection.user} on {connection.node} at {connection.began:.2f} was not admitted: {why}"
 
 
-def _spans(lines: list[Line]) -> list[tuple[float, float]]:
+def _spans(connections: list[Connection]) -> list[tuple[float, float]]:
     """How long a device tried in vain, each time: from the first refusal to the `ready`, or its last try."""
     spans = []
     began: float | None = None
-    for line in sorted(lines, key=lambda line: line.began):
-        if line.admitted is None:
-            began = line.began if began is None else began
+    for connection in sorted(connections, key=lambda connection: connection.began):
+        if connection.admitted is None:
+            began = connection.began if began is None else began
         elif began is not None:
-            spans.append((began, line.admitted))
+            spans.append((began, connection.admitted))
             began = None
     if began is not None:
-        spans.append((began, max(line.began for line in lines)))
+        spans.append((began, max(connection.began for connection in connections)))
     return spans
 
 
 def no_storms(history: History) -> Verdict:
     verdict = Verdict()
     drawn = defaultdict(list)
-    for line in history.lines:
-        told = line.told
-        if told is None:
+    for connection in history.connections:
+        closing = connection.closing
+        if closing is None:
             continue
-        if told.reason in STAY_AWAY:
-            verdict.check(told.reconnect == "never", f"{line.user} was {told.reason}, and told to reconnect")
-        if line.admitted is not None and told.reason in SPREAD:
-            low, high = SPREAD[CloseReason(told.reason)]
+        if closing.reason in STAY_AWAY:
             verdict.check(
-                told.reconnect == "after" and low <= told.retry_after <= high,
-                f"{line.user} was closed for {told.reason} and told to come back after {told.retry_after} s",
+                closing.reconnect == "never", f"{connection.user} was {closing.reason}, and told to reconnect"
             )
-            drawn[told.reason, line.node, round(told.at)].append(told.retry_after)
+        if connection.admitted is not None and closing.reason in SPREAD:
+            low, high = SPREAD[CloseReason(closing.reason)]
+            verdict.check(
+                closing.reconnect == "after" and low <= closing.retry_after <= high,
+                f"{connection.user} was closed as {closing.reason} and told to come back after {closing.retry_after} s",
+            )
+            drawn[closing.reason, connection.node, round(closing.at)].append(closing.retry_after)
     for (reason, node, _), waits in drawn.items():
         verdict.check(
             len(waits) < 5 or len(set(waits)) > len(waits) / 2, f"{node} sent many away for {reason} with one delay"
         )
     handshakes = defaultdict(list)
-    for line in history.lines:
-        if line.admitted is not None:
-            handshakes[line.user, line.node].append(line.admitted)
+    for connection in history.connections:
+        if connection.admitted is not None:
+            handshakes[connection.user, connection.node].append(connection.admitted)
     for (user, node), times in handshakes.items():
         times.sort()
         # The bucket is full, is refilled meanwhile, and a restart of the node begins it anew.

@@ -12,8 +12,8 @@ from tests.chaos.history import (
     LAG,
     NODE_AWAY,
     NODE_WITHOUT_DATABASE,
+    Connection,
     History,
-    Line,
     Record,
 )
 from tests.chaos.judges.verdict import Verdict
@@ -25,17 +25,17 @@ FENCEABLE = (Kind.KILL, Kind.FREEZE, Kind.DRAIN, *NODE_WITHOUT_DATABASE)
 
 def the_dead_are_freed(history: History) -> Verdict:
     verdict = Verdict()
-    lines = history.lines_by_connect()
+    connections = history.connections_by_attempt()
     for record in history.records:
-        line = lines.get((record.device, record.attempt))
-        verdict.check(line is not None, f"record {record.id} of {record.user} belongs to no client of this run")
-        if line is None:
+        connection = connections.get((record.device, record.attempt))
+        verdict.check(connection is not None, f"record {record.id} of {record.user} belongs to no client of this run")
+        if connection is None:
             continue
-        by, why = _free_by(history, line)
+        by, why = _free_by(history, connection)
         verdict.check(
             record.freed <= by,
-            f"{record.user}'s {record.id} on {line.node} was free at {record.freed:.2f}, {record.freed - by:.1f} s"
-            f" after it was due: {why}; closed as {record.reason or 'nothing'}",
+            f"{record.user}'s {record.id} on {connection.node} was freed at {record.freed:.2f},"
+            f" {record.freed - by:.1f} s after it was due: {why}; closed as {record.reason or 'nothing'}",
         )
         if by < EVER:
             verdict.counts["dead"] += 1
@@ -48,46 +48,73 @@ def the_dead_are_freed(history: History) -> Verdict:
     return verdict
 
 
-def _free_by(history: History, line: Line) -> tuple[float, str]:
+def _free_by(history: History, connection: Connection) -> tuple[float, str]:
     """By when the slot of this client must be free, and why; EVER where it lives."""
     found = [(EVER, "")]
     for window in history.windows:
-        there = line.began <= window.began and (line.ended is None or line.ended >= window.began - bounds.MARGIN)
-        if window.target != line.node or not there:
+        there = connection.began <= window.began and (
+            connection.ended is None or connection.ended >= window.began - bounds.MARGIN
+        )
+        if window.target != connection.node or not there:
             continue
         lost_by = bounds.lost_due(history, window.began)
         if window.kind in (Kind.KILL, Kind.DRAIN):
             found.append((lost_by, f"its node ended at {window.began:.2f}"))
         elif window.kind in (Kind.FREEZE, *NODE_WITHOUT_DATABASE) and lost_by <= window.ended:
             found.append((lost_by, f"nothing was heard of its node since {window.began:.2f}"))
-    if line.silent is not None:
-        found.append((bounds.due(history, line.node, line.silent, bounds.SILENT), f"silent since {line.silent:.2f}"))
-    if line.left is not None:
-        unheard = history.during(line.left - bounds.MARGIN, line.left + bounds.CLEAN, CLIENTS_AWAY, line.node)
-        bound = bounds.SILENT if unheard or line.silent is not None else bounds.CLEAN
-        if line.admitted is None:
+    if connection.silent is not None:
+        found.append(
+            (
+                bounds.due(history, connection.node, connection.silent, bounds.SILENT),
+                f"silent since {connection.silent:.2f}",
+            )
+        )
+    if connection.left is not None:
+        unheard = history.during(
+            connection.left - bounds.MARGIN, connection.left + bounds.CLEAN, CLIENTS_AWAY, connection.node
+        )
+        bound = bounds.SILENT if unheard or connection.silent is not None else bounds.CLEAN
+        if connection.admitted is None:
             bound = max(bound, bounds.ADMISSION)  # it left in the middle of its handshake
-        held = next((w.ended for w in history.windows if unheard and w.overlaps(line.left, line.left)), line.left)
-        found.append((bounds.due(history, line.node, held, bound), f"{line.leaving} at {line.left:.2f}"))
+        held = next(
+            (w.ended for w in history.windows if unheard and w.overlaps(connection.left, connection.left)),
+            connection.left,
+        )
+        found.append(
+            (bounds.due(history, connection.node, held, bound), f"{connection.leaving} at {connection.left:.2f}")
+        )
     return min(found)
 
 
 def the_living_are_spared(history: History) -> Verdict:
     verdict = Verdict()
-    lines = history.lines_by_connect()
+    connections = history.connections_by_attempt()
     fenced = {node.id for node in history.nodes if node.fenced is not None}
     for record in history.records:
-        line = lines.get((record.device, record.attempt))
-        if line is None or record.state != RecordState.CLOSED or line.admitted is None:
+        connection = connections.get((record.device, record.attempt))
+        if connection is None or record.state != RecordState.CLOSED or connection.admitted is None:
             continue
-        wrong = _wrong(history, line, record, fenced)
+        wrong = _wrong(history, connection, record, fenced)
         verdict.counts["closed"] += 1
         verdict.counts["living wrongly closed"] += bool(wrong)
-        verdict.check(not wrong, f"{record.user}'s {record.id} on {line.node} was closed as {record.reason}: {wrong}")
-    for line in history.lines:
-        if line.admitted is not None and line.ended is not None and line.told is None and line.left is None:
-            cut = line.silent is not None or history.during(line.ended - bounds.MARGIN, line.ended, ABRUPT)
-            verdict.check(cut, f"{line.user} on {line.node} was dropped at {line.ended:.2f} with {line.code}, no word")
+        verdict.check(
+            not wrong, f"{record.user}'s {record.id} on {connection.node} was closed as {record.reason}: {wrong}"
+        )
+    for connection in history.connections:
+        if (
+            connection.admitted is not None
+            and connection.ended is not None
+            and connection.closing is None
+            and connection.left is None
+        ):
+            cut = connection.silent is not None or history.during(
+                connection.ended - bounds.MARGIN, connection.ended, ABRUPT
+            )
+            verdict.check(
+                cut,
+                f"{connection.user} on {connection.node} was dropped at {connection.ended:.2f} with {connection.code},"
+                " without a closing frame",
+            )
     for node in history.nodes:
         if node.fenced is not None:
             since = node.renewed - bounds.MARGIN
@@ -101,25 +128,28 @@ def the_living_are_spared(history: History) -> Verdict:
     return verdict
 
 
-def _wrong(history: History, line: Line, record: Record, fenced: set[str]) -> str:
+def _wrong(history: History, connection: Connection, record: Record, fenced: set[str]) -> str:
     """Why this ending is none that may happen to this client; empty if it may."""
-    end = min(record.freed, line.ended or EVER)
+    end = min(record.freed, connection.ended or EVER)
     since = end - bounds.SILENT - bounds.MARGIN
-    mute = (line.silent is not None and line.silent <= end) or history.during(since, end, [LAG])
-    mute = mute or history.during(since, end, CLIENTS_AWAY, line.node)
-    gone = line.left is not None or mute
+    mute = (connection.silent is not None and connection.silent <= end) or history.during(since, end, [LAG])
+    mute = mute or history.during(since, end, CLIENTS_AWAY, connection.node)
+    gone = connection.left is not None or mute
     match record.reason:
         case CloseReason.UNRESPONSIVE:
-            return "" if mute or (line.left is not None and line.left < end) else "its client answered"
+            return "" if mute or (connection.left is not None and connection.left < end) else "its client answered"
         case CloseReason.CLIENT_CLOSED | CloseReason.CLIENT_GONE:
-            return "" if gone or history.during(since, end, NODE_AWAY, line.node) else "its client was there"
+            return "" if gone or history.during(since, end, NODE_AWAY, connection.node) else "its client was there"
         case CloseReason.NODE_LOST:
             woke = "woke up" in record.evidence
             return "" if record.node in fenced or woke else "its node was not fenced"
         case CloseReason.NODE_DRAINING:
-            return "" if history.during(since, end, [Kind.DRAIN], line.node) else "its node did not drain"
+            return "" if history.during(since, end, [Kind.DRAIN], connection.node) else "its node did not drain"
         case CloseReason.REPLACED:
-            newer = any(other.device == line.device and other.attempt > line.attempt for other in history.lines)
+            newer = any(
+                other.device == connection.device and other.attempt > connection.attempt
+                for other in history.connections
+            )
             return "" if newer else "its device did not come again"
         case CloseReason.RESET:
             asked = any(run.id == record.run and run.kind == "reset" for run in history.runs)

@@ -21,10 +21,11 @@ def one_source_of_truth(history: History) -> Verdict:
     for node in by_node.keys() | history.agreement.by_node.keys():
         listed = history.agreement.by_node.get(node, 0)
         verdict.check(listed == by_node[node], f"node {node} is listed with {listed}, and has {by_node[node]} rows")
-    for line in history.lines:
-        if line.admitted is not None:
+    for connection in history.connections:
+        if connection.admitted is not None:
             verdict.check(
-                1 <= line.counted <= history.ceiling, f"{line.user} was told of {line.counted} managers of its own"
+                1 <= connection.counted <= history.ceiling,
+                f"{connection.user} was told of {connection.counted} managers of its own",
             )
     return verdict
 
@@ -34,7 +35,7 @@ def isolation(history: History) -> Verdict:
     verdict = Verdict()
     runs = {run.id: run for run in history.runs}
     asked = {(click.user, click.action) for click in history.clicks}
-    users = {line.device: line.user for line in history.lines}
+    users = {connection.device: connection.user for connection in history.connections}
     for record in history.records:
         verdict.check(
             users.get(record.device, record.user) == record.user,
@@ -55,18 +56,19 @@ def isolation(history: History) -> Verdict:
 
 def explained(history: History) -> Verdict:
     verdict = Verdict()
-    lines = history.lines_by_connect()
+    connections = history.connections_by_attempt()
     for record in history.records:
         if record.state != RecordState.CLOSED:
             continue
         verdict.check(
             bool(record.reason and record.evidence and record.actor_kind), f"{record.id} is closed without explanation"
         )
-        line = lines.get((record.device, record.attempt))
-        if line is not None and line.told is not None and line.admitted is not None:
+        connection = connections.get((record.device, record.attempt))
+        if connection is not None and connection.closing is not None and connection.admitted is not None:
             verdict.check(
-                line.told.reason == record.reason or f"then {line.told.reason}:" in record.evidence,
-                f"{record.id} was told {line.told.reason}, and its record says {record.reason}: {record.evidence}",
+                connection.closing.reason == record.reason or f"then {connection.closing.reason}:" in record.evidence,
+                f"the client of {record.id} was told {connection.closing.reason},"
+                f" and its record says {record.reason}: {record.evidence}",
             )
     entries = defaultdict(list)
     for entry in history.audit:
@@ -115,7 +117,7 @@ def nothing_lost(history: History) -> Verdict:
             seqs == list(range(1, len(seqs) + 1)) and least <= len(seqs) <= most,
             f"by a resume of {conversation} a socket was sent {seqs}; {least} to {most} messages were stored",
         )
-    for gap in history.gaps:
+    for gap in history.delivery_errors:
         verdict.check(holds=False, otherwise=gap)
     verdict.counts["acknowledged"] = len({ack.client_id for ack in history.acks})
     verdict.counts["stored"] = len(stored)

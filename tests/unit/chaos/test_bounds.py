@@ -2,11 +2,11 @@
 
 from tests.chaos import bounds
 from tests.chaos.history import Window
-from tests.support.chaos_history import CALM, FROZEN, KILLED, good
+from tests.support.chaos_history import CALM, FROZEN, KILLED, good_history
 
 
 def test_a_bound_waits_for_a_time_in_which_nobody_hurts_the_node() -> None:
-    history = good()
+    history = good_history()
     assert bounds.due(history, "node-1", CALM, 1.0) == CALM + 1.0 + bounds.MARGIN
     thawed = FROZEN + 6 + bounds.AFTER
     assert bounds.due(history, "node-3", FROZEN + 1, 1.0) == thawed + 1.0 + bounds.MARGIN

@@ -5,26 +5,26 @@ from typing import Any, cast
 
 import pytest
 
-from tests.chaos.tabs import Reading
+from tests.chaos.tabs import DeliveryCheck
 
 Frames = list[tuple[str, int]]  # (ask, after), (message, seq), (resumed, last)
 
 
-def gaps(frames: Frames) -> list[str]:
+def delivery_errors(frames: Frames) -> list[str]:
     """What a socket's client found wrong."""
     found: list[str] = []
-    history = SimpleNamespace(gaps=found)
+    history = SimpleNamespace(delivery_errors=found)
     tab = SimpleNamespace(person=SimpleNamespace(conversations=set()), history=history, read={}, resumes={})
-    wire = SimpleNamespace(tab=tab, line=SimpleNamespace(user="ada", manager="m1"), frame=lambda *_, **__: None)
-    reading = Reading(cast("Any", wire))
+    socket = SimpleNamespace(tab=tab, connection=SimpleNamespace(user="ada", manager="m1"), frame=lambda *_, **__: None)
+    delivery = DeliveryCheck(cast("Any", socket))
     for kind, number in frames:
         match kind:
             case "ask":
-                reading.ask("tea", number)
+                delivery.ask("tea", number)
             case "message":
-                reading.message({"conversation": "tea", "seq": number})
+                delivery.message({"conversation": "tea", "seq": number})
             case _:
-                reading.resumed({"conversation": "tea", "last_seq": number})
+                delivery.resumed({"conversation": "tea", "last_seq": number})
     return found
 
 
@@ -39,7 +39,7 @@ def gaps(frames: Frames) -> list[str]:
     ],
 )
 def test_once_and_in_order_is_right(frames: Frames) -> None:
-    assert gaps(frames) == []
+    assert delivery_errors(frames) == []
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_once_and_in_order_is_right(frames: Frames) -> None:
     ],
 )
 def test_twice_out_of_order_or_not_at_all_is_wrong(frames: Frames, wrong: str) -> None:
-    (found,) = gaps(frames)[:1]
+    (found,) = delivery_errors(frames)[:1]
     assert wrong in found
