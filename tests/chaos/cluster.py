@@ -1,4 +1,6 @@
-"""Three nodes on PostgreSQL and Valkey, with a relay before each node and one behind it, before PostgreSQL."""
+"""The cluster of a chaos run: three nodes on PostgreSQL and Valkey, with a relay between the clients and each node, and
+one between each node and PostgreSQL.
+"""
 
 import asyncio
 import contextlib
@@ -15,21 +17,21 @@ from tests.support.databases import Database, PostgresTemplate, TestUser
 from tests.support.servers import Server, free_port
 
 KINDS = {"node-1": "daphne", "node-2": "daphne", "node-3": "uvicorn"}
-DATABASE = "template"  # the one that PostgresTemplate fills; nobody needs a copy of it here
+DATABASE = "template"  # the database that PostgresTemplate fills; a chaos run needs no copy of it
 DRAIN_SECONDS = 15.0
-RESTART_SECONDS = 40.0  # longer than any outage of the database, and a start
+RESTART_SECONDS = 40.0  # longer than any outage of the database and a node's start together
 
 
 class Node:
-    def __init__(self, server: Server, clients: Relay, database: Relay) -> None:
+    def __init__(self, server: Server, client_relay: Relay, database_relay: Relay) -> None:
         self.server = server
-        self.clients = clients
-        self.database = database
-        self.stopping = False  # it was sent a signal that ends it
+        self.client_relay = client_relay
+        self.database_relay = database_relay
+        self.stopping = False  # a fault has killed or drained the node, so its end is no crash
 
     @property
     def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.clients.port}"
+        return f"ws://127.0.0.1:{self.client_relay.port}"
 
 
 class Cluster:
@@ -45,8 +47,8 @@ class Cluster:
         return self.database.add_users([f"chaos{number}" for number in range(count)])
 
     async def restart(self, name: str) -> None:
-        """Starts a node that has ended, and waits until it is ready. Without a database it ends by itself, and is
-        started again, as whatever supervises it would do.
+        """Start a node that has ended, and wait until it is ready. A node that finds no database at its start ends by
+        itself; start it again, as a process supervisor does.
         """
         node = self.nodes[name]
         deadline = time.monotonic() + RESTART_SECONDS
@@ -71,7 +73,7 @@ class Cluster:
         drain = Drain(name, time.time())
         self.history.drains.append(drain)
         node.server.terminate()
-        with contextlib.suppress(Exception):  # it has not ended: the judges say so
+        with contextlib.suppress(Exception):  # the node has not ended in time: a judge reports the missing code
             drain.code = await node.server.ended(DRAIN_SECONDS)
         drain.ended = time.time()
         if drain.code is None:
@@ -84,38 +86,38 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(history: History, folder: Path) -> AsyncIterator[Cluster]:
-    """Started and ready; all of it ends with the block."""
-    made = Cluster(history, folder)
+async def running_cluster(history: History, folder: Path) -> AsyncIterator[Cluster]:
+    """Start a cluster, wait until it is ready, and end all its processes with the block."""
+    cluster = Cluster(history, folder)
     async with contextlib.AsyncExitStack() as stack:
-        made.postgres = await asyncio.to_thread(Postgres, folder / "pg")
-        stack.callback(made.postgres.stop)
-        await asyncio.to_thread(made.postgres.start)
-        made.valkey = Valkey(folder / "valkey", free_port())
-        stack.callback(made.valkey.stop)
-        await asyncio.to_thread(made.valkey.start)
-        template = await asyncio.to_thread(PostgresTemplate, made.postgres.socket_folder)
-        made.database = Database(template.url(DATABASE), template.users)
+        cluster.postgres = await asyncio.to_thread(Postgres, folder / "pg")
+        stack.callback(cluster.postgres.stop)
+        await asyncio.to_thread(cluster.postgres.start)
+        cluster.valkey = Valkey(folder / "valkey", free_port())
+        stack.callback(cluster.valkey.stop)
+        await asyncio.to_thread(cluster.valkey.start)
+        template = await asyncio.to_thread(PostgresTemplate, cluster.postgres.socket_folder)
+        cluster.database = Database(template.url(DATABASE), template.users)
         for name in NODES:
-            made.nodes[name] = await _node(name, made, stack)
-        await asyncio.gather(*(made.restart(name) for name in NODES))
-        yield made
+            cluster.nodes[name] = await _node(name, cluster, stack)
+        await asyncio.gather(*(cluster.restart(name) for name in NODES))
+        yield cluster
 
 
-async def _node(name: str, made: Cluster, stack: contextlib.AsyncExitStack) -> Node:
-    behind = Relay(to_path(made.postgres.socket_path))
-    await behind.start()
-    stack.push_async_callback(behind.stop)
+async def _node(name: str, cluster: Cluster, stack: contextlib.AsyncExitStack) -> Node:
+    database_relay = Relay(to_path(cluster.postgres.socket_path))
+    await database_relay.start()
+    stack.push_async_callback(database_relay.stop)
     server = Server(
-        Database(f"postgres://postgres@127.0.0.1:{behind.port}/{DATABASE}"),
-        made.folder / f"{name}.log",
+        Database(f"postgres://postgres@127.0.0.1:{database_relay.port}/{DATABASE}"),
+        cluster.folder / f"{name}.log",
         kind=KINDS[name],
-        env={"CHANNEL_LAYER_URL": made.valkey.url},
+        env={"CHANNEL_LAYER_URL": cluster.valkey.url},
         node_name=name,
         **bounds.settings(),
     )
     stack.callback(server.clean_up)
-    before = Relay(to_port(server.port))
-    await before.start()
-    stack.push_async_callback(before.stop)
-    return Node(server, before, behind)
+    client_relay = Relay(to_port(server.port))
+    await client_relay.start()
+    stack.push_async_callback(client_relay.stop)
+    return Node(server, client_relay, database_relay)

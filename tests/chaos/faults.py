@@ -1,4 +1,4 @@
-"""Carries a schedule out. Each fault has a window in the history, from its beginning until it is repaired."""
+"""Carry out a schedule. Each fault has a window in the history, from its beginning until its repair."""
 
 import asyncio
 import random
@@ -47,7 +47,7 @@ class Faults:
         }
 
     async def carry_out(self, faults: list[Fault], seconds: float) -> None:
-        """Each at its time. Returns after `seconds`, and when all that they hurt is repaired."""
+        """Begin each fault at its time. Return after `seconds`, once all faults are repaired."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for fault in faults:
@@ -56,7 +56,9 @@ class Faults:
             await asyncio.sleep(max(0.0, began + seconds - time.monotonic()))
 
     async def _one(self, fault: Fault) -> None:
-        """One at a time for each node and store: a start may take longer than the schedule allows for."""
+        """Carry out one fault. The faults on one node or store wait for each other, since a start may take longer than
+        the schedule allows for.
+        """
         async with self._busy[fault.target] if fault.kind in ON_NODES or fault.kind in ON_STORES else nullcontext():
             window = self._history.open_window(fault.kind, self._target(fault))
             await self._do[fault.kind](fault)
@@ -92,7 +94,7 @@ class Faults:
 
     async def _relay(self, fault: Fault) -> None:
         node = self._cluster.nodes[fault.target]
-        relay = node.database if fault.kind in (Kind.CUT_DATABASE, Kind.HOLD_DATABASE) else node.clients
+        relay = node.database_relay if fault.kind in (Kind.CUT_DATABASE, Kind.HOLD_DATABASE) else node.client_relay
         if fault.kind in (Kind.CUT_DATABASE, Kind.CUT_CLIENTS):
             relay.cut()
         else:
@@ -135,10 +137,10 @@ class Faults:
                 await stranger.execute("SELECT 1 FROM connections_usergate WHERE user_id = %s FOR UPDATE", [user.id])
                 await asyncio.sleep(fault.seconds)
         except psycopg.OperationalError:
-            return  # the database was taken away meanwhile, and the lock with it
+            return  # another fault has taken the database away meanwhile, and so the lock is gone
 
     async def _tabs(self, fault: Fault) -> None:
-        for tab in self._crowd.some(fault.count):
+        for tab in self._crowd.pick_open(fault.count):
             if fault.kind is Kind.VANISH:
                 tab.leave("vanished")
             else:

@@ -1,5 +1,5 @@
-"""What a run has recorded, as plain facts for the judges. Times are seconds of this machine's clock, as `time.time`
-gives them; PostgreSQL runs on the same machine, so its rows go by it too.
+"""What a chaos run has recorded, as plain facts for the judges. Times are seconds of this machine's clock, as from
+`time.time`. PostgreSQL runs on the same machine, so the times in its rows are of the same clock.
 """
 
 import time
@@ -10,14 +10,14 @@ from typing import Literal
 from tests.chaos.schedule import Fault, Kind
 
 EVER = float("inf")
-LAG = "lag"  # the kind of a window in which this process itself came too late to answer
+LAG = "lag"  # the kind of a window in which the process of the clients was too late to answer
 
 Leaving = Literal["", "closed", "vanished", "gave_up"]
 
 
 @dataclass
 class Closing:
-    """A `closing` frame."""
+    """A `closing` frame that a client got."""
 
     at: float
     code: int
@@ -28,7 +28,7 @@ class Closing:
 
 @dataclass
 class Connection:
-    """One attempt to connect and its socket, as its client saw it."""
+    """A client's attempt to connect and, if it succeeded, its socket until the end, as the client saw it."""
 
     user: str
     tab: int
@@ -36,16 +36,16 @@ class Connection:
     device: str
     attempt: int
     began: float
-    admitted: float | None = None  # `ready` came
+    admitted: float | None = None  # when `ready` came
     manager: str = ""
-    counted: int = 0  # `live` of its `ready`
-    silent: float | None = None  # since when its client answers nothing: it hangs, or its machine is gone
-    left: float | None = None  # its client ended it
+    counted: int = 0  # `live` in the `ready` frame
+    silent: float | None = None  # since when the client answers nothing, as its page hangs or its machine is gone
+    left: float | None = None  # when the client closed or cut it
     leaving: Leaving = ""
     closing: Closing | None = None
     ended: float | None = None
     code: int | None = None
-    failed: str = ""  # why there was no WebSocket at all
+    failed: str = ""  # why the handshake failed without a WebSocket
 
     @property
     def open(self) -> bool:
@@ -54,7 +54,9 @@ class Connection:
 
 @dataclass
 class Window:
-    """A fault from its beginning to its repair. `target` as in Fault; for a lag, nothing."""
+    """A fault from its beginning to its repair. `target` is as in `Fault`, or the name of a user whose gates are
+    locked; a lag has none.
+    """
 
     kind: str
     target: str
@@ -67,12 +69,12 @@ class Window:
 
 @dataclass
 class Click:
-    """A POST of staff. `status` 0: no answer came."""
+    """A POST of staff. A `status` of 0 means that no answer came."""
 
     at: float
     action: str
     user: str
-    token: str  # its reason, which no other click has
+    token: str  # the reason in the form, which no other click has
     node: str
     status: int = 0
     answered: float = 0.0
@@ -88,7 +90,7 @@ class Ack:
 
 @dataclass
 class Drain:
-    """A node that was sent SIGTERM. `code` None: it had to be killed."""
+    """A node that was sent SIGTERM, and its exit code; None if it had to be killed."""
 
     node: str
     began: float
@@ -98,7 +100,7 @@ class Drain:
 
 @dataclass
 class Record:
-    """A manager record at the end."""
+    """A manager record at the end of the run."""
 
     id: str
     user: str
@@ -118,7 +120,7 @@ class Record:
 
     @property
     def freed(self) -> float:
-        """When it ceased to take a slot."""
+        """When the record ceased to take a slot."""
         return min(self.closing or EVER, self.closed or EVER)
 
 
@@ -154,7 +156,7 @@ class Audit:
 
 @dataclass
 class Stored:
-    """A message of the chat. `client_id` is empty for the agent's."""
+    """A message of the chat at the end of the run. `client_id` is empty for the agent's messages."""
 
     user: str
     conversation: str
@@ -164,7 +166,7 @@ class Stored:
 
 @dataclass
 class Counted:
-    """How many a user counted in a pool when an admission was committed."""
+    """How many counted records a user had in a pool when an admission was committed."""
 
     user: str
     pool: str
@@ -174,7 +176,7 @@ class Counted:
 
 @dataclass
 class Sample:
-    """How many each user counted at a moment, by (user, pool)."""
+    """How many counted records each user had at a moment, by (user, pool)."""
 
     at: float
     counted: dict[tuple[str, str], int]
@@ -182,7 +184,7 @@ class Sample:
 
 @dataclass
 class Agreement:
-    """Records against sockets after everything was repaired at `healed`; `at` None: they never agreed."""
+    """Records and sockets after the last repair, at `healed`. `at` is when they agreed, None if they never did."""
 
     healed: float = 0.0
     at: float | None = None
@@ -190,10 +192,10 @@ class Agreement:
     sockets: set[str] = field(default_factory=set)
     waiting: int = 0  # tabs that want a connection and have none
     runs_open: int = 0
-    listed: dict[str, int] = field(default_factory=dict)  # of each user, what `list_managers` says
-    by_node: dict[str, int] = field(default_factory=dict)  # of each node's row, what `list_nodes` says
+    listed: dict[str, int] = field(default_factory=dict)  # how many managers of each user `list_managers` prints
+    by_node: dict[str, int] = field(default_factory=dict)  # how many managers `list_nodes` prints for each node's id
     stored: dict[str, int] = field(default_factory=dict)  # messages of each conversation, before the last resumes
-    read: dict[str, list[int]] = field(default_factory=dict)  # what a socket was sent by the end of a resume from 0
+    read: dict[str, list[int]] = field(default_factory=dict)  # the numbers a socket got, up to a resume from 0
 
 
 @dataclass
@@ -205,11 +207,11 @@ class History:
     connections: list[Connection] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
     clicks: list[Click] = field(default_factory=list)
-    sent: set[str] = field(default_factory=set)  # client ids
+    sent: set[str] = field(default_factory=set)  # the client ids of all messages that clients have sent
     acks: list[Ack] = field(default_factory=list)
-    delivery_errors: list[str] = field(default_factory=list)  # messages that came twice, late, or not at all, in words
+    delivery_errors: list[str] = field(default_factory=list)  # in words: messages that came twice, late, or not at all
     drains: list[Drain] = field(default_factory=list)
-    crashes: list[str] = field(default_factory=list)  # nodes that ended by themselves, in words
+    crashes: list[str] = field(default_factory=list)  # in words: nodes that ended without a signal of a fault
     samples: list[Sample] = field(default_factory=list)
     admissions: list[Counted] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
@@ -230,7 +232,7 @@ class History:
         return window
 
     def during(self, start: float, end: float, kinds: Iterable[str], target: str | None = None) -> bool:
-        """Whether a fault of these kinds, on this target if one is named, went on in this time."""
+        """Whether a fault of one of these kinds, on this target if one is named, went on between `start` and `end`."""
         wanted = {str(kind) for kind in kinds}
         return any(
             window.kind in wanted and target in (None, window.target) and window.overlaps(start, end)
@@ -241,7 +243,7 @@ class History:
         return {(connection.device, connection.attempt): connection for connection in self.connections}
 
     def counts(self) -> dict[str, int]:
-        """How much there was, for the report."""
+        """The figures for the report."""
         admitted = sum(connection.admitted is not None for connection in self.connections)
         return {
             "handshakes": len(self.connections),

@@ -1,4 +1,4 @@
-"""The network in between: a relay that passes bytes on, and can be cut, or hold every packet back."""
+"""A relay between a client and a server: it passes bytes on, and can cut all connections or hold all bytes back."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,18 +14,18 @@ def to_port(port: int) -> Dial:
 
 
 def to_path(path: str) -> Dial:
-    """To a Unix socket."""
+    """Connect to a Unix socket."""
     return lambda factory: asyncio.get_running_loop().create_unix_connection(factory, path)
 
 
 class _Side(asyncio.Protocol):
-    """One of the two connections of a pair. What it reads, the other one writes."""
+    """One of the two connections of a pair: the bytes that it reads, the other side writes."""
 
     def __init__(self, pair: "_Pair") -> None:
         self.pair = pair
         self.transport: asyncio.Transport | None = None
-        self.full = False  # its peer does not take what it is sent
-        self.early = bytearray()  # read, and not yet passed on
+        self.full = False  # its write buffer is full, since its peer reads too slowly
+        self.early = bytearray()  # bytes that were read and not yet passed on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -101,7 +101,7 @@ class _Pair:
                 self.abort()
 
     def flow(self) -> None:
-        """Read on either side what may go on to the other."""
+        """On each side, read only while the bytes may go on to the other side."""
         for side, other in ((self.near, self.far), (self.far, self.near)):
             transport = side.transport
             if transport is None or transport.is_closing():
@@ -128,7 +128,7 @@ class _Pair:
 
 
 class Relay:
-    """Listens on a port of its own. `cut` resets what is open and what comes; `hold` keeps both waiting."""
+    """Listens on a port of its own. `cut` resets open and new connections; `hold` passes on no byte of either."""
 
     def __init__(self, dial: Dial) -> None:
         self.dial = dial
@@ -169,7 +169,7 @@ class Relay:
             pair.flow()
 
     def hold_one(self, client_port: int) -> None:
-        """For good: the machine behind this connection is gone, and nobody is told."""
+        """Pass on no byte of this connection any more, as if the client's machine had lost its network."""
         for pair in self.pairs:
             if pair.client_port == client_port:
                 pair.held = True

@@ -1,4 +1,4 @@
-"""A run as text, as JSON, and as a row of the table in docs/reliability.md."""
+"""Report a run as text, as JSON, and as a row of the table in docs/reliability.md."""
 
 import json
 from collections import Counter
@@ -84,7 +84,7 @@ def has_marks(document: Path) -> bool:
 
 
 def fill(document: Path, new: dict[str, str]) -> None:
-    """Adds a row between the marks, in the place of an earlier one of the same seed."""
+    """Add a row between the marks, in place of an earlier row of the same seed."""
     before, _, rest = document.read_text().partition(BEGIN)
     inside, _, after = rest.partition(END)
     rows = [line for line in inside.splitlines() if line.startswith("| ") and line.split("|")[1].strip().isdigit()]

@@ -1,6 +1,6 @@
-"""What will be done to the cluster and when, from a seed alone. Pure: the same seed gives the same schedule.
+"""The schedule of the faults, from a seed alone. Pure: the same seed gives the same schedule.
 
-What the cluster makes of it is never twice the same: processes and networks have their own time.
+Two runs of one schedule still differ, since processes and networks have their own timing.
 """
 
 import random
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 NODES = ("node-1", "node-2", "node-3")
 BUS, DATABASE = "bus", "database"
-REST_SECONDS = 8.0  # what was hurt is left alone for so long after, to come back: a node takes two to four to start
+REST_SECONDS = 8.0  # between two faults of one node or store, so that it can come back: a node starts in 2 to 4 s
 FIRST_AT = 1.0
 
 
@@ -18,22 +18,22 @@ class Kind(StrEnum):
     FREEZE = "freeze"  # SIGSTOP to a node, SIGCONT after `seconds`
     DRAIN = "drain"  # SIGTERM to a node, which starts again after `seconds`
     CUT_DATABASE = "cut_database"  # one node's connections to PostgreSQL are reset, and new ones too
-    HOLD_DATABASE = "hold_database"  # one node's packets to PostgreSQL don't arrive, nor come any
+    HOLD_DATABASE = "hold_database"  # no packet passes between one node and PostgreSQL
     CUT_CLIENTS = "cut_clients"  # the clients' connections to one node are reset, and new ones too
-    HOLD_CLIENTS = "hold_clients"  # their packets don't arrive, nor come any
+    HOLD_CLIENTS = "hold_clients"  # no packet passes between one node and its clients
     BUS_RESTART = "bus_restart"  # Valkey is killed, and starts again empty
-    BUS_FREEZE = "bus_freeze"
+    BUS_FREEZE = "bus_freeze"  # SIGSTOP to Valkey
     DATABASE_RESTART = "database_restart"  # PostgreSQL is stopped, `hard` without a checkpoint, and starts again
     DATABASE_FREEZE = "database_freeze"  # SIGSTOP to all of PostgreSQL
-    LOCK_GATE = "lock_gate"  # a stranger holds the lock of one user's gates
-    HALF_OPEN = "half_open"  # `count` laptops are shut: their sockets stay, and nothing comes or goes
-    SILENCE = "silence"  # `count` pages hang: the connection lives, and no frame is answered
+    LOCK_GATE = "lock_gate"  # a transaction of another program locks one user's gates
+    HALF_OPEN = "half_open"  # `count` laptops are shut: their sockets stay open, and no packet passes
+    SILENCE = "silence"  # `count` pages hang: the connection stays, and the client answers no frame
     VANISH = "vanish"  # `count` connections are reset by their clients
     STAMPEDE = "stampede"  # `count` new tabs of one user at once, over all nodes
-    RECOVER = "recover"  # staff clicks; so do the next three
-    RESET = "reset"
-    DOUBLE_CLICK = "double_click"  # two of staff recover the same user, on two nodes at once
-    CHECK = "check"
+    RECOVER = "recover"  # a member of staff recovers a user
+    RESET = "reset"  # a member of staff resets a user
+    DOUBLE_CLICK = "double_click"  # two members of staff recover the same user, on two nodes at once
+    CHECK = "check"  # a member of staff checks a user
 
 
 ON_NODES = {
@@ -54,14 +54,15 @@ ON_STORES = {
 ON_USERS = {Kind.LOCK_GATE, Kind.STAMPEDE, Kind.RECOVER, Kind.RESET, Kind.DOUBLE_CLICK, Kind.CHECK}
 ON_TABS = {Kind.HALF_OPEN, Kind.SILENCE, Kind.VANISH}
 
-# How often each is in the deck that is shuffled and dealt, so that a short run meets many kinds and a long one all.
+# Kinds are dealt from a shuffled deck, so that a short run meets many kinds and a long run all; this is how often each
+# kind is in the deck.
 DECK = (
     [Kind.KILL, Kind.FREEZE, Kind.HALF_OPEN] * 3
     + [Kind.DRAIN, Kind.SILENCE, Kind.VANISH, Kind.STAMPEDE, Kind.RECOVER] * 2
     + list(Kind)
 )
 
-# Seconds that a fault lasts, least and most. A lease is 4 s: node faults fall on both sides of it.
+# The shortest and the longest duration of a fault in seconds. A lease is 4 s: faults of nodes fall on both sides of it.
 LASTS = {
     Kind.KILL: (0.2, 7.0),
     Kind.FREEZE: (0.5, 9.0),
@@ -80,7 +81,9 @@ LASTS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`target` is a node, a store, the number of a user, or empty; `seconds` how long it lasts, `count` how many."""
+    """`target` is a node, a store, the number of a user, or empty; `seconds` is how long the fault lasts; `count` is
+    how many tabs it hits or adds.
+    """
 
     at: float
     kind: Kind
@@ -97,7 +100,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long faults begin, in seconds, and for how many clients of how many users."""
+    """For how many seconds new faults begin, and how many clients of how many users there are."""
 
     seconds: float
     clients: int
@@ -108,7 +111,7 @@ class Plan:
 
 def schedule(seed: int, plan: Plan) -> list[Fault]:
     rng = random.Random(seed)
-    busy: dict[str, float] = {}  # until when a node or a store has enough to do with its last fault
+    busy: dict[str, float] = {}  # until when each node or store is left alone after its last fault
     faults: list[Fault] = []
     deck: list[Kind] = []
     at = FIRST_AT
@@ -124,7 +127,7 @@ def schedule(seed: int, plan: Plan) -> list[Fault]:
 
 
 def _dealt(kind: Kind, at: float, plan: Plan, busy: dict[str, float], rng: random.Random) -> Fault | None:
-    """A fault of this kind; None if all that it could hurt is hurt already."""
+    """A fault of this kind; None if each of its possible targets still has its last fault or rests after it."""
     low, high = LASTS.get(kind, (0.0, 0.0))
     lasts = round(rng.uniform(low, high), 1)
     if kind in ON_TABS:

@@ -1,4 +1,4 @@
-"""Support staff: clicks on the console of any node, over HTTP as a browser without JavaScript does it."""
+"""A member of staff, who posts the forms of any node's console over HTTP, as a browser without JavaScript does."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from tests.chaos.history import Click
 from tests.support.databases import TestUser
 
 CLICK_SECONDS = 12.0
-CSRF = "a" * 32  # Django compares cookie and form, and asks nobody where they came from
+CSRF = "a" * 32  # Django only compares cookie and form, so any token will do
 
 
 class Staff:
@@ -20,7 +20,7 @@ class Staff:
         self._lead = cluster.database.user("lead")
 
     async def click(self, action: str, user: TestUser, node: str) -> None:
-        """`recover`, `reset` or `check`. Whatever comes of it, the history has it."""
+        """Post a `recover`, `reset` or `check`, and record it in the history with its answer, if one comes."""
         clicks = self._cluster.history.clicks
         token = f"chaos {self._cluster.history.seed} click {len(clicks)}"
         click = Click(time.time(), action, user.name, token, node)

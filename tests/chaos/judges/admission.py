@@ -1,4 +1,4 @@
-"""Who is let in: bounded, never locked out, no storms."""
+"""The judges of admission: "bounded", "never locked out", "no storms"."""
 
 from collections import defaultdict
 
@@ -43,7 +43,7 @@ def bounded(history: History) -> Verdict:
                 over.setdefault(key, sample.at)
                 last = max([over[key], *(at for at in arrivals[key] if at <= sample.at)])
                 last = _unlocked(history, key[0], last, sample.at)
-                back_by = min(bounds.due(history, node, last, bounds.BACK) for node in NODES)
+                back_by = min(bounds.due(history, node, last, bounds.BACK_AT_LIMIT) for node in NODES)
                 verdict.check(
                     sample.at <= back_by,
                     f"{key[0]} counted {counted} at {sample.at:.2f}, above {history.soft_limit} since {over[key]:.2f},"
@@ -54,12 +54,12 @@ def bounded(history: History) -> Verdict:
 
 
 def _unlocked(history: History, user: str, start: float, end: float) -> float:
-    """When the last lock was gone that may have kept a run of this user waiting in this time; else `start`."""
+    """When the last lock ended for which a run of this user may have waited in this time; `start` if there was none."""
     for window in history.windows:
         if not window.overlaps(start, end):
             continue
         if window.kind in (Kind.FREEZE, Kind.HOLD_DATABASE):
-            start = max(start, min(window.ended, window.began + bounds.LOCKS))
+            start = max(start, min(window.ended, window.began + bounds.FROZEN_LOCKS))
         elif window.kind == Kind.LOCK_GATE and window.target == user:
             start = max(start, window.ended)
     return start
@@ -78,7 +78,7 @@ def never_locked_out(history: History) -> Verdict:
             verdict.checked += 1
     for device, connections in by_device.items():
         for began, ended in _spans(connections):
-            faults = sum(max(0.0, min(w.ended, ended) - max(w.began, began)) + bounds.AFTER for w in history.windows
+            faults = sum(max(0.0, min(w.ended, ended) - max(w.began, began)) + bounds.RECONNECT for w in history.windows
                          if w.overlaps(began, ended))  # fmt: skip
             verdict.check(
                 ended - began <= bounds.MAX_RETRY + faults,
@@ -90,7 +90,7 @@ def never_locked_out(history: History) -> Verdict:
 
 
 def _excused(history: History, connection: Connection, same_device: list[Connection]) -> bool:
-    """Whether a handshake that was not admitted has one of the causes that DESIGN allows."""
+    """Whether a handshake was refused or failed for a cause that the design allows and that was there at that time."""
     closing = connection.closing
     until = min(closing.at if closing else EVER, connection.ended or EVER)
     if closing is None:
@@ -99,7 +99,7 @@ def _excused(history: History, connection: Connection, same_device: list[Connect
         )
     if closing.retry_after > bounds.MAX_RETRY:
         return False
-    since = connection.began - bounds.AFTER
+    since = connection.began - bounds.RECONNECT
     match closing.reason:
         case Refused.TRY_AGAIN:
             return (
@@ -114,7 +114,7 @@ def _excused(history: History, connection: Connection, same_device: list[Connect
         case Refused.RATE_LIMITED:
             return _rate_spent(history, connection)
         case CloseReason.NODE_LOST | CloseReason.EVICTED | CloseReason.RESET:
-            # It was admitted, and closed before its `ready`: the endings judge it.
+            # The node admitted it and closed it before `ready`. The judges of endings judge its record.
             return any(
                 (record.device, record.attempt) == (connection.device, connection.attempt) for record in history.records
             )
@@ -122,7 +122,7 @@ def _excused(history: History, connection: Connection, same_device: list[Connect
 
 
 def _rate_spent(history: History, connection: Connection) -> bool:
-    """Whether this user had so many handshakes on this node that tokens may have run out, at two tokens each."""
+    """Whether this user had so many handshakes on this node that tokens may have run out, at two tokens for each."""
     recent = [
         other
         for other in history.connections
@@ -137,12 +137,12 @@ def _refusal(connection: Connection) -> str:
     if connection.closing is not None:
         why = f"{connection.closing.reason}, come back after {connection.closing.retry_after} s"
     else:
-        why = connection.failed or f"no word, and code {connection.code}"
+        why = connection.failed or f"no closing frame, and code {connection.code}"
     return f"{connection.user} on {connection.node} at {connection.began:.2f} was not admitted: {why}"
 
 
 def _spans(connections: list[Connection]) -> list[tuple[float, float]]:
-    """How long a device tried in vain, each time: from the first refusal to the `ready`, or its last try."""
+    """The times in which a device tried in vain: from a first refusal to the next `ready`, or to the last attempt."""
     spans = []
     began: float | None = None
     for connection in sorted(connections, key=lambda connection: connection.began):
@@ -184,7 +184,7 @@ def no_storms(history: History) -> Verdict:
             handshakes[connection.user, connection.node].append(connection.admitted)
     for (user, node), times in handshakes.items():
         times.sort()
-        # The bucket is full, is refilled meanwhile, and a restart of the node begins it anew.
+        # A full bucket may be emptied and refilled in this time, and each restart of the node begins with a full one.
         restarts = sum(w.target == node and w.kind in (Kind.KILL, Kind.DRAIN) for w in history.windows)
         most = bounds.CONNECTS * (2 + restarts)
         for start, began in enumerate(times):

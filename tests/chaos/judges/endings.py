@@ -1,4 +1,4 @@
-"""How sockets end: the dead are freed, the living are spared, and in the end records and sockets agree."""
+"""The judges of endings: "the dead are freed", "the living are spared", "convergence"."""
 
 import re
 from collections import Counter, defaultdict
@@ -49,7 +49,7 @@ def the_dead_are_freed(history: History) -> Verdict:
 
 
 def _free_by(history: History, connection: Connection) -> tuple[float, str]:
-    """By when the slot of this client must be free, and why; EVER where it lives."""
+    """By when the slot of this connection must be free, and why; EVER if its client lived to the end."""
     found = [(EVER, "")]
     for window in history.windows:
         there = connection.began <= window.began and (
@@ -71,11 +71,11 @@ def _free_by(history: History, connection: Connection) -> tuple[float, str]:
         )
     if connection.left is not None:
         unheard = history.during(
-            connection.left - bounds.MARGIN, connection.left + bounds.CLEAN, CLIENTS_AWAY, connection.node
+            connection.left - bounds.MARGIN, connection.left + bounds.CLEAN_CLOSE, CLIENTS_AWAY, connection.node
         )
-        bound = bounds.SILENT if unheard or connection.silent is not None else bounds.CLEAN
+        bound = bounds.SILENT if unheard or connection.silent is not None else bounds.CLEAN_CLOSE
         if connection.admitted is None:
-            bound = max(bound, bounds.ADMISSION)  # it left in the middle of its handshake
+            bound = max(bound, bounds.ADMISSION)  # the client left in the middle of its handshake
         held = next(
             (w.ended for w in history.windows if unheard and w.overlaps(connection.left, connection.left)),
             connection.left,
@@ -129,7 +129,7 @@ def the_living_are_spared(history: History) -> Verdict:
 
 
 def _wrong(history: History, connection: Connection, record: Record, fenced: set[str]) -> str:
-    """Why this ending is none that may happen to this client; empty if it may."""
+    """Why this connection may not have ended with this record's reason; empty if it may."""
     end = min(record.freed, connection.ended or EVER)
     since = end - bounds.SILENT - bounds.MARGIN
     mute = (connection.silent is not None and connection.silent <= end) or history.during(since, end, [LAG])
@@ -155,14 +155,14 @@ def _wrong(history: History, connection: Connection, record: Record, fenced: set
             asked = any(run.id == record.run and run.kind == "reset" for run in history.runs)
             return "" if asked else "nobody asked for a reset"
         case CloseReason.EVICTED:
-            return ""  # by how many, `_evictions` says
+            return ""  # `_evictions` checks how many were evicted
         case CloseReason.ORPHANED | CloseReason.NEVER_OPENED:
             return "" if gone else "its client was there and its node held the socket"
     return "nothing in this run may end so"
 
 
 def _evictions(history: History, verdict: Verdict) -> None:
-    """Of a run: exactly as many as are over the limit. At the ceiling: one for one."""
+    """Check that a run evicted no more than were over the limit, and an admission at the ceiling exactly one."""
     by_run: Counter[tuple[str, str, float]] = Counter()
     for_whom = defaultdict(list)
     for record in history.records:

@@ -1,4 +1,4 @@
-"""What is left behind: one source of truth, isolation, explained, nothing lost."""
+"""The judges of the rows that a run leaves: "one source of truth", "isolation", "explained", "nothing lost"."""
 
 from collections import Counter, defaultdict
 
@@ -11,7 +11,7 @@ REDIRECT = 303
 
 
 def one_source_of_truth(history: History) -> Verdict:
-    """What the commands count, the rows say."""
+    """Check that `list_managers`, `list_nodes` and each `ready` counted the managers as the rows do."""
     verdict = Verdict()
     held = [record for record in history.records if record.id in history.agreement.held]
     by_user, by_node = Counter(record.user for record in held), Counter(record.node for record in held)
@@ -31,7 +31,7 @@ def one_source_of_truth(history: History) -> Verdict:
 
 
 def isolation(history: History) -> Verdict:
-    """A run closes only what is its user's; who was reset had been clicked."""
+    """Check that a run closed only records of its user, and that staff had asked for each reset."""
     verdict = Verdict()
     runs = {run.id: run for run in history.runs}
     asked = {(click.user, click.action) for click in history.clicks}
@@ -79,9 +79,9 @@ def explained(history: History) -> Verdict:
         if click.status == REDIRECT:
             verdict.check(len(found) == 1, f"{click.action} of {click.user} has {len(found)} audit entries")
         elif click.status:
-            # Where not even the entry can be written, it is logged; and without a database nobody knows who asks.
-            away = history.during(click.at - bounds.AFTER, click.answered, DATABASE_AWAY) or history.during(
-                click.at - bounds.AFTER, click.answered, (*NODE_WITHOUT_DATABASE, *NODE_AWAY), click.node
+            # Without a database, the entry can only be logged, and the node can't find out which member of staff asks.
+            away = history.during(click.at - bounds.RECONNECT, click.answered, DATABASE_AWAY) or history.during(
+                click.at - bounds.RECONNECT, click.answered, (*NODE_WITHOUT_DATABASE, *NODE_AWAY), click.node
             )
             verdict.check(
                 bool(found) or away,
@@ -117,8 +117,8 @@ def nothing_lost(history: History) -> Verdict:
             seqs == list(range(1, len(seqs) + 1)) and least <= len(seqs) <= most,
             f"by a resume of {conversation} a socket was sent {seqs}; {least} to {most} messages were stored",
         )
-    for gap in history.delivery_errors:
-        verdict.check(holds=False, otherwise=gap)
+    for error in history.delivery_errors:
+        verdict.check(holds=False, otherwise=error)
     verdict.counts["acknowledged"] = len({ack.client_id for ack in history.acks})
     verdict.counts["stored"] = len(stored)
     return verdict

@@ -1,4 +1,4 @@
-"""What a judge says."""
+"""The verdict of a judge."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Verdict:
-    """`checked` is how many facts were looked at; `counts` are figures for the report."""
+    """`checked` is how many facts the judge has checked; `counts` are figures for the report."""
 
     checked: int = 0
     violations: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ def sampled_above_the_ceiling(history: History) -> None:
 
 
 def stays_above_the_limit(history: History) -> None:
-    history.samples[1] = Sample(CALM + 1 + bounds.BACK + bounds.MARGIN + 1, {("ada", "chat"): 9})
+    history.samples[1] = Sample(CALM + 1 + bounds.BACK_AT_LIMIT + bounds.MARGIN + 1, {("ada", "chat"): 9})
 
 
 def refused_without_cause(history: History) -> None:
@@ -40,28 +40,25 @@ def refused_without_cause(history: History) -> None:
     history.connections.append(make_connection(20, admitted=None, manager="", closing=closing))
 
 
+def add_refused(history: History, code: int, reason: str, reconnect: str = "after", retry_after: float = 2.0) -> None:
+    closing = Closing(CALM + 4, code, reason, reconnect, retry_after)
+    history.connections.append(make_connection(20, admitted=None, closing=closing))
+
+
 def refused_as_full(history: History) -> None:
-    history.connections.append(
-        make_connection(20, admitted=None, closing=Closing(CALM + 4, 4013, "node_full", "after", 2.0))
-    )
+    add_refused(history, 4013, "node_full")
 
 
 def rate_limited_at_once(history: History) -> None:
-    history.connections.append(
-        make_connection(20, admitted=None, closing=Closing(CALM + 4, 4429, "rate_limited", "after", 2.0))
-    )
+    add_refused(history, 4429, "rate_limited")
 
 
 def replaced_without_a_newer_attempt(history: History) -> None:
-    history.connections.append(
-        make_connection(20, admitted=None, closing=Closing(CALM + 4, 4409, "replaced", "never", 0.0))
-    )
+    add_refused(history, 4409, "replaced", "never", 0.0)
 
 
 def sent_away_and_never_admitted(history: History) -> None:
-    history.connections.append(
-        make_connection(20, admitted=None, closing=Closing(CALM + 4, 4012, "node_lost", "after", 2.0))
-    )
+    add_refused(history, 4012, "node_lost")
 
 
 def failed_without_a_closing_frame(history: History) -> None:
@@ -80,7 +77,7 @@ def clients_still_waiting(history: History) -> None:
 
 
 def left_and_freed_late(history: History) -> None:
-    change_record(history, "m2", closed=CALM + 5 + bounds.CLEAN + bounds.MARGIN + 1)
+    change_record(history, "m2", closed=CALM + 5 + bounds.CLEAN_CLOSE + bounds.MARGIN + 1)
 
 
 def silent_and_freed_late(history: History) -> None:
@@ -89,10 +86,8 @@ def silent_and_freed_late(history: History) -> None:
 
 def frozen_and_freed_late(history: History) -> None:
     history.windows[1].ended = FROZEN + 20
-    connection = make_connection(20, node="node-3", began=FROZEN - 5)
-    add_connection(
-        history, connection, closed_record(connection, "node_lost", FROZEN + bounds.LOST + bounds.MARGIN + 1)
-    )
+    frozen = make_connection(20, node="node-3", began=FROZEN - 5)
+    add_connection(history, frozen, closed_record(frozen, "node_lost", FROZEN + bounds.LOST + bounds.MARGIN + 1))
 
 
 def lost_and_never_freed(history: History) -> None:
@@ -134,10 +129,8 @@ def dropped_without_a_closing_frame(history: History) -> None:
 
 def one_too_many_evicted(history: History) -> None:
     ranked = "ranked first of 9 at a limit of 8, after a roll call"
-    connection = make_connection(20, ended=CALM + 9)
-    add_connection(
-        history, connection, closed_record(connection, "evicted", CALM + 9, closing=CALM + 8.9, evidence=ranked)
-    )
+    evicted = make_connection(20, ended=CALM + 9)
+    add_connection(history, evicted, closed_record(evicted, "evicted", CALM + 9, closing=CALM + 8.9, evidence=ranked))
 
 
 def two_evicted_for_one(history: History) -> None:

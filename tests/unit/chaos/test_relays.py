@@ -6,7 +6,7 @@ from tests.chaos.relays import Relay, _Pair, to_port
 
 
 class Transport:
-    """A transport that remembers what it was told."""
+    """A fake transport that keeps the written bytes, and whether it reads."""
 
     def __init__(self) -> None:
         self.written = b""

@@ -1,4 +1,4 @@
-"""The schedule of a chaos run: the same for the same seed, and within its plan."""
+"""The schedule of a chaos run is the same for the same seed, and keeps to its plan."""
 
 from tests.chaos.schedule import NODES, ON_NODES, ON_STORES, REST_SECONDS, Kind, Plan, schedule
 
@@ -25,7 +25,7 @@ def test_faults_are_within_the_plan_and_in_order() -> None:
         assert all(int(fault.target) < PLAN.users for fault in faults if fault.kind is Kind.STAMPEDE)
 
 
-def test_what_was_hurt_is_not_hurt_again_before_it_is_back() -> None:
+def test_a_node_or_store_gets_no_new_fault_until_it_has_rested_after_its_last_one() -> None:
     for seed in SEEDS:
         back = dict.fromkeys([*NODES, *ON_STORES.values()], 0.0)
         for fault in schedule(seed, PLAN):

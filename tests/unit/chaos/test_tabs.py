@@ -1,4 +1,4 @@
-"""The chaos clients notice whatever a socket is sent twice, out of order, or not at all."""
+"""The chaos clients record each message that a socket is sent twice, out of order, or not at all."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,24 +7,26 @@ import pytest
 
 from tests.chaos.tabs import DeliveryCheck
 
-Frames = list[tuple[str, int]]  # (ask, after), (message, seq), (resumed, last)
+Frames = list[tuple[str, int]]  # ("ask", after), ("message", seq), ("resumed", last)
 
 
 def delivery_errors(frames: Frames) -> list[str]:
-    """What a socket's client found wrong."""
+    """Play the frames of one socket, and return the errors that the client has recorded."""
     found: list[str] = []
     history = SimpleNamespace(delivery_errors=found)
-    tab = SimpleNamespace(person=SimpleNamespace(conversations=set()), history=history, read={}, resumes={})
-    socket = SimpleNamespace(tab=tab, connection=SimpleNamespace(user="ada", manager="m1"), frame=lambda *_, **__: None)
+    tab = SimpleNamespace(person=SimpleNamespace(conversations=set()), history=history, last_read={}, resumes={})
+    socket = SimpleNamespace(
+        tab=tab, connection=SimpleNamespace(user="ada", manager="m1"), send_frame=lambda *_, **__: None
+    )
     delivery = DeliveryCheck(cast("Any", socket))
     for kind, number in frames:
         match kind:
             case "ask":
-                delivery.ask("tea", number)
+                delivery.resume("tea", number)
             case "message":
-                delivery.message({"conversation": "tea", "seq": number})
+                delivery.on_message({"conversation": "tea", "seq": number})
             case _:
-                delivery.resumed({"conversation": "tea", "last_seq": number})
+                delivery.on_resumed({"conversation": "tea", "last_seq": number})
     return found
 
 
