@@ -1,5 +1,5 @@
-"""Nodes of a cluster as the machine on PostgreSQL has them: real rows, leases and writers, and clients of whom the
-truth is known. Their clock is the database's and what the test has added to it.
+"""The nodes of the state machine on PostgreSQL: real rows, leases and writers, and clients of which the test knows
+whether they answer. The nodes' clock is the database's, shifted by the time that the test lets pass.
 """
 
 import threading
@@ -20,14 +20,14 @@ from connections.records import lease
 from connections.records.lease import NodeGone
 from connections.records.writer import Writer
 
-# A handshake outlasts the lock that an outsider holds, and the writer's patience for a lock does not.
+# How long an outsider holds a lock: longer than the writer waits for a lock, shorter than a handshake may take.
 HELD_SECONDS = 0.35
 VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=2.0, lease_seconds=10.0, admission_seconds=0.7)
 FLUSH_SECONDS = 15.0
 
 
 class ShiftedClock:
-    """The database's clock, and what has passed in the test without anybody waiting for it."""
+    """The database's clock plus an offset, with which a test lets time pass without waiting."""
 
     def __init__(self) -> None:
         self.offset = timedelta()
@@ -44,18 +44,18 @@ class ShiftedClock:
 
 @dataclass(eq=False)
 class ClusterNode:
-    """One process with its writer. `id` is the identity that it believes to have."""
+    """One process with its writer. `id` is the node's row that the process believes to be its own."""
 
     name: str
     clock: ShiftedClock
     awake: bool = True
     dead: bool = False
     id: uuid.UUID = field(default_factory=uuid.uuid4)
-    answers: dict[uuid.UUID, bool] = field(default_factory=dict)  # its sockets, and whether their clients do
-    renewals: dict[uuid.UUID, list[datetime]] = field(default_factory=dict)  # by identity
+    answers: dict[uuid.UUID, bool] = field(default_factory=dict)  # by socket: whether its client answers
+    renewals: dict[uuid.UUID, list[datetime]] = field(default_factory=dict)  # the times of the renewals, by node row
 
     def __post_init__(self) -> None:
-        self._door = threading.Lock()  # nobody comes in while it drains
+        self._admitting = threading.Lock()  # no handshake is admitted while the node drains
         self.writer = Writer(VALUES, lambda batch: None)
         self.writer.node_name = self.name
         self.register()
@@ -67,7 +67,7 @@ class ClusterNode:
         self.renewals[row.pk] = [row.renewed_at]
 
     def renew(self) -> None:
-        """As a node's lease thread does: a fenced one closes its clients, and takes a new identity."""
+        """Renew the lease as a node's lease thread does: a fenced node closes its clients and registers again."""
         try:
             lease.renew(self.id, VALUES, len(self.answers))
             self.renewals[self.id].append(self.clock.now())
@@ -78,8 +78,8 @@ class ClusterNode:
             self.register()
 
     def admit(self, handshakes: list[Handshake]) -> list[Admission | Refused]:
-        """All of them at once. As a node does, it knows its managers before it asks for their slots."""
-        with self._door:
+        """Admit several handshakes at once. As on a real node, each has its manager before its slot."""
+        with self._admitting:
             self.answers |= dict.fromkeys((shake.id for shake in handshakes), True)
             futures: list[Future[Any]] = [self.writer.admit(shake) for shake in handshakes]
             _, late = wait(futures, FLUSH_SECONDS)
@@ -91,12 +91,12 @@ class ClusterNode:
         return decided
 
     def close(self, pk: uuid.UUID, reason: CloseReason, evidence: str) -> None:
-        """The end of a socket: its slot is given up through the writer."""
+        """End a socket: release its slot through the writer."""
         if self.answers.pop(pk, None) is not None:
             self.writer.release(pk, reason, evidence)
 
     def pass_over(self) -> None:
-        """Act on the flagged records as a node's beat does, and answer for the clients as its heartbeat would."""
+        """Close what is marked as closing, as a node's beat does, and answer probes for the clients."""
         node_id = self.id
         closing = ManagerRecord.objects.closing().on(node_id).values_list("pk", "close_reason", "evidence")
         for pk, reason, evidence in list(closing):
@@ -104,7 +104,7 @@ class ClusterNode:
         wanted = ManagerRecord.objects.probe_wanted().on(node_id).values_list("pk", "probe_wanted_at", "probe_mode")
         for pk, wanted_at, mode in list(wanted):
             if pk not in self.answers:
-                continue  # closed, and its release is on its way
+                continue  # the socket is closed, and its release is not written yet
             verdict = Verdict.ALIVE if self.answers[pk] else Verdict.UNRESPONSIVE
             ManagerRecord.objects.filter(pk=pk, probe_wanted_at=wanted_at, probe_answered_at=None).update(
                 probe_answered_at=database.now(), probe_verdict=verdict, probe_evidence="asked"
@@ -113,8 +113,8 @@ class ClusterNode:
                 self.close(pk, CloseReason.UNRESPONSIVE, "did not answer the roll call")
 
     def drain(self) -> None:
-        """Close everybody, write it, retire, and start anew."""
-        with self._door:
+        """Close all sockets, wait until that is written, retire, and register as a new node."""
+        with self._admitting:
             for pk in list(self.answers):
                 self.close(pk, CloseReason.NODE_DRAINING, f"node {self.name} is draining")
             self.flush()
@@ -122,7 +122,7 @@ class ClusterNode:
             self.register()
 
     def flush(self) -> None:
-        """Wait until all that was handed to the writer is written."""
+        """Wait until the writer has written all that it was given."""
         deadline = time.monotonic() + FLUSH_SECONDS
         while self.writer.backlog():
             assert time.monotonic() < deadline, f"{self.writer.backlog()} items of {self.name} were never written"
@@ -132,7 +132,7 @@ class ClusterNode:
         assert self.writer.stop(FLUSH_SECONDS), "a writer did not end"
 
     def steady_at(self, moment: datetime, identity: uuid.UUID) -> bool:
-        """Whether an identity of this node had renewed for a whole lease, never late, and was not late then."""
+        """Whether a row of this node was steady at a moment: it had renewed for a whole lease without being late."""
         late, whole = timedelta(seconds=VALUES.late_seconds), timedelta(seconds=VALUES.lease_seconds)
         times = [at for at in self.renewals[identity] if at <= moment]
         if not times or moment - times[-1] > late:

@@ -1,4 +1,4 @@
-"""The bells, sockets and clients of the delivery test: a client knows what it sent, and what it was shown."""
+"""The bells, sockets and clients of the delivery test. A client knows the messages that it sent and has shown."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from connections.chat.delivery.subscriber import Subscriber
 
 
 class Bells:
-    """The bus as the hubs see it: what rings waits until the scenario delivers it, in any order, twice or never."""
+    """A fake bus for the hubs. Each bell waits until the scenario delivers it, in any order, twice or never."""
 
     def __init__(self) -> None:
         self.listeners: list[Callable[[dict[str, Any]], None]] = []
@@ -36,8 +36,8 @@ class Bells:
 
 
 class Socket:
-    """One connection of a client, as hub and reader use a manager. Each message comes to it once; what comes live
-    ascends, and after a resume has no gap.
+    """One connection of a client: a fake of the part of `Manager` that hub and subscriber use. It checks that each
+    message comes once, and that new messages come in order and without a gap.
     """
 
     def __init__(self, client: "Client") -> None:
@@ -68,7 +68,7 @@ class Socket:
         self.client.show(frame)
 
     def resumed(self, after: int, last: int) -> None:
-        """A resume of what is above `after` has ended, and so the socket was sent all of it."""
+        """Check that the socket was sent all messages after `after` when a resume has ended at `last`."""
         missing = [seq for seq in range(after + 1, last + 1) if seq not in self.client.shown]
         assert not missing, f"a resume after {after} ended at {last} without {missing}"
 
@@ -83,7 +83,7 @@ class Entry:
 
 @dataclass
 class Client:
-    """A tab: it keeps what is not acknowledged and sends it again, and shows each message in its place."""
+    """A tab. It keeps each message in its outbox until the ack comes, and shows each message that it gets."""
 
     user: User
     outbox: list[Entry] = field(default_factory=list)

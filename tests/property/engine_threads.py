@@ -1,4 +1,4 @@
-"""Threads of the engine that do what they are given, all at the same moment, and an outsider who holds locks."""
+"""Run jobs at the same moment in threads of the engine, hold locks as another program would, and sample the counts."""
 
 import queue
 import threading
@@ -12,16 +12,16 @@ import psycopg
 from connections.database.worker import WorkerThread
 
 Job = Callable[[], Any]
-ANSWER_SECONDS = 20.0  # no statement of ours may take so long
+ANSWER_SECONDS = 20.0  # no job of the engine may take so long
 
 
-class Players:
-    """Each is a `WorkerThread`, with the connection and the timeouts that those of a node have."""
+class EngineThreads:
+    """Several `WorkerThread`s, each with the database connection and the timeouts of a node's own threads."""
 
     def __init__(self, number: int, beat_seconds: float) -> None:
         self._jobs: queue.SimpleQueue[tuple[Job, threading.Barrier, Future[Any]]] = queue.SimpleQueue()
         self._threads = [
-            WorkerThread(f"player-{n}", self._play, lambda: ANSWER_SECONDS, beat_seconds=beat_seconds)
+            WorkerThread(f"engine-{n}", self._run_job, lambda: ANSWER_SECONDS, beat_seconds=beat_seconds)
             for n in range(number)
         ]
 
@@ -32,10 +32,10 @@ class Players:
 
     def __exit__(self, *error: object) -> None:
         stopped = [thread.stop(ANSWER_SECONDS) for thread in self._threads]
-        assert all(stopped), "a player did not come back"
+        assert all(stopped), "a thread did not end"
 
     def at_once(self, jobs: Sequence[Job]) -> list[Any]:
-        """What each returned, or the exception that it raised. At most as many jobs as there are players."""
+        """Run the jobs at once, and return each one's result or exception. There must be a thread for each job."""
         start = threading.Barrier(len(jobs))
         futures: list[Future[Any]] = []
         for job in jobs:
@@ -45,7 +45,7 @@ class Players:
             thread.ring()
         return [future.exception(ANSWER_SECONDS) or future.result() for future in futures]
 
-    def _play(self) -> None:
+    def _run_job(self) -> None:
         try:
             job, start, future = self._jobs.get_nowait()
         except queue.Empty:
@@ -53,20 +53,20 @@ class Players:
         try:
             start.wait(ANSWER_SECONDS)
             future.set_result(job())
-        except Exception as error:  # noqa: BLE001 - it is the job's outcome, which the machine judges
+        except Exception as error:  # noqa: BLE001 - the exception is the job's outcome, which the test judges
             future.set_exception(error)
 
 
-def hold(url: str, statement: str, parameters: Sequence[Any], seconds: float) -> None:
-    """Somebody else's transaction, which locks rows for so long."""
+def hold_locks(url: str, statement: str, parameters: Sequence[Any], seconds: float) -> None:
+    """Hold the locks of a statement for some seconds, in a transaction on a connection of its own."""
     with psycopg.connect(url) as connection:
         connection.execute(statement.encode(), parameters)
         time.sleep(seconds)
         connection.rollback()
 
 
-class Samples:
-    """Counts live records by user and pool, as fast as one connection can, all the time."""
+class CountSampler:
+    """Counts live records by user and pool again and again in a thread."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -86,7 +86,7 @@ class Samples:
 
     def take(self) -> dict[tuple[int, str], int]:
         """The highest counts since the last call, a fresh sample included."""
-        for _ in range(2):  # the first that ends may have begun before
+        for _ in range(2):  # the first sample that ends may have begun before this call
             self._taken.clear()
             assert self._taken.wait(ANSWER_SECONDS), "no sample was taken"
         with self._lock:
@@ -102,4 +102,4 @@ class Samples:
                     for user, pool, number in found:
                         self._highest[user, pool] = max(number, self._highest.get((user, pool), 0))
                 self._taken.set()
-                time.sleep(0.001)  # the cores are needed for the players
+                time.sleep(0.001)  # leaves the cores to the jobs

@@ -1,4 +1,4 @@
-"""What must hold in the core's world after every move."""
+"""The invariants that must hold in the world of the pure core after every step."""
 
 import math
 
@@ -13,7 +13,7 @@ from connections.recovery.findings import finding_of
 from tests.property.sockets import TICK, VALUES, Mood
 from tests.property.world import World
 
-USERS = (1, 10)  # neither is the other, though one number begins with the other
+USERS = (1, 10)  # one number begins with the other, so that a comparison by prefix would confuse the users
 POOLS = ("chat", "orders")
 BOUNDS: dict[Mood, float] = {
     "silent": VALUES.heartbeat_seconds + VALUES.pong_seconds,
@@ -21,7 +21,7 @@ BOUNDS: dict[Mood, float] = {
     "unread": VALUES.send_seconds,
     "unopened": VALUES.handshake_seconds,
 }
-# What ends a socket as dead, what its client or handler must have been, and for how long at least.
+# For each reason that calls a client or handler dead: what it must have been, and for how many seconds at least.
 GROUNDS: dict[CloseReason, tuple[tuple[Mood, ...], float]] = {
     CloseReason.UNRESPONSIVE: (("silent", "unread"), min(VALUES.pong_seconds, VALUES.probe_seconds)),
     CloseReason.STUCK: (("stuck",), VALUES.stuck_seconds),
@@ -31,7 +31,7 @@ GROUNDS: dict[CloseReason, tuple[tuple[Mood, ...], float]] = {
 
 
 def goes_first(one: CountedRecord, other: CountedRecord) -> bool:
-    """The design's order of victims, in its words."""
+    """Whether `one` may be evicted before `other`: the design's order of victims, written independently of the code."""
     for mine, its in (
         (one.on_late_node, other.on_late_node),
         (one.overdue, other.overdue),
@@ -43,7 +43,7 @@ def goes_first(one: CountedRecord, other: CountedRecord) -> bool:
 
 
 class Invariants:
-    """Checks of a state machine that has a world."""
+    """The invariants of a state machine with a `World`."""
 
     world: World
 
@@ -126,7 +126,7 @@ def check_diagnosis(told: Diagnosis, facts: Facts) -> None:
     assert told.held == len(facts.managers)
     assert told.counted == sum(m.counted for m in facts.managers)
     assert told.dead == dead == sum(n for code, n in counts.items() if code in {d.value for d in DEAD})
-    assert counts.get(CauseCode.UNKNOWN, 0) == unknown, "what is unknown is not called dead, and is not left out"
+    assert counts.get(CauseCode.UNKNOWN, 0) == unknown, "an unknown manager is neither called dead nor left out"
     assert counts.get(CauseCode.OVER_LIMIT, 0) == max(0, over)
     assert (CauseCode.AT_LIMIT in counts) == (over == 0)
     assert (CauseCode.HEALTHY in counts) == (not dead and not unknown and over < 0)

@@ -1,4 +1,4 @@
-"""What must always hold of the rows, whatever was done at the same moment. Each check says what it found."""
+"""What must always hold of the rows, whatever ran at the same moment. Each failed check says what it found."""
 
 import itertools
 import logging
@@ -17,9 +17,9 @@ from tests.property.cluster import VALUES, ClusterNode, ShiftedClock
 
 Key = tuple[int, str]  # user and pool
 
-# Logged when a lock was waited for in vain, an outsider's or that of one who was slow. They cost a retry. What each of
-# two held against the other is a deadlock, and never right: in this test PostgreSQL finds it before the patience ends.
-WAITED = {
+# Log events of a thread that has given up waiting for a lock, held by an outsider or by a slow thread. That costs a
+# retry and is allowed. A deadlock never is: in this test PostgreSQL reports one before a thread gives up.
+LOCK_WAITS = {
     "batch_replayed",
     "item_found_lock",
     "records_skipped_as_locked",
@@ -28,8 +28,8 @@ WAITED = {
     "round_found_lock",
     "run_found_lock",
 }
-FORWARD = (RecordState.LIVE, RecordState.CLOSING, RecordState.CLOSED)
-FINAL = (
+STATE_ORDER = (RecordState.LIVE, RecordState.CLOSING, RecordState.CLOSED)
+FINAL_FIELDS = (
     "state",
     "close_reason",
     "evidence",
@@ -39,10 +39,10 @@ FINAL = (
     "closing_at",
     "run_id",
 )
-NEVER_HERE = {CloseReason.ORPHANED, CloseReason.STUCK, CloseReason.NEVER_OPENED, CloseReason.HANDLER_FAILED}
+IMPOSSIBLE_REASONS = {CloseReason.ORPHANED, CloseReason.STUCK, CloseReason.NEVER_OPENED, CloseReason.HANDLER_FAILED}
 
 
-def in_short(record: logging.LogRecord) -> str:
+def log_text(record: logging.LogRecord) -> str:
     cause = record.exc_info[1] if record.exc_info else ""
     return f"{record.getMessage()} {getattr(record, 'error', '')}{cause!r}"
 
@@ -58,22 +58,22 @@ def limits(users: Iterable[User], pools: Iterable[str], now: datetime) -> dict[K
 
 
 def ceilings(users: Iterable[User], pools: Iterable[str], now: datetime, also: Sequence[int | None]) -> dict[Key, int]:
-    """The highest that may be in force during a step in which these limits are set too."""
+    """The highest ceilings that may be in force during a step which also sets these limits."""
     others = [VALUES.soft_limit if limit is None else limit for limit in also]
     return {key: max([limit, *others]) + VALUES.burst for key, limit in limits(users, pools, now).items()}
 
 
-def order(state: str) -> int:
-    return FORWARD.index(RecordState(state))
+def state_index(state: str) -> int:
+    return STATE_ORDER.index(RecordState(state))
 
 
-def final(row: Mapping[str, Any]) -> list[Any]:
-    return [row[name] for name in FINAL]
+def final_fields(row: Mapping[str, Any]) -> list[Any]:
+    return [row[name] for name in FINAL_FIELDS]
 
 
 class Judge:
     def __init__(self, clock: ShiftedClock, nodes: Sequence[ClusterNode]) -> None:
-        self.silent: set[uuid.UUID] = set()  # whose clients have ever not answered
+        self.silent: set[uuid.UUID] = set()  # the records whose clients have ever fallen silent
         self._clock = clock
         self._nodes = nodes
         self._attempts = itertools.count(1)
@@ -95,11 +95,11 @@ class Judge:
     def nothing_failed(self, outcomes: list[Any], logged: list[logging.LogRecord]) -> None:
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         assert not errors, f"failed: {[(repr(e), repr(e.__cause__)) for e in errors]}"
-        wrong = [r for r in logged if not (r.getMessage() in WAITED and "deadlock" not in in_short(r))]
-        assert not wrong, f"logged: {[in_short(r) for r in wrong]}"
+        wrong = [r for r in logged if not (r.getMessage() in LOCK_WAITS and "deadlock" not in log_text(r))]
+        assert not wrong, f"logged: {[log_text(r) for r in wrong]}"
 
     def handshakes_are_answered(self, outcomes: list[Any]) -> None:
-        """Each is admitted, or lost to a younger connect of its device, or came to a node that was fenced."""
+        """Each handshake was admitted, replaced by a newer attempt of its device, or made on a node that was fenced."""
         rows = {row["id"]: row for row in ManagerRecord.objects.values()}
         gone = set(Node.objects.exclude(fenced_at=None, retired_at=None).values_list("pk", flat=True))
         for node, shake, decision in itertools.chain(*(o for o in outcomes if isinstance(o, list))):
@@ -115,7 +115,7 @@ class Judge:
                 assert decision is Refused.TRY_AGAIN, decision
                 assert node.id in gone, "a handshake on a living node was refused"
                 left = rows.get(shake.id)
-                assert left is None or left["state"] == RecordState.CLOSED, "what was refused holds a slot"
+                assert left is None or left["state"] == RecordState.CLOSED, "a refused handshake holds a slot"
 
     def bounded(self, sampled: dict[Key, int], ceilings: dict[Key, int]) -> None:
         for key, highest in sampled.items():
@@ -123,7 +123,9 @@ class Judge:
             assert highest <= bound, f"{highest} counted at a ceiling of {ceilings[key]}, {self._counted[key]} before"
 
     def records_are_final(self) -> None:
-        """No record goes back, a first reason stands, whoever is closed is explained, and the runs are one of each."""
+        """No record returns to an earlier state or changes its first reason, each closed record is explained, and no
+        user has two open runs of one kind.
+        """
         after = {row["id"]: row for row in ManagerRecord.objects.values()}
         assert not self._before.keys() - after.keys(), "a record is gone"
         for pk, row in after.items():
@@ -132,27 +134,29 @@ class Judge:
                 assert all(row[f] for f in ("evidence", "actor_kind", "close_reason", "closed_at")), row
             if before is None:
                 continue
-            assert order(row["state"]) >= order(before["state"]), f"{before['state']} became {row['state']}"
+            assert state_index(row["state"]) >= state_index(before["state"]), f"{before['state']} became {row['state']}"
             if before["state"] != RecordState.LIVE:
                 assert row["close_reason"] == before["close_reason"], "the first reason did not stand"
                 assert row["evidence"].startswith(before["evidence"][:400]), "the first evidence did not stand"
             if before["state"] == RecordState.CLOSED:
-                assert final(row) == final(before), "a closed record was changed"
+                assert final_fields(row) == final_fields(before), "a closed record was changed"
         runs = RecoveryRun.objects.open().filter(dry_run=False).values_list("user_id", "kind")
         assert not [run for run, number in Counter(runs).items() if number > 1], "two open runs of a kind"
 
     def the_living_are_spared(self) -> None:
-        """Who is closed as dead was silent, or its node was gone; and a fenced node has admitted nobody since."""
+        """Each record that was closed as dead had a silent client or a node that was gone, and no node has admitted a
+        record after its fence.
+        """
         fenced_names = set(Node.objects.exclude(fenced_at=None).values_list("name", flat=True))
         for row in ManagerRecord.objects.closed().select_related("node"):
             reason = CloseReason(row.close_reason)
-            assert reason not in NEVER_HERE, f"{reason}: {row.evidence}"
+            assert reason not in IMPOSSIBLE_REASONS, f"{reason}: {row.evidence}"
             if reason is CloseReason.UNRESPONSIVE:
                 assert row.pk in self.silent, "a client that answers was closed as unresponsive"
             elif reason is CloseReason.NODE_DRAINING:
                 assert self._has_drained(row.node.name), f"closed as draining: {row.evidence}"
             elif reason is CloseReason.NODE_LOST:
-                # A handshake that waited while its process took a new identity is sent away with the rest.
+                # A handshake that waited while its process registered again is closed with the others of the old row.
                 assert row.node.fenced_at is not None or (
                     row.node.name in fenced_names and "woke up" in row.evidence
                 ), f"lost with a living node: {row.evidence}"
@@ -164,7 +168,7 @@ class Judge:
         return Node.objects.filter(name=name).exclude(retired_at=None).exists()
 
     def fences_are_witnessed(self) -> None:
-        """Whoever was fenced in this step had not renewed for a lease, and somebody steady had."""
+        """Each node that was fenced in this step had not renewed for a lease, and a steady node was a witness."""
         for row in Node.objects.exclude(fenced_at=None).exclude(pk__in=self._gone):
             at = row.fenced_at
             assert at is not None
@@ -197,7 +201,10 @@ class Judge:
         assert sockets - held == set(), "sockets without a record"
 
     def back_at_the_limit(self, limits: dict[Key, int], living: Counter[Key] | None) -> None:
-        """`living`: who was counted and alive when it began, if nothing else was under way."""
+        """No user is over a limit, and if `living` is given, no more living clients were closed than the limit needs.
+
+        `living` has the counted records with living clients before the repair, if nothing else was under way then.
+        """
         now = self._count()
         for key, limit in limits.items():
             assert now[key] <= limit, f"{now[key]} counted at a limit of {limit}"

@@ -1,4 +1,4 @@
-"""What may happen at the same moment on PostgreSQL, each move in a thread of its own."""
+"""The moves that may happen at the same moment on PostgreSQL, each in a thread of its own."""
 
 import uuid
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from connections.policy.states import CloseReason, RunKind
 from connections.records import lease
 from connections.recovery import actions, runs, sweep
 from tests.property.cluster import HELD_SECONDS, VALUES, ClusterNode
-from tests.property.engine_threads import Job, hold
+from tests.property.engine_threads import Job, hold_locks
 from tests.property.judges import Judge
 
 STAFF = Actor.command("support")
@@ -25,7 +25,7 @@ LOCKS = {
 }
 
 picks = st.integers(0, 7)
-who = st.sampled_from((0, 0, 0, 1))  # mostly the same user: there the races are
+who = st.sampled_from((0, 0, 0, 1))  # mostly the same user, since races are between the moves of one user
 some_pools = st.sampled_from(("chat", "chat", "orders"))
 kinds = st.sampled_from((RunKind.CLEANUP, RunKind.CLEANUP, RunKind.RESET))
 Move = tuple[Any, ...]  # the name of a method of `Moves`, and its arguments
@@ -48,7 +48,9 @@ moves: st.SearchStrategy[Move] = st.one_of(
 
 
 class Moves:
-    """Of a machine: its users, of whom the last is nobody's target, its nodes, of which the last is never away."""
+    """The moves of a state machine with three users and three nodes. No move is aimed at the last user, and the last
+    node never sleeps.
+    """
 
     url: str
     users: list[User]
@@ -114,4 +116,4 @@ class Moves:
             actions.close_manager(held[pick % len(held)], actor=STAFF, reason="looks odd")
 
     def hold(self, user: int, what: str) -> None:
-        hold(self.url, LOCKS[what], [self.users[user].pk], HELD_SECONDS)
+        hold_locks(self.url, LOCKS[what], [self.users[user].pk], HELD_SECONDS)

@@ -1,4 +1,4 @@
-"""Nodes and sockets of the model: real clocks, heartbeats and buckets, and clients of whom the truth is known."""
+"""The nodes and sockets of the world: real node clocks, heartbeats and token buckets, and simulated clients."""
 
 import uuid
 from dataclasses import dataclass
@@ -33,7 +33,9 @@ Mood = Literal["answers", "silent", "stuck", "unread", "unopened"]
 
 @dataclass(eq=False)
 class Socket:
-    """What the heartbeat sees of a manager, and the truth about its client, which it can't see."""
+    """A fake of the part of `Manager` that the heartbeat uses, with its client's real state, which the heartbeat can't
+    see.
+    """
 
     node: "ModelNode"
     row: ManagerRecord
@@ -47,11 +49,11 @@ class Socket:
     send_blocked_since: float | None = None
     busy_since: float | None = None
     frames_waiting: int = 0
-    owed: bool = False  # asked, and not answered yet
-    speaks: bool = False  # a frame of its own is on its way
+    owed: bool = False  # the client has been asked, and has not answered yet
+    speaks: bool = False  # a frame of the client, other than a pong, is on its way
     ended: tuple[CloseReason, str] | None = None
-    quiet_ticks: int = 0  # of its node, since its client last answered
-    bad_ticks: int = 0  # of its node, since its mood is a bad one
+    quiet_ticks: int = 0  # ticks of the node since the client last answered
+    bad_ticks: int = 0  # ticks of the node since the mood ceased to be "answers"
 
     def __post_init__(self) -> None:
         self.last_received_at = self.last_sent_at = self.last_active_at = self.opened
@@ -104,7 +106,7 @@ class Socket:
             self.ended = reason, evidence
 
     def deliver(self) -> None:
-        """What its client has sent since the last tick arrives."""
+        """Receive the frames that the client has sent since the last tick."""
         if self.mood not in ("answers", "stuck") or not (self.owed or self.speaks):
             return
         self.last_received_at, self.pinged_at = self.node.clock.now(), None
@@ -115,7 +117,7 @@ class Socket:
         self.owed = self.speaks = False
 
     def turn(self, mood: Mood) -> None:
-        """From now on its client, or its handler, is like this."""
+        """Change the state of the client or the handler."""
         if mood == self.mood:
             return
         now = self.node.clock.now()
@@ -131,14 +133,14 @@ class Socket:
 
 @dataclass(eq=False)
 class ModelNode:
-    """One process. `row` is its identity in the database: another one after a fence."""
+    """One process. `row` is its node's row, which is a new one after a fence."""
 
     row: Node
     state: Literal["up", "paused", "dead"] = "up"
     beat_in: int = 0  # ticks
     paused_at: float = 0.0
-    resumed: bool = False  # its next tick comes late
-    late_ticks: int = 0  # in which it judged nobody
+    resumed: bool = False  # the process was paused, so its next tick comes late
+    late_ticks: int = 0  # late ticks, in which the node judged no client
 
     def __post_init__(self) -> None:
         self.clock = NodeClock()

@@ -1,4 +1,4 @@
-"""The pure core in a world of its own: policy, heartbeat, clock, limits, findings and diagnosis."""
+"""A state machine over the pure core: policy, heartbeat, node clock, limits, findings and diagnosis."""
 
 import math
 import uuid
@@ -18,7 +18,7 @@ from tests.property.sockets import TICK, VALUES, ModelNode, Mood, Socket
 from tests.property.world import World
 
 DEVICES = [uuid.UUID(int=n) for n in range(1, 9)]
-OWED_TOKENS = 1 - MAX_RETRY_AFTER / 2 * VALUES.connect_rate.per_second  # a debt is not deeper: its wait stays bounded
+OWED_TOKENS = 1 - MAX_RETRY_AFTER / 2 * VALUES.connect_rate.per_second  # the deepest debt, which keeps waits bounded
 
 users, pools, picks = st.sampled_from(USERS), st.sampled_from(POOLS), st.integers(0, 7)
 
@@ -29,7 +29,7 @@ class Core(Invariants, RuleBasedStateMachine):
         self.world = World()
         for _ in range(2):
             self.world.start_node()
-        self.promises: dict[tuple[uuid.UUID, int, uuid.UUID], float] = {}  # (node, user, device) -> the time told
+        self.promised_times: dict[tuple[uuid.UUID, int, uuid.UUID], float] = {}  # by node, user, device
         self.attempts = count(1)
 
     def teardown(self) -> None:
@@ -43,21 +43,23 @@ class Core(Invariants, RuleBasedStateMachine):
 
     # Handshakes
 
-    def knock(self, node: ModelNode, user: int, device: uuid.UUID) -> bool:
-        """Take a token. A refusal costs nothing, has a bound, and is not prolonged by asking again."""
+    def take_token(self, node: ModelNode, user: int, device: uuid.UUID) -> bool:
+        """Take a token, or check the refusal: it costs no token, its wait is bounded, and asking again does not prolong
+        the wait.
+        """
         now, key = self.world.time, (node.row.pk, user, device)
         bucket = node.bucket(user, now)
-        told = self.promises.get(key)
+        told = self.promised_times.get(key)
         before = bucket.tokens if bucket.at == now else None
         if bucket.take(now, device):
-            self.promises.pop(key, None)
+            self.promised_times.pop(key, None)
             return True
         assert told is None or told > now, f"refused again at the time it was told to come: {told}"
         wait = bucket.retry_after(now, device)
         assert 0 < wait <= MAX_RETRY_AFTER, f"told to wait for {wait} s"
         assert before is None or bucket.tokens == before, "a refusal took a token"
         assert told is None or now + wait <= told + 1e-6, f"asking again moved {told} to {now + wait}"
-        self.promises[key] = now + wait
+        self.promised_times[key] = now + wait
         return False
 
     def admit(self, node: ModelNode, user: int, pool: str, device: uuid.UUID | None, mood: Mood, inject: bool) -> None:
@@ -117,37 +119,37 @@ class Core(Invariants, RuleBasedStateMachine):
     def connect(
         self, user: int, pool: str, pick: int, device: uuid.UUID, number: int, opens: bool, inject: bool
     ) -> None:
-        """So many devices at once, of which each takes its token before any is admitted."""
+        """Connect several devices at once: each takes its token before any of them is admitted."""
         up = self.nodes("up")
         node = up[pick % len(up)]
         first = DEVICES.index(device)
-        let_in = [d for d in (DEVICES * 2)[first : first + number] if self.knock(node, user, d)]
+        let_in = [d for d in (DEVICES * 2)[first : first + number] if self.take_token(node, user, d)]
         for one in let_in:
             self.admit(node, user, pool, one, "answers" if opens else "unopened", inject)
 
     @precondition(lambda self: self.nodes("up"))
     @rule(user=users, pool=pools, pick=picks, number=st.integers(1, 4))
     def connect_without_device(self, user: int, pool: str, pick: int, number: int) -> None:
-        """Others take what tokens there are, and the promises stand all the same."""
+        """Connect without a device, which takes tokens but may not break a promise that was made to a device."""
         up = self.nodes("up")
         node = up[pick % len(up)]
         for _ in range(number):
             if node.bucket(user, self.world.time).take(self.world.time):
                 self.admit(node, user, pool, None, "answers", inject=True)
 
-    @precondition(lambda self: self.promises)
+    @precondition(lambda self: self.promised_times)
     @rule(pick=picks)
     def come_back_when_told(self, pick: int) -> None:
-        """A promise is kept, whoever came in between."""
-        key = sorted(self.promises, key=str)[pick % len(self.promises)]
+        """Connect a refused device at the time that it was told: it is admitted, whoever has connected in between."""
+        key = sorted(self.promised_times, key=str)[pick % len(self.promised_times)]
         node = next((n for n in self.nodes("up") if n.row.pk == key[0]), None)
-        told = self.promises[key]
+        told = self.promised_times[key]
         while self.world.time < told and node is not None:
             self.tick()
         if node is None or self.world.time > told + TICK:
-            del self.promises[key]  # its node is gone, or it was busy elsewhere
+            del self.promised_times[key]  # the node is gone, or other rules have let the time pass
             return
-        assert self.knock(node, key[1], key[2]), "the promise was not kept"
+        assert self.take_token(node, key[1], key[2]), "the promise was not kept"
         self.admit(node, key[1], POOLS[0], key[2], "answers", inject=True)
 
     # Clients and handlers

@@ -1,5 +1,5 @@
-"""Messages between tabs, nodes and a database, whatever is lost, cut off, sent again or killed in between: what was
-acknowledged is stored once and shown once, in order, and every question is answered once.
+"""Deliver messages between tabs, nodes and the database while bells are lost, sockets end, messages are sent again and
+nodes are killed: each acknowledged message is stored once and shown once, in order, and each question is answered once.
 """
 
 import asyncio
@@ -33,7 +33,9 @@ LONG_AGO = timedelta(hours=1)
 
 
 class World:
-    """Moves name who and how by two small numbers; one that is impossible just now does nothing."""
+    """The moves of the scenario. `who` chooses the client, node or turn, and `how` a variant. A move that is impossible
+    in the current state does nothing.
+    """
 
     def __init__(self, user: User, bells: Bells) -> None:
         self.user, self.bells = user, bells
@@ -46,7 +48,7 @@ class World:
     # Clients
 
     async def say(self, who: int, how: int) -> None:
-        """Written at any time, also while nothing can be sent."""
+        """Write a message into the outbox, also without a connection, and try to send."""
         self.clients[who % CLIENTS].outbox.append(Entry(uuid4(), f"message {next(self.numbers)}"))
         await self.send(who, how)
 
@@ -57,11 +59,11 @@ class World:
         client.socket = Socket(client)
         client.reader = client.hub.attach(client.socket, timezone.now())  # type: ignore[arg-type]
         if how > NODES:
-            await asyncio.sleep(0.002)  # something may be told before the client has asked
+            await asyncio.sleep(0.002)  # the hub may deliver messages before the client resumes
         await self.resume(client)
 
     async def ask_again(self, who: int, how: int) -> None:
-        """Resumes on one socket, two at once, also for what it was sent already."""
+        """Resume twice at once on one socket, also for messages that the socket was sent already."""
         client = self.clients[who % CLIENTS]
         if client.socket is not None:
             client.socket.full = False  # a resume waits until its client has taken what is on the way
@@ -70,7 +72,7 @@ class World:
     async def resume(self, client: Client, after: int | None = None) -> None:
         if client.reader is None or client.socket is None:
             return
-        # As the page's list of conversations tells it.
+        # The page learns the id from its list of conversations.
         client.conversation = await in_database(Conversation.objects.values_list("id", flat=True).first)
         if client.conversation is None:
             return
@@ -90,13 +92,15 @@ class World:
             socket.full = not socket.full
 
     async def send(self, who: int, how: int) -> None:
-        """The first that waits; cut off before it is stored, or anybody is told of it, or it is acknowledged."""
+        """Send the outbox's first message. The connection may end before the message is stored, delivered or
+        acknowledged.
+        """
         client = self.clients[who % CLIENTS]
         hub = client.hub
         if hub is None or not client.outbox:
             return
         if client.conversation is None and client is not self.clients[0]:
-            return  # two tabs may begin two conversations, and this is about one
+            return  # only the first client begins a conversation, since this test is about one
         entry, fate = client.outbox[0], ("acknowledged", "told", "stored", "lost")[how % 4]
         if fate != "lost":
             stored = await in_database(
@@ -118,7 +122,7 @@ class World:
         client.conversation = stored.message.conversation
 
     async def send_together(self, who: int, how: int) -> None:
-        """Two tabs at once, or one message over two sockets at once."""
+        """Send the messages of two tabs at once, or one message twice at once."""
         await asyncio.gather(self.send(who, 0), self.send(who + how % 2, 0))
 
     # Nodes
@@ -149,7 +153,7 @@ class World:
             self.claims.append(claimed)
 
     async def answer(self, who: int, how: int) -> None:
-        """By any that ever claimed a turn, also one whose node was lost in the meantime, and twice."""
+        """Finish any claim of a turn, also one whose node was lost in the meantime, or one that is finished already."""
         if self.claims:
             claimed = self.claims[who % len(self.claims)]
             stored = await in_database(
@@ -164,14 +168,14 @@ class World:
             self.hubs[how % NODES].message(self.user.pk, turn.message)
 
     async def take_over(self, who: int, how: int) -> None:
-        """A turn's node is lost, and another has begun it again; the first may still answer."""
+        """Lose the node of a claimed turn, and let another node claim it; the lost node's claim may still answer."""
         await self.claim(who, 0)
         await self.crash(who, 0)
         await self.requeue_abandoned(0, 0)
         await self.claim(who + 1, 0)
 
     async def rest(self, who: int, how: int) -> None:
-        """Until nobody reads or fills any more; whoever is too far behind is not waited for."""
+        """Wait for all tasks of hubs and subscribers, except those that wait for a socket which is too far behind."""
         for _ in range(200):
             tasks = {task for hub in self.hubs for task in hub._tasks}
             for client in self.clients:
@@ -180,10 +184,10 @@ class World:
             if not tasks:
                 return
             await asyncio.wait(tasks, timeout=1)
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("the tasks of hubs and subscribers never end")
 
     async def heal(self) -> None:
-        """Everybody comes back, sends what is left, and turns are done. Bells stay lost."""
+        """Connect all clients, send all outboxes and finish all turns. Bells stay lost."""
         self.bells.waiting.clear()
         for client in self.clients:
             if client.socket is None:
@@ -200,7 +204,7 @@ class World:
             await self.claim(0, 0)
             for which in range(len(self.claims)):
                 await self.answer(which, 0)
-        for _ in range(2):  # the second look tells of what is younger than a socket that knows of nothing
+        for _ in range(2):  # the second look delivers messages that are newer than a socket without any message yet
             for place in range(NODES):
                 await self.look(place, 0)
             await self.rest(0, 0)
@@ -212,7 +216,8 @@ MOVES = (
 )  # fmt: skip
 
 
-# A conversation that all three have open, on two nodes. Without it, nothing is known to be missing.
+# The first moves: all three clients open one conversation, on two nodes. A client without a conversation misses
+# nothing.
 BEGIN = [("connect", 0, 0), ("say", 0, 0), ("connect", 1, 1), ("connect", 2, 0)]
 
 

@@ -1,8 +1,7 @@
-"""A small world around the pure core: nodes, sockets, and rows that no database keeps. Nothing sleeps: time passes by
-`World.tick`.
+"""A small world around the pure core: nodes, sockets, and rows in memory. Nothing sleeps: `World.tick` lets time pass.
 
-What moves the rows here is a plain retelling of the engine's; what is under test is what decides: policy, the judging
-by the heartbeat on a node's own clock, the limit in force, and what a run makes of its rows.
+This module changes the rows by a simple copy of the engine's rules. Under test are the engine's decisions: policy, the
+heartbeat's judgement by the node's own clock, the limit in force, and the findings of a run.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ class Run:
 
 @dataclass(eq=False)
 class Eviction:
-    """What a run did in one pool: of whom it chose, and whom."""
+    """The evictions of a run in one pool: the living records that it chose from, and the victims that it chose."""
 
     soft_limit: int
     living: list[CountedRecord]
@@ -46,12 +45,12 @@ class World:
     rows: list[ManagerRecord] = field(default_factory=list)
     gates: dict[tuple[int, str], UserGate] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
-    ends: list[Socket] = field(default_factory=list)  # since somebody last looked
-    evictions: list[Eviction] = field(default_factory=list)  # the same
+    ends: list[Socket] = field(default_factory=list)  # sockets that ended since an invariant last looked
+    evictions: list[Eviction] = field(default_factory=list)  # evictions since an invariant last looked
 
     def __post_init__(self) -> None:
         self._ids = 1000
-        # Only the node clocks go by this world's time: Hypothesis has its own use for the real one.
+        # Only the node clocks use the world's time: Hypothesis itself needs the real `time.monotonic`.
         self._patch = mock.patch("connections.websocket.clock.time", SimpleNamespace(monotonic=lambda: self.time))
         self._patch.start()
 
@@ -59,7 +58,7 @@ class World:
         self._patch.stop()
 
     def new_id(self) -> UUID:
-        """By count and not by chance, so that an example can be repeated."""
+        """The next id in a fixed sequence, so that an example can be repeated."""
         self._ids += 1
         return UUID(int=self._ids)
 
@@ -140,7 +139,7 @@ class World:
             socket.node.heartbeat.begin_probe(manager, row.probe_wanted_at, ProbeMode(row.probe_mode))
 
     def fence(self) -> None:
-        """By the rule of the design: only what a steady witness vouches for."""
+        """Fence lapsed nodes by the rule of the design: only if there is a steady witness."""
         late, lease = timedelta(seconds=VALUES.late_seconds), timedelta(seconds=VALUES.lease_seconds)
         rows = {row.node for row in self.rows} | {node.row for node in self.nodes}
         able = [
@@ -205,7 +204,7 @@ class World:
         self.runs.append(Run(row, user, stock))
 
     def _evict_if_due(self, run: Run) -> bool:
-        """As a cleanup does, once the roll call has had its time."""
+        """Do the evictions of a cleanup run, if its roll call is answered or over; return whether it was due."""
         assert run.row.roll_call_at is not None
         waited = (self.now - run.row.roll_call_at).total_seconds()
         asked = [r for r in run.stock if r.state == RecordState.LIVE and r.probe_answered_at is None]
