@@ -30,7 +30,7 @@ BACK = 5.0 + MARGIN  # until a node joins again, after its longest pause
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_sockets_stay_and_admission_and_recovery_go_on(
+def test_without_the_bus_sockets_stay_and_admission_and_recovery_go_on(
     how: str, serve: Serve, database: Database, tmp_path: Path
 ) -> None:
     from tests.chaos.stores import Valkey

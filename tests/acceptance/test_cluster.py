@@ -143,7 +143,7 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
     assert not any(listens(server.port) for server in servers)
 
 
-def test_killed_while_it_still_starts_it_leaves_nothing(start: Start) -> None:
+def test_a_cluster_that_is_killed_while_it_starts_leaves_nothing_running(start: Start) -> None:
     first = three_free_ports()
     cluster = start(first)
     processes = process_tree(cluster.pid) | store_pids(ROOT / ".cluster" / str(first))

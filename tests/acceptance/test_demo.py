@@ -114,7 +114,7 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     assert not listens(again.port)
 
 
-def test_live_on_the_defaults_grace_heals_by_herself(demo: Demo, empty: Database) -> None:
+def test_with_live_settings_grace_recovers_without_staff(demo: Demo, empty: Database) -> None:
     server = demo("--live", **QUICK_LIVE)
     assert "default timings" in server.output()
     asyncio.run(eventually(lambda: count_held(empty, "grace") == 3, within=20, why="only her living managers are held"))
@@ -124,7 +124,9 @@ def test_live_on_the_defaults_grace_heals_by_herself(demo: Demo, empty: Database
     assert server.wait() == 0
 
 
-def test_ended_while_it_still_starts_it_leaves_nothing(serve: Callable[..., Server], empty: Database) -> None:
+def test_a_demo_that_is_ended_while_it_starts_leaves_nothing_running(
+    serve: Callable[..., Server], empty: Database
+) -> None:
     port = free_port()
     server = serve(empty, start=False, port=port, command=["manage.py", "demo", "--port", str(port)])
     server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
@@ -137,7 +139,7 @@ def test_ended_while_it_still_starts_it_leaves_nothing(serve: Callable[..., Serv
     assert empty.query("SELECT * FROM django_session") == [], "the log-ins of its clients end with it"
 
 
-def test_a_database_with_people_of_its_own_is_refused_and_left_alone(database: Database) -> None:
+def test_the_demo_refuses_a_database_with_other_users_and_changes_nothing(database: Database) -> None:
     users = "SELECT id, username, email, password, is_staff, is_active FROM auth_user ORDER BY id"
     before = database.query(users)
     result = manage("demo", "--port", free_port(), db=database)
@@ -147,14 +149,14 @@ def test_a_database_with_people_of_its_own_is_refused_and_left_alone(database: D
     assert database.query("SELECT * FROM connections_node") == []
 
 
-def test_a_project_with_users_of_another_kind_is_left_alone(dropin_database: Database) -> None:
+def test_the_demo_refuses_a_project_with_another_user_model(dropin_database: Database) -> None:
     result = manage("demo", "--port", free_port(), db=dropin_database)
     assert result.code == 1
     assert "but AUTH_USER_MODEL is accounts." in result.err
     assert dropin_database.query("SELECT * FROM connections_node") == []
 
 
-def test_a_superuser_of_ones_own_may_stay_but_not_as_ada(empty: Database) -> None:
+def test_the_demo_refuses_a_superuser_with_the_name_of_a_demo_user(empty: Database) -> None:
     empty.add_users(["ada"], superuser=True)
     result = manage("demo", "--port", free_port(), db=empty)
     assert result.code == 1
@@ -162,6 +164,6 @@ def test_a_superuser_of_ones_own_may_stay_but_not_as_ada(empty: Database) -> Non
     assert len(empty.query("SELECT id FROM auth_user")) == 1
 
 
-def test_a_port_that_is_none_is_refused(empty: Database) -> None:
+def test_an_invalid_port_is_refused(empty: Database) -> None:
     results = manage_each([["demo", "--port", port] for port in ("0", "65536", "x")], db=empty)
     assert [result.code for result in results] == [1, 1, 2]

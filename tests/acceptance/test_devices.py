@@ -56,7 +56,7 @@ def test_a_reload_replaces_its_own_record_and_takes_no_slot(serve: Serve, databa
     run(main())
 
 
-def test_a_late_straggler_loses_to_its_younger_successor_but_not_for_longer_than_a_handshake(
+def test_an_older_attempt_loses_to_a_newer_one_but_not_for_longer_than_a_handshake(
     serve: Serve, database: Database
 ) -> None:
     handshake = 2.0
@@ -83,7 +83,7 @@ def test_a_late_straggler_loses_to_its_younger_successor_but_not_for_longer_than
     run(main())
 
 
-def test_two_devices_and_sockets_without_one_all_work_side_by_side(serve: Serve, database: Database) -> None:
+def test_two_devices_and_sockets_without_a_device_work_side_by_side(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **ROOMY)
     user, neighbour = database.user("u1"), database.user("u2")
 

@@ -18,7 +18,7 @@ MESSAGES = 30
 
 
 @KINDS
-def test_a_signal_amid_handshakes_leaves_no_slot_taken(kind: str, serve: Serve, database: Database) -> None:
+def test_a_drain_during_handshakes_leaves_no_slot_taken(kind: str, serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", kind=kind, **AUTOMATIC.settings(connect_rate="1000/1"))
     user = database.user("u1")
 
@@ -47,7 +47,7 @@ def test_a_signal_amid_handshakes_leaves_no_slot_taken(kind: str, serve: Serve, 
 
 
 @KINDS
-def test_who_chats_while_its_node_is_drained_goes_on_elsewhere_and_loses_nothing(
+def test_a_client_that_chats_during_a_drain_goes_on_elsewhere_and_loses_nothing(
     kind: str, serve: Serve, database: Database
 ) -> None:
     one, other = (

@@ -33,7 +33,7 @@ from tests.support.scenes import Serve, records
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
-def test_their_consumers_behave_as_they_did(kind: str, serve: Serve, dropin_database: Database) -> None:
+def test_wrapped_consumers_behave_as_they_did_bare(kind: str, serve: Serve, dropin_database: Database) -> None:
     server = serve(dropin_database, kind=kind, ready="/readyz", **PACE.settings())
     stage = Stage(server, dropin_database)
 
@@ -75,7 +75,9 @@ def test_their_consumers_behave_as_they_did(kind: str, serve: Serve, dropin_data
     assert set(errors) == {"ValueError: a bug of theirs"}
 
 
-def test_console_admin_and_commands_know_their_users(serve: Serve, dropin_database: Database) -> None:
+def test_console_admin_and_commands_work_with_the_projects_own_user_model(
+    serve: Serve, dropin_database: Database
+) -> None:
     """Who have a UUID, an email for a username, and no names. Their site has ATOMIC_REQUESTS and its own base.html."""
     stage = Stage(serve(dropin_database, ready="/readyz", **PACE.settings()), dropin_database)
     key, name = UUID(dropin_database.user("u1").id), "u1@example.org"

@@ -14,7 +14,7 @@ CLAIMED = "203.0.113.9"
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 @pytest.mark.parametrize(("trusted", "recorded"), [("", "127.0.0.1"), ("127.0.0.0/8", CLAIMED)])
-def test_it_is_believed_of_trusted_proxies_only(
+def test_the_header_is_believed_from_trusted_proxies_only(
     database: Database, serve: Callable[..., Server], kind: str, trusted: str, recorded: str
 ) -> None:
     server = serve(database, kind=kind, ready="/readyz", trusted_proxies=trusted)

@@ -31,9 +31,7 @@ from tests.support.scenes import (
 KINDS = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 
 
-def test_after_the_only_node_was_killed_and_started_again_its_users_are_in_at_once(
-    serve: Serve, database: Database
-) -> None:
+def test_after_a_restart_of_the_only_node_its_users_are_admitted_at_once(serve: Serve, database: Database) -> None:
     pace = Pace()
     server = serve(database, ready="/readyz", **pace.settings())
     eager, patient = database.user("u1"), database.user("u2")
@@ -67,7 +65,9 @@ def test_after_the_only_node_was_killed_and_started_again_its_users_are_in_at_on
     run(main())
 
 
-def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: Serve, database: Database) -> None:
+def test_a_node_frozen_past_its_lease_is_fenced_and_registers_again_when_it_wakes_up(
+    serve: Serve, database: Database
+) -> None:
     pace = AUTOMATIC
     steady, frozen = (serve(database, start=False, node_name=name, **pace.settings()) for name in ("web-1", "web-2"))
     start_together(steady, frozen)
@@ -107,7 +107,7 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_wakes_up_as_another(serve: S
     run(main())
 
 
-def test_what_was_decided_while_a_node_slept_is_not_undone_when_it_wakes_up(serve: Serve, database: Database) -> None:
+def test_closes_that_were_decided_while_a_node_slept_stand_when_it_wakes_up(serve: Serve, database: Database) -> None:
     """A client that was reset, or whose user closed it, is told that, and not to come back for another cause."""
     pace = AUTOMATIC
     steady, frozen = (serve(database, start=False, node_name=name, **pace.settings()) for name in ("web-1", "web-2"))

@@ -13,7 +13,7 @@ DEVICE = "0f0e0d0c-0b0a-4908-8706-050403020100"
 SETTINGS = AUTOMATIC.settings(enforce="observe", soft_limit=2, burst=1, connect_rate="3/60s")
 
 
-def test_it_watches_and_staff_acts(serve: Serve, database: Database) -> None:
+def test_observe_mode_only_records_and_staff_may_still_act(serve: Serve, database: Database) -> None:
     server, user = serve(database, ready="/readyz", **SETTINGS), database.user("u1")
 
     def said() -> Counter[tuple[str, str]]:

@@ -60,7 +60,7 @@ def own_database(template: PostgresTemplate, tmp_path: Path) -> Iterator[Databas
 
 
 @pytest.mark.parametrize("how", ["stopped", "refused", "dropped", "frozen"])
-def test_nobody_is_dropped_nothing_is_lost_and_nobody_is_fenced(
+def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_node_fenced(
     how: str, postgres: Postgres, own_database: Database, serve: Serve
 ) -> None:
     database = own_database

@@ -51,7 +51,7 @@ def stalling_process(database: Database, user: TestUser, step: str) -> "subproce
     )
 
 
-def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve, database: Database) -> None:
+def test_a_run_outlives_its_command_and_two_requests_share_one_run(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **SETTINGS)
     ada, grace = database.user("u1"), database.user("u2")
 
@@ -102,7 +102,7 @@ def test_a_run_outlives_who_asked_for_it_and_two_clicks_are_one_run(serve: Serve
 
 
 @pytest.mark.parametrize("step", ["take_stock", "evict"])
-def test_a_process_that_stalls_half_way_through_a_step_holds_nobody_up(
+def test_a_process_that_stalls_in_a_step_holds_up_no_other(
     step: str, serve: Serve, postgres_database: Database
 ) -> None:
     """It holds the run, and the gates or the records. PostgreSQL ends its transaction, and the nodes do the step."""

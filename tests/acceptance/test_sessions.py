@@ -18,7 +18,7 @@ STORED = {"db", "cache"}
 
 
 @pytest.mark.parametrize(("engine", "kind"), [("db", "daphne"), ("cache", "uvicorn"), ("signed_cookies", "daphne")])
-def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_closed(
+def test_only_sockets_of_ended_sessions_and_disabled_accounts_are_closed(
     engine: str, kind: str, serve: Serve, database: Database, tmp_path: Path
 ) -> None:
     env = {
@@ -62,7 +62,7 @@ def test_only_whoever_has_logged_out_or_has_a_new_password_or_no_account_is_clos
     run(main())
 
 
-def test_who_logs_out_is_out_at_once_and_other_log_ins_stay(serve: Serve, database: Database) -> None:
+def test_a_log_out_closes_its_sockets_at_once_and_no_others(serve: Serve, database: Database) -> None:
     """Long before a reconcile."""
     server, user = serve(database, ready="/readyz", reconcile_seconds=300), database.user("u1")
 

@@ -74,7 +74,9 @@ def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
 
 
 @on_both_servers
-def test_on_a_route_without_our_frames_the_close_code_alone_speaks(kind: str, serve: Serve, database: Database) -> None:
+def test_on_a_route_without_injected_frames_a_client_gets_only_the_close_code(
+    kind: str, serve: Serve, database: Database
+) -> None:
     stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **SETTINGS), database)
 
     async def handler_raises(user: str) -> None:

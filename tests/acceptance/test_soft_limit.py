@@ -24,7 +24,9 @@ from tests.support.scenes import (
 LIMIT, CEILING = 20, 25
 
 
-def test_at_20_living_a_21st_to_a_26th_are_admitted_and_the_least_active_go(serve: Serve, database: Database) -> None:
+def test_above_20_living_managers_6_more_are_admitted_and_the_least_active_are_evicted(
+    serve: Serve, database: Database
+) -> None:
     server = serve(database, ready="/readyz", **PAUSED.settings())
     user = database.user("u1")
 
@@ -92,7 +94,7 @@ async def evicted(client: ChatClient) -> None:
     assert (told["reason"], told["reconnect"], told["retry_after"]) == ("evicted", "never", 0)
 
 
-def test_of_50_at_once_at_least_25_get_in_and_the_others_when_they_are_told_to(
+def test_of_50_connects_at_once_at_least_25_are_admitted_and_the_others_at_their_promised_times(
     serve: Serve, database: Database
 ) -> None:
     server = serve(database, ready="/readyz", **PAUSED.settings(connect_rate="30/3s"))

@@ -31,7 +31,7 @@ FREED = {"node_lost": 12, "unresponsive": 5}
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
-def test_a_stuck_user_is_explained_and_recovered_and_another_gets_in_without_staff(
+def test_a_stuck_user_is_diagnosed_and_recovered_and_another_connects_without_staff(
     kind: str, serve: Serve, database: Database
 ) -> None:
     settings = PAUSED.settings()
@@ -110,7 +110,7 @@ def test_a_stuck_user_is_explained_and_recovered_and_another_gets_in_without_sta
     run(main())
 
 
-def test_on_automatic_settings_everything_dead_is_gone_by_itself(serve: Serve, database: Database) -> None:
+def test_on_automatic_settings_all_dead_managers_are_freed_without_staff(serve: Serve, database: Database) -> None:
     serving, doomed = (
         serve(database, start=False, node_name=name, **AUTOMATIC.settings()) for name in ("web-1", "web-2")
     )

@@ -126,7 +126,7 @@ def test_bad_frames_get_an_error_and_the_socket_stays_open(serve: Serve, databas
     run(main())
 
 
-def test_an_origin_that_is_no_address_is_a_foreign_one(serve: Serve, database: Database) -> None:
+def test_an_invalid_origin_is_refused_as_a_foreign_one(serve: Serve, database: Database) -> None:
     """Daphne refuses these by itself, with 400."""
     server = serve(database, kind="uvicorn", ready="/readyz", **PAUSED.settings())
 
@@ -140,7 +140,7 @@ def test_an_origin_that_is_no_address_is_a_foreign_one(serve: Serve, database: D
     assert "Traceback" not in server.output()
 
 
-def test_who_may_not_connect_is_told_so(serve: Serve, database: Database) -> None:
+def test_clients_that_may_not_connect_get_a_clear_answer(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **PAUSED.settings())
     user, disabled = database.user("u1"), database.user("u2")
     database.query("UPDATE auth_user SET is_active = ? WHERE id = ?", [False, disabled.id])

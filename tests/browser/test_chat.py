@@ -122,7 +122,7 @@ def test_an_answer_may_hold_markdown_and_nothing_that_does_harm(
     pages.screenshot(page, "markdown")
 
 
-def test_who_is_logged_out_is_sent_to_the_log_in_and_back(serve: Serve, database: Database, pages: Pages) -> None:
+def test_a_logged_out_user_is_sent_to_the_log_in_page_and_back(serve: Serve, database: Database, pages: Pages) -> None:
     page = pages.open(serve(database), path="/chat/")
     expect(page).to_have_url(re.compile(r"/accounts/login/\?next=/chat/$"))
     page.get_by_label("Username").fill("u1")
@@ -154,7 +154,9 @@ def test_a_message_written_while_the_server_is_away_is_sent_once_it_is_back(
     assert [words for words in texts(page) if words in ("first", "second")] == ["first", "second"]
 
 
-def test_messages_of_a_new_conversation_wait_for_its_first(serve: Serve, database: Database, pages: Pages) -> None:
+def test_messages_of_a_new_conversation_wait_for_its_first_message(
+    serve: Serve, database: Database, pages: Pages
+) -> None:
     server = serve(database)
     page = wait_until_live(pages.open(server, database.user("u1"), "/chat/"))
     server.kill()
@@ -207,7 +209,7 @@ def test_a_duplicated_tab_is_a_tab_of_its_own(serve: Serve, database: Database, 
         expect(messages(tab)).to_have_count(2)
 
 
-def test_an_evicted_tab_comes_back_with_use_here_and_there_is_no_war(
+def test_an_evicted_tab_comes_back_with_use_here_and_tabs_do_not_evict_each_other_in_turn(
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server = serve(database, soft_limit=1, burst=1, probe_seconds=0.5, beat_seconds=0.5, lease_seconds=4)

@@ -102,7 +102,7 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     expect(conversation_links(page).first).to_have_text("Conversation 102")
 
 
-def test_of_a_conversation_that_is_not_there_only_what_was_written_for_it_stays(shared: Shared, pages: Pages) -> None:
+def test_a_missing_conversation_leaves_only_what_the_user_has_written(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     wire = WebSocketProxy(page)
     wire.held = lambda frame: frame["type"] == "error"

@@ -26,7 +26,7 @@ def order(page: Page) -> list[int]:
     return [int(seq) for seq in page.locator("#log > .message").evaluate_all("all => all.map(m => m.dataset.seq)")]
 
 
-def test_what_is_written_while_the_server_restarts_is_shown_once_and_in_order_everywhere(
+def test_messages_written_during_restarts_are_shown_once_and_in_order_in_all_tabs(
     serve: Serve, database: Database, pages: Pages
 ) -> None:
     server, user = serve(database, **QUICK), database.user("u1")

@@ -115,7 +115,7 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     expect(messages(page).last).to_contain_text("and the rest")
 
 
-def test_of_two_answers_under_way_the_one_of_the_conversation_is_shown(shared: Shared, pages: Pages) -> None:
+def test_of_two_running_answers_the_shown_one_belongs_to_the_open_conversation(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     first, second = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)

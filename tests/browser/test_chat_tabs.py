@@ -55,7 +55,7 @@ AT_LAST = """([said, typed]) => addEventListener("beforeunload", () => {
 
 
 @pytest.mark.parametrize("signed_out", [False, True])
-def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
+def test_an_unsent_message_is_never_sent_as_another_user_of_the_same_browser(
     shared: Shared, pages: Pages, signed_out: bool
 ) -> None:
     ada, grace = shared.user(), shared.user()
@@ -97,7 +97,7 @@ def test_what_one_user_wrote_is_never_said_by_the_next_in_the_same_browser(
     assert [text for _, text in stored(shared, grace)] == ["I am grace"]
 
 
-def test_a_tab_that_comes_back_first_sends_what_another_wrote_and_both_stay_where_they_are(
+def test_the_first_tab_that_reconnects_sends_the_messages_of_another_and_both_keep_their_conversations(
     shared: Shared, pages: Pages
 ) -> None:
     user = shared.user()
@@ -166,7 +166,7 @@ def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Sh
     expect(messages(page)).to_have_count(2)
 
 
-def test_what_a_closed_tab_left_is_sent_by_another(shared: Shared, pages: Pages) -> None:
+def test_unsent_messages_of_a_closed_tab_are_sent_by_another(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     closes = pages.open(shared.server, user)
     wire = WebSocketProxy(closes)

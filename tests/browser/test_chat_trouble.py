@@ -34,7 +34,7 @@ def busy(times: int) -> Any:
     return answer
 
 
-def test_what_the_server_could_not_load_is_asked_for_again(shared: Shared, pages: Pages) -> None:
+def test_the_page_asks_again_for_messages_that_the_server_could_not_load(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 250)
     page = pages.open(shared.server, user)
@@ -77,7 +77,7 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
         expect(message_field(page)).to_be_focused()
 
 
-def test_being_offline_is_seen_at_once_and_so_is_being_back(shared: Shared, pages: Pages) -> None:
+def test_the_page_notices_at_once_that_it_is_offline_and_online_again(shared: Shared, pages: Pages) -> None:
     page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     page.context.set_offline(True)
     expect(page.locator("#connection")).to_contain_text("reconnecting in")  # and not two heartbeats later
@@ -88,7 +88,7 @@ def test_being_offline_is_seen_at_once_and_so_is_being_back(shared: Shared, page
     pages.errors.clear()  # attempts while there was no network
 
 
-def test_nobody_has_to_wait_for_the_next_attempt(shared: Shared, pages: Pages) -> None:
+def test_the_user_can_reconnect_at_once_instead_of_waiting_for_the_next_attempt(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     wire = WebSocketProxy(page)
     page.goto("/chat/")
@@ -114,7 +114,7 @@ def test_nobody_has_to_wait_for_the_next_attempt(shared: Shared, pages: Pages) -
     expect(message_field(page)).to_be_focused()  # the button that had the focus has gone
 
 
-def test_the_notice_goes_when_others_are_signed_out(shared: Shared, pages: Pages) -> None:
+def test_the_notice_of_the_limit_goes_when_other_sessions_are_signed_out(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     wire = WebSocketProxy(page)
     page.goto("/chat/")
@@ -132,7 +132,7 @@ def test_the_notice_goes_when_others_are_signed_out(shared: Shared, pages: Pages
     wait_until_live(page)
 
 
-def test_that_there_are_too_many_is_not_said_for_longer_than_it_is_true(shared: Shared, pages: Pages) -> None:
+def test_the_notice_about_too_many_sessions_goes_when_there_are_fewer(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     change_module(page, "main.js", "RECOUNT_MS = 10_000", "RECOUNT_MS = 500")
     wire = WebSocketProxy(page)
@@ -144,7 +144,7 @@ def test_that_there_are_too_many_is_not_said_for_longer_than_it_is_true(shared: 
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-def test_who_logs_in_again_is_back_where_they_were(shared: Shared, pages: Pages) -> None:
+def test_a_new_log_in_leads_back_to_the_conversation(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 4)
     page = pages.open(shared.server, user)

@@ -59,7 +59,7 @@ def test_characters_are_counted_as_people_count_them(shared: Shared, pages: Page
     assert texts(page)[0] == "😀" * LONGEST
 
 
-def test_what_is_typed_stays_with_its_conversation_also_over_a_reload(shared: Shared, pages: Pages) -> None:
+def test_a_draft_stays_with_its_conversation_also_over_a_reload(shared: Shared, pages: Pages) -> None:
     page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     new = page.get_by_role("button", name="New conversation")
     send_message(page, "the first")
@@ -93,7 +93,9 @@ def test_what_is_typed_stays_with_its_conversation_also_over_a_reload(shared: Sh
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
 
 
-def test_a_message_that_comes_back_is_stored_also_if_its_ack_is_lost(shared: Shared, pages: Pages) -> None:
+def test_a_message_that_the_server_sends_back_counts_as_stored_even_if_its_ack_is_lost(
+    shared: Shared, pages: Pages
+) -> None:
     page = pages.open(shared.server, shared.user())
     wire = WebSocketProxy(page)
     page.goto("/chat/")
@@ -109,7 +111,7 @@ def test_a_message_that_comes_back_is_stored_also_if_its_ack_is_lost(shared: Sha
     assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "two", "three"]
 
 
-def test_empty_words_are_no_message(shared: Shared, pages: Pages) -> None:
+def test_a_message_of_blanks_is_not_sent(shared: Shared, pages: Pages) -> None:
     page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     message_field(page).press("Enter")
     send_message(page, " \n ")
@@ -169,7 +171,7 @@ def test_on_a_phone_enter_begins_a_new_line_and_the_list_covers_the_rest(shared:
 
 
 @pytest.mark.parametrize("forbidden", [["localStorage"], ["localStorage", "sessionStorage"]])
-def test_a_browser_that_keeps_nothing_still_has_a_chat(shared: Shared, pages: Pages, forbidden: list[str]) -> None:
+def test_the_chat_works_in_a_browser_without_storage(shared: Shared, pages: Pages, forbidden: list[str]) -> None:
     page = pages.open(shared.server, shared.user())
     page.add_init_script(
         f"for (const name of {json.dumps(forbidden)})"

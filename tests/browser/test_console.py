@@ -121,7 +121,7 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         pages.screenshot(page, "run")
 
 
-def test_it_works_without_javascript_on_a_phone(pages: Pages, serve: Serve, database: Database) -> None:
+def test_the_console_works_without_javascript_on_a_phone(pages: Pages, serve: Serve, database: Database) -> None:
     user = database.user("u2")
     with stuck_user(serve, database, user) as (server, stuck, _):
         page = pages.open(server, path="/console/", size=PHONE, scheme="dark", javascript=False)
@@ -142,7 +142,9 @@ def server(serve: Serve, database: Database) -> Server:
     return serve(database, **PAUSED.settings())
 
 
-def test_what_is_wrong_is_said_where_it_is_and_gets_the_focus(pages: Pages, server: Server, database: Database) -> None:
+def test_a_form_error_is_shown_at_its_field_which_gets_the_focus(
+    pages: Pages, server: Server, database: Database
+) -> None:
     page = pages.open(server, database.user("lead"), f"/console/users/{database.user('u1').id}/")
     page.get_by_text("Close all managers of u1").click()
     form = page.locator("#reset-form")
@@ -160,9 +162,7 @@ def test_what_is_wrong_is_said_where_it_is_and_gets_the_focus(pages: Pages, serv
     expect(page.locator("#run .run-status")).to_contain_text("Nothing to do")
 
 
-def test_an_action_that_fails_is_said_in_words_until_one_works(
-    pages: Pages, server: Server, database: Database
-) -> None:
+def test_a_failed_action_shows_an_error_until_an_action_works(pages: Pages, server: Server, database: Database) -> None:
     user = database.user("u1")
     page = pages.open(server, database.user("lead"), f"/console/users/{user.id}/")
     form = page.locator("#recover-form")
@@ -197,7 +197,7 @@ def test_a_manager_is_closed_and_the_page_follows(pages: Pages, server: Server, 
         expect(page.locator("#managers")).to_contain_text("holds no manager")
 
 
-def test_what_is_being_typed_survives_the_polls(pages: Pages, server: Server, database: Database) -> None:
+def test_a_half_typed_form_survives_the_polls(pages: Pages, server: Server, database: Database) -> None:
     user = database.user("u1")
     with aside() as wait_for:
         wait_for(wait_for(connect(server, user)).expect("ready"))

@@ -7,7 +7,9 @@ from tests.support.databases import Database
 from tests.support.servers import Server, free_port
 
 
-def test_the_admin_works_under_our_policy(pages: Pages, serve: Callable[..., Server], database: Database) -> None:
+def test_the_admin_works_under_the_content_security_policy(
+    pages: Pages, serve: Callable[..., Server], database: Database
+) -> None:
     port = free_port()
     command = ["-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "console.asgi:application"]
     server = serve(database, port=port, command=command, ready="/static/vendor/pico/pico.min.css")

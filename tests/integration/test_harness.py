@@ -27,7 +27,7 @@ def stub(request: pytest.FixtureRequest, serve: Callable[..., Server], database:
     return start
 
 
-def test_a_client_says_who_it_is_and_answers_pings(stub: Start, database: Database) -> None:
+def test_a_client_sends_its_cookie_and_answers_pings(stub: Start, database: Database) -> None:
     server = stub()
     user = database.user("u1")
 
@@ -77,7 +77,7 @@ def test_a_client_can_stop_reading(stub: Start, database: Database) -> None:
     run(main())
 
 
-def test_many_clients_see_a_kill_and_a_freeze(stub: Start, database: Database) -> None:
+def test_a_server_can_be_frozen_and_killed_under_many_clients(stub: Start, database: Database) -> None:
     killed, frozen = stub(), stub()
 
     async def main() -> None:
@@ -129,7 +129,7 @@ def test_commands_run_on_the_tests_own_database(database: Database) -> None:
         manage_json("check", db=database)
 
 
-def test_the_same_on_postgresql(postgres_database: Database) -> None:
+def test_commands_run_on_a_postgresql_database(postgres_database: Database) -> None:
     added = postgres_database.add_users(["mallory"])[0]
     rows = postgres_database.query("SELECT id FROM auth_user WHERE username = ?", ["mallory"])
     assert rows == [(added.id,)]

@@ -14,16 +14,16 @@ def found(*, use_tz: bool = True, **database: object) -> list[str | None]:
     return [message.id for message in missing(use_tz=use_tz, database=database)]
 
 
-def test_times_have_to_be_aware() -> None:
+def test_use_tz_is_required() -> None:
     assert found(use_tz=False, ENGINE="django.db.backends.postgresql") == ["connections.E011"]
 
 
-def test_sqlite_has_to_be_immediate() -> None:
+def test_sqlite_needs_immediate_transactions() -> None:
     assert found(ENGINE=SQLITE) == ["connections.W001"]
     assert found(ENGINE=SQLITE, OPTIONS={"transaction_mode": "IMMEDIATE"}) == []
 
 
-def test_serve_listens_for_all_once_the_defaults_of_a_checkout_are_gone(settings: Settings) -> None:
+def test_serve_listens_on_all_interfaces_only_without_the_settings_of_a_fresh_checkout(settings: Settings) -> None:
     settings.LEFT_AT_DEFAULTS = ["SECRET_KEY"]
     with pytest.raises(CommandError, match="set SECRET_KEY in"):
         Command().refuse_unsafe("0.0.0.0")  # noqa: S104 - nobody listens

@@ -16,7 +16,7 @@ def test_the_defaults_are_consistent_and_those_of_the_contract() -> None:
     assert values.connect_rate == Rate(30, 10.0)
 
 
-def test_the_environment_is_read_in_fractions_of_seconds() -> None:
+def test_settings_are_read_from_the_environment_with_fractions_of_seconds() -> None:
     values = read(
         {"CONNECTIONS_BEAT_SECONDS": "0.25", "CONNECTIONS_CONNECT_RATE": "5/2s", "CONNECTIONS_ENFORCE": "observe"}
     )
@@ -35,7 +35,7 @@ def test_the_environment_is_read_in_fractions_of_seconds() -> None:
         ("TRUSTED_PROXIES", "10.0.0.300"),
     ],
 )
-def test_what_can_not_be_read_is_named(name: str, text: str) -> None:
+def test_a_setting_that_cannot_be_parsed_is_named(name: str, text: str) -> None:
     with pytest.raises(ImproperlyConfigured, match=f"CONNECTIONS_{name}"):
         read({f"CONNECTIONS_{name}": text})
 

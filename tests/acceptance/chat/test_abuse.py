@@ -25,7 +25,7 @@ MARGIN = 3.0
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
-def test_a_request_that_trickles_in_is_cut_and_holds_up_nobody(serve: Serve, database: Database, kind: str) -> None:
+def test_a_request_that_trickles_in_is_cut_and_holds_up_no_other(serve: Serve, database: Database, kind: str) -> None:
     server, user = serve(database, kind=kind, handshake_seconds=1), database.user("u1")
     head = b"GET /ws/chat/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
@@ -105,7 +105,7 @@ def test_a_flood_at_a_busy_handler_is_cut_and_fills_no_memory(serve: Serve, data
     run(main())
 
 
-def test_a_conversation_too_many_is_refused_and_its_message_can_be_sent_later(
+def test_a_conversation_above_the_limit_is_refused_and_its_message_can_be_sent_later(
     server: Server, shared: Database, user: TestUser
 ) -> None:
     shared.query(

@@ -55,7 +55,7 @@ def test_a_question_is_acknowledged_answered_and_found_again(serve: Serve, datab
     run(main())
 
 
-def test_a_resend_stores_nothing_and_says_the_same(server: Server, shared: Database, user: TestUser) -> None:
+def test_a_resend_stores_nothing_and_gets_the_same_ack(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as first, connected(server, user) as second:
             client_id = str(uuid4())
@@ -113,7 +113,7 @@ def test_a_closed_tab_loses_no_answer(server: Server, user: TestUser) -> None:
     run(main())
 
 
-def test_whoever_comes_back_in_the_middle_sees_where_the_turn_is(server: Server, user: TestUser) -> None:
+def test_a_client_that_comes_back_during_a_turn_is_sent_its_state(server: Server, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as client:
             ack = await send_message(client, "What can you do?")
@@ -148,7 +148,7 @@ def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: D
     run(main())
 
 
-def test_another_users_conversation_does_not_exist(server: Server, shared: Database, user: TestUser) -> None:
+def test_another_users_conversation_looks_like_a_missing_one(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         async with connected(server, user) as mine, connected(server, shared.user("viewer")) as theirs:
             conversation = (await send_message(mine, "my secret"))["conversation"]

@@ -151,7 +151,7 @@ def test_sessions_are_listed_and_ended_by_their_user(server: Server, shared: Dat
     assert f"{user.name} (user)" in timeline
 
 
-def test_near_the_limit_and_above_it_the_user_is_told(serve: Serve, database: Database) -> None:
+def test_a_user_near_or_above_the_limit_gets_a_notice(serve: Serve, database: Database) -> None:
     server, user = serve(database, soft_limit=5, burst=5), database.user("u1")
 
     async def main() -> None:

@@ -32,7 +32,7 @@ def test_a_model_answers_with_the_users_own_data(serve: Serve, database: Databas
     assert "sk-test" not in server.output()
 
 
-def test_a_model_that_is_away_is_told_of_and_the_chat_goes_on(serve: Serve, database: Database) -> None:
+def test_the_agent_says_that_its_model_is_away_and_the_chat_goes_on(serve: Serve, database: Database) -> None:
     user = database.user("u1")
     env = {"CHAT_MODEL": "small", "CHAT_MODEL_URL": f"http://127.0.0.1:{free_port()}/v1"}
     server = serve(database, env=env)

@@ -54,7 +54,7 @@ def test_the_agents_work_is_seen_on_every_node(pair: Pair, user: TestUser) -> No
     run(main())
 
 
-def test_whoever_comes_to_another_node_in_the_middle_sees_where_the_turn_is(pair: Pair, user: TestUser) -> None:
+def test_a_client_that_connects_to_another_node_during_a_turn_is_sent_its_state(pair: Pair, user: TestUser) -> None:
     one, other = pair
 
     async def main() -> None:

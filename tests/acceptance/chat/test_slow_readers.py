@@ -61,7 +61,9 @@ def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_
     run(main())
 
 
-def test_who_asks_for_much_and_reads_nothing_fills_no_memory(serve: Serve, database: Database, kind: str) -> None:
+def test_a_client_that_asks_for_much_and_reads_nothing_fills_no_memory(
+    serve: Serve, database: Database, kind: str
+) -> None:
     server, user = serve(database, kind=kind, send_seconds=300, heartbeat_seconds=300), database.user("u1")
     process = psutil.Process(server.pid)
     wishes = 6

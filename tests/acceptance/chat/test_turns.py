@@ -24,9 +24,7 @@ def texts(database: Database) -> list[str]:
     return [text for (text,) in database.query("SELECT text FROM chat_message ORDER BY seq")]
 
 
-def test_what_a_drained_node_was_at_is_answered_by_one_that_nobody_is_connected_to(
-    serve: Serve, database: Database
-) -> None:
+def test_a_turn_of_a_drained_node_is_answered_by_a_node_without_clients(serve: Serve, database: Database) -> None:
     user = database.user("u1")
     with model(HALF, says("the answer")) as served:
         env = {"CHAT_MODEL": "small", "CHAT_MODEL_URL": served.url}
@@ -70,7 +68,7 @@ def test_a_node_that_wakes_up_in_the_middle_of_a_turn_adds_nothing_to_it(serve: 
     assert "Traceback" not in frozen.output()
 
 
-def test_a_turn_that_loses_two_nodes_ends_in_an_apology_for_whoever_watches(
+def test_a_turn_that_loses_two_nodes_ends_in_an_apology_to_all_clients(
     serve: Serve, database: Database, bus: str
 ) -> None:
     user = database.user("u1")

@@ -26,7 +26,7 @@ def messages_of(response: Any) -> str:
     return " ".join(str(message) for message in response.context["messages"])
 
 
-def test_recovering_users_says_count_and_consequence_and_asks_why(support: Client) -> None:
+def test_the_action_on_users_shows_count_and_consequence_and_asks_for_a_reason(support: Client) -> None:
     ada, node = rows.make_user("ada"), rows.make_node()
     records = rows.make_records(3, ada, node)
     page = act(support, "managerrecord", "recover_users", records)
@@ -56,7 +56,7 @@ def test_recovering_users_opens_one_run_a_user_with_audit_and_joins_one_that_is_
     assert set(ManagerRecord.objects.values_list("state", flat=True)) == {RecordState.LIVE}
 
 
-def test_recovering_from_the_limits(support: Client) -> None:
+def test_users_are_recovered_from_the_list_of_limits(support: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"))
     page = act(support, "usergate", "recover_users", [gate])
     assert page.context["chosen"] == [gate.user]
@@ -75,7 +75,7 @@ def test_recovering_users_goes_on_where_one_fails(support: Client) -> None:
     assert AuditEntry.objects.get(user=people[0]).outcome == "failed: bad row"
 
 
-def test_closing_managers_tells_the_live_ones_with_audit_for_each(support: Client) -> None:
+def test_closing_managers_closes_the_live_ones_with_an_audit_entry_for_each(support: Client) -> None:
     ada, node = rows.make_user("ada"), rows.make_node()
     live, spared = rows.make_records(2, ada, node)
     closed = rows.closed_record(ada, node, CloseReason.CLIENT_CLOSED)

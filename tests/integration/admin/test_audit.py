@@ -8,6 +8,6 @@ from tests.support.admin import list_url
 pytestmark = pytest.mark.django_db
 
 
-def test_without_the_right_the_audit_trail_is_403(viewer: Client, lead: Client) -> None:
+def test_staff_without_the_right_get_403_for_the_audit_trail(viewer: Client, lead: Client) -> None:
     assert viewer.get(list_url("auditentry")).status_code == 403
     assert lead.get(list_url("auditentry")).status_code == 200

@@ -64,7 +64,7 @@ def test_a_limit_that_can_not_be_set_is_in_the_audit_trail(lead: Client) -> None
         ({"reason": "x", "expires_at_0": "2999-01-01", "expires_at_1": "0:00"}, "soft_limit"),
     ],
 )
-def test_a_limit_that_makes_no_sense_changes_nothing(fields: dict[str, str], field: str, lead: Client) -> None:
+def test_an_invalid_limit_changes_nothing(fields: dict[str, str], field: str, lead: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"), soft_limit=7, reason="as before")
     page = lead.post(list_url("usergate", f"{gate.pk}/change/"), limit_form(**fields))
     assert field in page.context["adminform"].form.errors
@@ -73,7 +73,7 @@ def test_a_limit_that_makes_no_sense_changes_nothing(fields: dict[str, str], fie
     assert not AuditEntry.objects.exists()
 
 
-def test_staff_without_the_right_see_limits_and_change_none(support: Client) -> None:
+def test_staff_without_the_right_see_limits_and_may_not_change_them(support: Client) -> None:
     gate = rows.make_gate(rows.make_user("ada"), soft_limit=7)
     address = list_url("usergate", f"{gate.pk}/change/")
     assert support.get(address).status_code == 200

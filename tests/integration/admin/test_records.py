@@ -10,7 +10,7 @@ from tests.support.admin import listed_keys
 pytestmark = pytest.mark.django_db
 
 
-def test_a_list_shows_the_held_and_a_search_the_closed_too(viewer: Client) -> None:
+def test_the_list_shows_held_records_and_a_search_also_closed_ones(viewer: Client) -> None:
     ada, alan, node = rows.make_user("ada"), rows.make_user("adalbert"), rows.make_node()
     live, other = rows.make_record(ada, node), rows.make_record(alan, node)
     closed = rows.closed_record(ada, node, CloseReason.EVICTED)
@@ -25,7 +25,7 @@ def test_a_list_shows_the_held_and_a_search_the_closed_too(viewer: Client) -> No
     assert listed_keys(viewer, "managerrecord", "?q=%23x") == set()
 
 
-def test_the_key_of_one_user_finds_no_other(viewer: Client) -> None:
+def test_a_search_by_key_finds_only_that_user(viewer: Client) -> None:
     node = rows.make_node()
     ten = [rows.make_record(rows.make_user(f"u{number}"), node) for number in range(12)]
     first = ten[0].user

@@ -53,7 +53,9 @@ def make(kind: str) -> Node:
         ("fenced", LOST, LOST),
     ],
 )
-def test_nobody_contradicts_another(ada: User, kind: str, alone: Verdict, witnessed: Verdict, witness: bool) -> None:
+def test_console_admin_and_commands_agree_on_a_nodes_state(
+    ada: User, kind: str, alone: Verdict, witnessed: Verdict, witness: bool
+) -> None:
     node = make(kind)
     if witness:
         rows.make_node("witness")

@@ -54,7 +54,7 @@ def test_the_filters(lead: Client, ada: User) -> None:
     assert reasons(lead, since=day, until=day) == ["reason-2880"]
 
 
-def test_an_invalid_filter_filters_nothing(lead: Client) -> None:
+def test_an_invalid_filter_is_ignored(lead: Client) -> None:
     entry()
     assert reasons(lead, since="yesterday", actor_kind="cat", cursor="x") == ["reason-000"]
 
@@ -119,11 +119,11 @@ class TestFile:
 
 
 @pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "\n=1", "  =1"])
-def test_a_cell_that_a_spreadsheet_would_run_is_made_text(cell: str) -> None:
+def test_a_cell_that_a_spreadsheet_would_run_as_a_formula_is_made_text(cell: str) -> None:
     assert harmless(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize("cell", ["a=b", "ada", "", "1 - 2"])
-def test_the_rest_stays_as_it_is(cell: str) -> None:
+def test_other_cells_stay_unchanged(cell: str) -> None:
     assert harmless(cell) == cell
     assert harmless(None) == ""

@@ -52,7 +52,7 @@ def write_lock() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("verb", FORMS)
-def test_while_the_database_is_away_they_are_told_to_wait(
+def test_while_the_database_is_away_actions_ask_staff_to_try_again(
     staff: Client, ada: User, verb: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = f"/console/users/{ada.pk}/{verb}/"
@@ -71,7 +71,9 @@ def people() -> dict[str, Any]:
     return {"user_ids": [rows.make_user(name).pk for name in ("ada", "bob", "cyd")], "reason": "storm"}
 
 
-def test_a_bulk_recovery_ends_there_and_says_who_was_left_out(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bulk_recovery_stops_when_the_database_goes_away_and_names_the_users_left_out(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = runs.request
     with contextlib.ExitStack() as lock:
 
@@ -87,7 +89,7 @@ def test_a_bulk_recovery_ends_there_and_says_who_was_left_out(staff: Client, mon
     assert RecoveryRun.objects.get().user_label == "ada"
 
 
-def test_a_bulk_recovery_that_could_not_begin_claims_nothing(staff: Client) -> None:
+def test_a_bulk_recovery_that_could_not_begin_claims_no_recovery(staff: Client) -> None:
     given = people()
     with write_lock():
         assert staff.post("/console/users/recover/", given).status_code == 503

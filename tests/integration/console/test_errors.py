@@ -39,7 +39,7 @@ def test_a_recovery_that_fails_is_told_and_audited(lead: Client, ada: User, verb
 
 
 @pytest.mark.parametrize("htmx", [False, True])
-def test_so_is_every_other_action(lead: Client, ada: User, htmx: bool) -> None:
+def test_every_other_action_that_fails_is_told_and_audited(lead: Client, ada: User, htmx: bool) -> None:
     rows.make_gate(ada)
     record = rows.make_record(ada, rows.make_node())
     answers = []
@@ -62,12 +62,14 @@ def test_so_is_every_other_action(lead: Client, ada: User, htmx: bool) -> None:
     assert ManagerRecord.objects.counted().get() == record
 
 
-def test_a_page_that_is_not_there_or_not_theirs_has_djangos_answer(support: Client, ada: User) -> None:
+def test_a_missing_and_a_forbidden_page_get_djangos_own_answer(support: Client, ada: User) -> None:
     assert support.post("/console/users/999999/recover/", {"reason": "x"}).status_code == 404
     assert support.post(f"/console/users/{ada.pk}/reset/", {"reason": "x"}).status_code == 403
 
 
-def test_a_page_with_a_bug_is_no_action_that_failed(support: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_page_is_not_reported_as_a_failed_action(
+    support: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("console.views.runs.recent_runs", lambda shown: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         support.get("/console/runs/")
@@ -101,7 +103,7 @@ class TestBulk:
         text = support.get("/console/runs/").content.decode()
         assert '<p class="notice error">2 recoveries opened. 1 failed: bob.</p>' in text
 
-    def test_htmx_gets_who_failed(self, people: list[User], ask: Callable[..., Any]) -> None:
+    def test_htmx_gets_the_users_whose_recovery_failed(self, people: list[User], ask: Callable[..., Any]) -> None:
         with no_run_for(people[0]):
             text = ask(headers=HTMX).content.decode()
         assert '<div class="notice error"' in text

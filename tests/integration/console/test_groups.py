@@ -21,5 +21,5 @@ def test_each_group_has_its_rights_and_no_others(group: str) -> None:
     assert {right for right in Right if member.has_perm(right)} == RIGHTS[group]
 
 
-def test_there_are_three() -> None:
+def test_there_are_three_groups() -> None:
     assert set(Group.objects.values_list("name", flat=True)) == set(RIGHTS)

@@ -14,12 +14,12 @@ STYLESHEET = "/static/vendor/pico/pico.min.css"
 
 
 @pytest.mark.parametrize("path", [STYLESHEET, "/no-such-page/"])
-def test_every_response_carries_the_policy(path: str) -> None:
+def test_every_response_has_the_content_security_policy(path: str) -> None:
     response = Client().get(path)
     assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
 
 
-def test_the_admin_has_no_policy_of_its_own() -> None:
+def test_the_admin_has_the_same_content_security_policy() -> None:
     response = Client().get("/admin/login/")
     assert response.status_code == 200
     assert response.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY

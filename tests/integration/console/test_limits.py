@@ -33,7 +33,7 @@ def test_a_limit_is_set_with_who_and_why(lead: Client, ada: User) -> None:
     assert "set by lead, ends" in text
 
 
-def test_the_default_comes_back(lead: Client, ada: User) -> None:
+def test_clearing_the_limit_restores_the_default(lead: Client, ada: User) -> None:
     rows.make_gate(ada, soft_limit=7)
     lead.post(f"/console/users/{ada.pk}/limit/", give(soft_limit="", clear="1"))
     assert UserGate.objects.get().soft_limit is None

@@ -38,7 +38,7 @@ def test_end_users_land_on_the_chat(is_staff: bool) -> None:
     assert Client().post("/accounts/login/", {"username": "ada", "password": "demo"}).headers["Location"] == "/"
 
 
-def test_a_wrong_password_is_said_and_the_name_is_kept() -> None:
+def test_a_wrong_password_gives_an_error_and_keeps_the_username() -> None:
     rows.make_user("ada")
     text = Client().post("/accounts/login/", {"username": "ada", "password": "no"}).content.decode()
     assert 'role="alert"' in text
@@ -46,7 +46,7 @@ def test_a_wrong_password_is_said_and_the_name_is_kept() -> None:
     assert "correct username and password" in text
 
 
-def test_no_other_site_is_led_on_to() -> None:
+def test_the_log_in_never_redirects_to_another_site() -> None:
     rows.make_user("ada")
     given = {"username": "ada", "password": "demo", "next": "https://evil.example/"}
     assert Client().post("/accounts/login/", given).headers["Location"] == "/"

@@ -44,7 +44,7 @@ def test_the_answer_says_that_a_manager_was_already_closed(support: Client, ada:
     assert record.close_reason == CloseReason.CLIENT_CLOSED
 
 
-def test_without_a_reason_it_stays(support: Client, ada: User) -> None:
+def test_without_a_reason_the_manager_stays_open(support: Client, ada: User) -> None:
     record = rows.make_record(ada, rows.make_node())
     for headers in ({}, HTMX):
         response = support.post(f"/console/managers/{record.pk}/close/", {"reason": " "}, headers=headers)

@@ -12,7 +12,7 @@ from tests.support import rows
 from tests.support.staff import HTMX
 
 
-def test_states_are_told_from_the_lease(viewer: Client) -> None:
+def test_the_state_of_a_node_follows_from_its_lease(viewer: Client) -> None:
     now = database.now()
     rows.make_node("web-steady")
     rows.make_node("web-new", steady_since=now)
@@ -35,14 +35,14 @@ def test_states_are_told_from_the_lease(viewer: Client) -> None:
         assert f'<span class="badge {state}">{state}</span>' in row[: row.index("</tr>")]
 
 
-def test_a_lost_node_stays_above_while_it_holds_something(viewer: Client, ada: User) -> None:
+def test_a_lost_node_stays_at_the_top_while_it_holds_records(viewer: Client, ada: User) -> None:
     rows.make_records(4, ada, rows.lost_node("web-lost"))
     text = viewer.get("/console/nodes/").content.decode()
     assert "<h2>Ended</h2>" not in text
     assert '<td data-label="Managers">4</td>' in text
 
 
-def test_drain_asks_the_node(lead: Client) -> None:
+def test_a_drain_is_ordered_in_the_nodes_row(lead: Client) -> None:
     node = rows.make_node()
     response = lead.post(f"/console/nodes/{node.pk}/drain/", {"reason": "deploy"})
     assert response.status_code == 303
@@ -60,7 +60,7 @@ def test_htmx_gets_the_row(lead: Client) -> None:
     assert "The node is asked to drain." in text
 
 
-def test_a_node_that_is_gone_is_left_as_it_is(lead: Client) -> None:
+def test_a_drain_of_a_node_that_is_gone_changes_nothing(lead: Client) -> None:
     node = rows.lost_node()
     text = lead.post(f"/console/nodes/{node.pk}/drain/", {"reason": "x"}, headers=HTMX).content.decode()
     assert "Nothing was done" in text
@@ -69,7 +69,7 @@ def test_a_node_that_is_gone_is_left_as_it_is(lead: Client) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, HTMX])
-def test_without_a_reason_it_goes_on(lead: Client, headers: dict[str, str]) -> None:
+def test_without_a_reason_the_node_is_not_drained(lead: Client, headers: dict[str, str]) -> None:
     node = rows.make_node()
     response = lead.post(f"/console/nodes/{node.pk}/drain/", {"reason": ""}, headers=headers)
     assert response.status_code == 422
@@ -78,7 +78,7 @@ def test_without_a_reason_it_goes_on(lead: Client, headers: dict[str, str]) -> N
     assert node.drain_wanted_at is None
 
 
-def test_only_what_can_be_drained_is_offered(lead: Client, viewer: Client) -> None:
+def test_the_drain_is_offered_only_for_nodes_that_can_be_drained(lead: Client, viewer: Client) -> None:
     node = rows.make_node()
     rows.make_node("command", serves=False)
     rows.make_node("going", drain_wanted_at=database.now() - timedelta(seconds=1))

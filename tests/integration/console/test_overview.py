@@ -37,7 +37,7 @@ def test_the_figures(ada: User) -> None:
     assert sum(bar.count for bar in found.bars) == found.closed_total == 2
 
 
-def test_an_empty_house_has_figures_too(viewer: Client) -> None:
+def test_the_overview_works_without_any_rows(viewer: Client) -> None:
     text = viewer.get("/console/").content.decode()
     assert "No user is at or over the limit." in text
     assert "No server yet." in text
@@ -57,7 +57,7 @@ def test_htmx_reads_the_live_part(viewer: Client) -> None:
     assert b"users connected" in part
 
 
-def test_history_is_not_counted(ada: User) -> None:
+def test_closed_records_are_not_counted(ada: User) -> None:
     with CaptureQueriesContext(connection) as captured:
         read_overview(database.now())
     if connection.vendor != "sqlite":

@@ -35,7 +35,9 @@ def stuck(ada: User) -> list[ManagerRecord]:
     return rows.make_records(3, ada, rows.make_node())
 
 
-def test_recover_frees_the_dead_and_says_so(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
+def test_a_recovery_frees_dead_managers_and_reports_them(
+    support: Client, ada: User, stuck: list[ManagerRecord]
+) -> None:
     run = open_run(support, ada, "recover")
     assert run.reason == "can't connect"
     text = page_of(support, run)
@@ -55,7 +57,7 @@ def test_recover_frees_the_dead_and_says_so(support: Client, ada: User, stuck: l
     assert set(ManagerRecord.objects.held()) == set(stuck)
 
 
-def test_the_next_handshake_is_told(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
+def test_the_page_of_a_run_tells_of_the_next_handshake(support: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     run = rows.make_run(ada, finished_at=stuck[0].opened_at, outcome=Outcome.RECOVERED, before=20, after=3, ago=90)
     rows.make_record(ada, stuck[0].node, age=200)
     later = rows.make_record(ada, stuck[0].node, age=88)
@@ -107,7 +109,9 @@ def test_a_check_is_a_preview_that_anyone_may_ask_for(viewer: Client, ada: User,
     assert ManagerRecord.objects.held().count() == 20
 
 
-def test_a_second_click_joins(support: Client, lead: Client, ada: User, stuck: list[ManagerRecord]) -> None:
+def test_a_second_recovery_joins_the_open_run(
+    support: Client, lead: Client, ada: User, stuck: list[ManagerRecord]
+) -> None:
     run = open_run(support, ada, "recover")
     assert open_run(lead, ada, "recover", reason="me too") == run
     assert RecoveryRun.objects.count() == 1
@@ -117,13 +121,13 @@ def test_a_second_click_joins(support: Client, lead: Client, ada: User, stuck: l
     assert "Your reason is added to it." in text
 
 
-def test_a_stale_page_finds_nothing_to_do(support: Client, ada: User) -> None:
+def test_a_recovery_from_a_stale_page_reports_nothing_to_do(support: Client, ada: User) -> None:
     run = open_run(support, ada, "recover")
     assert "Nothing to do" in page_of(support, run)
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 501])
-def test_without_a_reason_nothing_starts(lead: Client, ada: User, reason: str) -> None:
+def test_without_a_reason_no_run_starts(lead: Client, ada: User, reason: str) -> None:
     for verb in ("recover", "reset", "limit"):
         given = {"reason": reason, "confirm": "ada", "pool": "chat", "soft_limit": "5"}
         response = lead.post(f"/console/users/{ada.pk}/{verb}/", given)
@@ -175,7 +179,7 @@ def test_htmx_gets_the_run_as_a_fragment_that_polls_until_it_ends(support: Clien
     assert "facts-changed" in ended.headers["HX-Trigger"]
 
 
-def test_a_reset_takes_the_username(lead: Client, ada: User, stuck: list[ManagerRecord]) -> None:
+def test_a_reset_needs_the_username_as_confirmation(lead: Client, ada: User, stuck: list[ManagerRecord]) -> None:
     for typed in ("", "Ada", "ada ", "grace"):
         response = lead.post(f"/console/users/{ada.pk}/reset/", {"reason": "start anew", "confirm": typed})
         assert response.status_code == 422
@@ -192,7 +196,7 @@ def test_a_reset_takes_the_username(lead: Client, ada: User, stuck: list[Manager
     assert set(closing.values_list("close_reason", flat=True)) == {CloseReason.RESET}
 
 
-def test_a_reset_that_was_sent_wrong_by_htmx_comes_back_open(lead: Client, ada: User) -> None:
+def test_an_invalid_reset_form_comes_back_unfolded_with_htmx(lead: Client, ada: User) -> None:
     given = {"reason": "x", "confirm": "no"}
     response = lead.post(f"/console/users/{ada.pk}/reset/", given, headers=HTMX)
     assert response.status_code == 422
@@ -248,7 +252,7 @@ class TestBulk:
         assert error in response.content.decode()
         assert not RecoveryRun.objects.exists()
 
-    def test_the_choice_is_kept(self, support: Client, ada: User) -> None:
+    def test_the_selection_of_users_is_kept(self, support: Client, ada: User) -> None:
         text = support.post("/console/users/recover/", {"user_ids": [ada.pk], "reason": ""}).content.decode()
         assert f'value="{ada.pk}" aria-label="Choose ada" checked' in text
 

@@ -15,7 +15,7 @@ def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [".secret_key"]
 
 
-def test_a_loser_of_the_race_takes_the_winners_key(tmp_path: Path) -> None:
+def test_a_process_that_loses_the_race_takes_the_other_processs_key(tmp_path: Path) -> None:
     """The other process links its key between our look and our own link."""
     path = tmp_path / ".secret_key"
 

@@ -24,7 +24,7 @@ def read(client: Client, user: User, **query: str) -> str:
     return response.content.decode()
 
 
-def test_a_healthy_user_is_said_to_be_one(viewer: Client, ada: User) -> None:
+def test_a_healthy_user_is_called_healthy(viewer: Client, ada: User) -> None:
     rows.make_records(3, ada, rows.make_node())
     text = read(viewer, ada)
     assert '<span class="figure">3 / 20</span> held' in text
@@ -32,7 +32,7 @@ def test_a_healthy_user_is_said_to_be_one(viewer: Client, ada: User) -> None:
     assert "ada@example.org" in text
 
 
-def test_a_stuck_user_gets_the_sentence_the_numbers_and_the_suggestion(viewer: Client, ada: User) -> None:
+def test_the_page_of_a_stuck_user_shows_summary_numbers_and_suggestion(viewer: Client, ada: User) -> None:
     rows.make_records(12, ada, rows.lost_node())
     living = rows.make_node()
     rows.make_records(5, ada, living, overdue_since=database.now() - timedelta(seconds=60))
@@ -45,7 +45,7 @@ def test_a_stuck_user_gets_the_sentence_the_numbers_and_the_suggestion(viewer: C
     assert text.count("the client has owed an answer for 1 min") == 5
 
 
-def test_the_doubtful_come_first(viewer: Client, ada: User) -> None:
+def test_managers_in_doubt_come_first(viewer: Client, ada: User) -> None:
     fine = rows.make_record(ada, rows.make_node(), age=500)
     dead = rows.make_record(ada, rows.lost_node(), age=5)
     overdue = rows.make_record(ada, fine.node, age=50, overdue_since=database.now())
@@ -71,7 +71,7 @@ def test_the_doubtful_come_first(viewer: Client, ada: User) -> None:
         ),
     ],
 )
-def test_each_fact_is_told(
+def test_the_page_tells_each_fact(
     viewer: Client, ada: User, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], evidence: str
 ) -> None:
     now = database.now()
@@ -122,7 +122,7 @@ def test_the_page_of_user_1_shows_nothing_of_user_10(viewer: Client, ada: User) 
     assert "elsewhere" not in text
 
 
-def test_a_preview_is_told_as_what_would_be(viewer: Client, ada: User) -> None:
+def test_a_preview_is_written_in_the_conditional(viewer: Client, ada: User) -> None:
     rows.make_run(ada, dry_run=True, finished_at=database.now(), outcome=Outcome.RECOVERED, before=20, after=3)
     assert "Check: would recover" in read(viewer, ada)
 
@@ -151,7 +151,7 @@ def test_an_open_run_is_shown_and_polled(viewer: Client, ada: User) -> None:
     assert f'hx-get="/console/runs/{run.pk}/?part=run"' in text
 
 
-def test_htmx_reads_the_facts_alone(viewer: Client, ada: User) -> None:
+def test_htmx_gets_only_the_facts(viewer: Client, ada: User) -> None:
     rows.make_record(ada, rows.make_node())
     part = viewer.get(f"/console/users/{ada.pk}/?part=facts", headers=HTMX).content.decode()
     assert "1 / 20" in part
@@ -159,7 +159,7 @@ def test_htmx_reads_the_facts_alone(viewer: Client, ada: User) -> None:
     assert "Recover user<" not in part
 
 
-def test_the_queries_do_not_grow_with_the_managers(viewer: Client, ada: User) -> None:
+def test_the_number_of_queries_does_not_grow_with_the_managers(viewer: Client, ada: User) -> None:
     node = rows.make_node()
     rows.make_record(ada, node)
     with CaptureQueriesContext(connection) as few:

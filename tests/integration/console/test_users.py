@@ -40,7 +40,7 @@ def test_users_nearest_their_limit_come_first_and_idle_ones_last(crowd: dict[str
     assert names() == ["cid", "bob", "dan", "eve", "ada"]
 
 
-def test_by_managers_by_name_and_by_id(crowd: dict[str, User]) -> None:
+def test_users_are_sorted_by_managers_by_name_or_by_id(crowd: dict[str, User]) -> None:
     assert names(sort=Sort.HELD) == ["dan", "cid", "bob", "eve", "ada"]
     assert names(sort=Sort.USERNAME) == ["ada", "bob", "cid", "dan", "eve"]
     assert names(sort=Sort.ID) == ["ada", "bob", "cid", "dan", "eve"]
@@ -51,7 +51,7 @@ def test_a_limit_that_ran_out_no_longer_counts(crowd: dict[str, User]) -> None:
     assert names() == ["cid", "dan", "bob", "eve", "ada"]
 
 
-def test_the_routes_own_limit_counts_where_no_override_does(crowd: dict[str, User]) -> None:
+def test_the_routes_limit_counts_where_the_user_has_none(crowd: dict[str, User]) -> None:
     rows.make_gate(crowd["eve"], route_soft_limit=1)
     assert names(status=Status.LIMIT) == ["cid", "bob", "eve"]
 
@@ -83,7 +83,7 @@ def test_search_by_part_of_the_name_by_email_and_by_id(crowd: dict[str, User]) -
     assert names("#") == names("#x") == names("# 1'--") == names("nobody") == []
 
 
-def test_1_is_not_10(crowd: dict[str, User]) -> None:
+def test_a_search_for_id_1_does_not_find_id_10(crowd: dict[str, User]) -> None:
     ten = rows.make_user("ten", id=crowd["ada"].pk * 10)
     assert names(f"#{crowd['ada'].pk}") == ["ada"]
     assert names(f"#{ten.pk}") == ["ten"]
@@ -104,12 +104,12 @@ def test_the_pages_join_without_a_gap_or_a_repeat(crowd: dict[str, User], sort: 
 
 @pytest.mark.parametrize("after", ["x", "e30", "WzEsMiwiYSJd", "W10", "WyJhIl0", "é"])
 @pytest.mark.parametrize("sort", [Sort.PRESSURE, Sort.ID])
-def test_a_spoilt_cursor_begins_at_the_top(crowd: dict[str, User], sort: Sort, after: str) -> None:
+def test_an_invalid_cursor_shows_the_first_page(crowd: dict[str, User], sort: Sort, after: str) -> None:
     found = find_users(q="", status=Status.ALL, sort=sort, after=after, now=database.now())
     assert found.rows[0].user.username == names(sort=sort)[0]
 
 
-def test_history_costs_nothing(crowd: dict[str, User]) -> None:
+def test_no_query_reads_closed_records(crowd: dict[str, User]) -> None:
     """Every query on records goes through a partial index of the held ones."""
     with CaptureQueriesContext(
         connection,
@@ -150,12 +150,12 @@ def test_the_page_shows_counts_and_keeps_what_was_asked(viewer: Client, crowd: d
     assert '<option value="limit" selected>' in text
 
 
-def test_nonsense_in_the_query_is_no_error(viewer: Client, crowd: dict[str, User]) -> None:
+def test_invalid_query_parameters_are_ignored(viewer: Client, crowd: dict[str, User]) -> None:
     response = viewer.get("/console/users/", {"status": "x", "sort": "y", "cursor": "z", "q": "\x00%"})
     assert response.status_code == 200
 
 
-def test_htmx_gets_the_part_and_going_back_gets_the_page(viewer: Client, crowd: dict[str, User]) -> None:
+def test_htmx_gets_the_fragment_and_a_history_request_gets_the_page(viewer: Client, crowd: dict[str, User]) -> None:
     part = viewer.get("/console/users/", headers=HTMX).content
     assert b"<html" not in part
     assert b"cid" in part
@@ -163,7 +163,7 @@ def test_htmx_gets_the_part_and_going_back_gets_the_page(viewer: Client, crowd: 
     assert b"<html" in back
 
 
-def test_only_who_may_recover_can_choose(viewer: Client, support: Client, crowd: dict[str, User]) -> None:
+def test_only_staff_who_may_recover_can_select_users(viewer: Client, support: Client, crowd: dict[str, User]) -> None:
     assert b'name="user_ids"' not in viewer.get("/console/users/").content
     assert b'name="user_ids"' in support.get("/console/users/").content
 

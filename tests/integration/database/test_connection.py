@@ -49,7 +49,7 @@ def in_thread(body: object) -> None:
 
 
 @pytest.mark.usefixtures("on_postgres")
-def test_it_is_of_the_thread_alone_outside_the_pool_and_bounded() -> None:
+def test_a_threads_connection_is_its_own_outside_the_pool_and_has_timeouts() -> None:
     def body() -> None:
         with database.own_connection(2.0, lock_seconds=0.25):
             assert scalar("SHOW lock_timeout") == "250ms"
@@ -63,7 +63,7 @@ def test_it_is_of_the_thread_alone_outside_the_pool_and_bounded() -> None:
 
 
 @pytest.mark.usefixtures("on_postgres")
-def test_a_frozen_server_ends_the_round_and_the_next_connects_anew() -> None:
+def test_a_frozen_server_ends_the_round_and_the_next_round_connects_again() -> None:
     def body() -> None:
         with database.own_connection(1.0):
             backend = int(str(scalar("SELECT pg_backend_pid()")))
@@ -82,7 +82,7 @@ def test_a_frozen_server_ends_the_round_and_the_next_connects_anew() -> None:
 
 
 @pytest.mark.usefixtures("on_postgres")
-def test_somebody_elses_lock_is_busy_and_not_away() -> None:
+def test_a_lock_of_another_program_does_not_count_as_the_database_being_away() -> None:
     locked, done = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -120,7 +120,7 @@ def test_a_thread_that_waits_for_something_else_keeps_its_connection() -> None:
 
 
 @pytest.mark.usefixtures("on_postgres")
-def test_a_transaction_that_was_slept_in_counts_as_the_database_being_away() -> None:
+def test_a_transaction_that_postgresql_ended_as_idle_counts_as_the_database_being_away() -> None:
     def body() -> None:
         answered: list[object] = []
         with database.own_connection(2.0):

@@ -13,7 +13,7 @@ OUTAGE = 4.0  # seconds; by then a pool of the default settings tries again only
 BACK = 2.0  # seconds after its database is back, at most
 
 
-def test_it_is_back_soon_after_its_database(postgres_database: Database) -> None:
+def test_the_pool_connects_soon_after_its_database_is_back(postgres_database: Database) -> None:
     options: dict[str, Any] = database(postgres_database.url)["OPTIONS"]["pool"]
     until = time.monotonic() + OUTAGE
 

@@ -63,11 +63,11 @@ def test_a_round_that_is_due_follows_at_once() -> None:
 
 
 @pytest.mark.parametrize("outcome", [away, locked, unwritable])
-def test_what_the_database_says_is_nothing_against_the_thread(outcome: Callable[[], None]) -> None:
+def test_a_round_that_fails_for_a_database_error_counts(outcome: Callable[[], None]) -> None:
     began, last = times_of(outcome)
     assert last > began[-1]
 
 
-def test_a_mistake_of_ours_does_not_count_as_a_round() -> None:
+def test_a_round_that_fails_for_a_bug_does_not_count() -> None:
     began, last = times_of(wrong)
     assert last < began[0]

@@ -21,7 +21,7 @@ from tests.support.default_database import default_database
 from tests.support.rows import make_node, make_record, make_user
 
 
-def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(
+def test_a_locked_row_holds_up_no_other_answer_and_is_answered_later(
     postgres_database: Database, django_db_blocker: DjangoDbBlocker
 ) -> None:
     with django_db_blocker.unblock(), default_database(postgres_database.url), database.own_connection(0.2):
@@ -41,7 +41,7 @@ def test_a_locked_row_keeps_no_others_answer_and_is_answered_later(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_pass_that_had_to_wait_makes_nobody_more_active_than_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_beat_that_waited_for_a_lock_writes_the_right_last_activity(monkeypatch: pytest.MonkeyPatch) -> None:
     now, waited = database.now, 0.3
 
     def late() -> datetime:

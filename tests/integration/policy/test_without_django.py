@@ -38,7 +38,7 @@ def test_the_policy_passes_its_tests_where_django_can_not_be_imported() -> None:
     assert " passed" in finished.stdout
 
 
-def test_that_process_refuses_what_needs_django() -> None:
+def test_a_test_that_needs_django_fails_in_that_process() -> None:
     finished = run("tests/unit/test_conf.py")
     assert finished.returncode == pytest.ExitCode.INTERRUPTED
     assert "is not for the policy" in finished.stdout

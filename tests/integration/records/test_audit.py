@@ -71,7 +71,7 @@ def nothing_was_done() -> bool:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_fails_is_undone_and_its_entry_says_so(action: str, record: ManagerRecord) -> None:
+def test_a_failed_action_is_undone_and_has_an_audit_entry(action: str, record: ManagerRecord) -> None:
     with bad_row(record, action), pytest.raises(DatabaseError, match="bad row"):
         ACTIONS[action](record)
     assert nothing_was_done()
@@ -82,7 +82,7 @@ def test_what_fails_is_undone_and_its_entry_says_so(action: str, record: Manager
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_can_not_be_audited_is_not_done(action: str, record: ManagerRecord) -> None:
+def test_an_action_that_cannot_be_audited_is_not_done(action: str, record: ManagerRecord) -> None:
     with no_entry_of_success(), pytest.raises(DatabaseError, match="bad row"):
         ACTIONS[action](record)
     assert nothing_was_done()
@@ -90,7 +90,7 @@ def test_what_can_not_be_audited_is_not_done(action: str, record: ManagerRecord)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_works_has_one_entry(action: str, record: ManagerRecord) -> None:
+def test_a_successful_action_has_one_audit_entry(action: str, record: ManagerRecord) -> None:
     ACTIONS[action](record)
     assert not nothing_was_done()
     entry = AuditEntry.objects.get()
@@ -99,7 +99,7 @@ def test_what_works_has_one_entry(action: str, record: ManagerRecord) -> None:
     assert not entry.outcome.startswith("failed")
 
 
-def test_a_join_that_can_not_be_audited_is_no_join(record: ManagerRecord) -> None:
+def test_a_join_that_cannot_be_audited_is_not_done(record: ManagerRecord) -> None:
     run = make_run(ada_of(record))
     with no_entry_of_success(), pytest.raises(DatabaseError, match="bad row"):
         recover(record, RunKind.CLEANUP)
@@ -109,13 +109,13 @@ def test_a_join_that_can_not_be_audited_is_no_join(record: ManagerRecord) -> Non
     assert run.audit_entries.get().outcome == "joined"
 
 
-def test_what_is_wrong_in_itself_is_audited_too(record: ManagerRecord) -> None:
+def test_an_invalid_action_is_audited_too(record: ManagerRecord) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         actions.set_limit(record.user, "chat", 0, reason="why", actor=STAFF)
     assert AuditEntry.objects.get().outcome == "failed: The soft limit must be at least 1."
 
 
-def test_an_entry_that_can_not_be_written_is_logged_and_hides_no_error(
+def test_an_audit_entry_that_cannot_be_written_is_logged_and_hides_no_error(
     record: ManagerRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     nothing = refused(AuditEntry, "INSERT", "1 = 1")
@@ -138,7 +138,7 @@ def test_an_entry_that_can_not_be_written_is_logged_and_hides_no_error(
         ("drain_node", ["drain_node", "web-1"]),
     ],
 )
-def test_a_command_that_fails_says_so_in_a_line(action: str, command: list[str], record: ManagerRecord) -> None:
+def test_a_command_that_fails_prints_one_line(action: str, command: list[str], record: ManagerRecord) -> None:
     with bad_row(record, action), pytest.raises(CommandError) as raised:
         call_command(*command)
     assert str(raised.value) == "The database refused that, and it was not done: bad row"

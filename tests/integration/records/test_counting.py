@@ -36,7 +36,7 @@ def make_gate(user: Any, now: datetime, fields: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(("fields", "soft_limit", "ceiling"), GATES)
-def test_the_limits_of_a_gate(fields: dict[str, int], soft_limit: int, ceiling: int) -> None:
+def test_a_gate_gives_soft_limit_and_ceiling(fields: dict[str, int], soft_limit: int, ceiling: int) -> None:
     now = database.now()
     ada = rows.make_user("ada")
     make_gate(ada, now, fields)

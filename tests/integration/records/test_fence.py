@@ -46,7 +46,7 @@ def test_without_a_steady_witness_nobody_is_fenced(witness: str) -> None:
     assert lease.would_fence(tunables(), now) == set()
 
 
-def test_after_an_outage_everybody_renews_first() -> None:
+def test_after_an_outage_no_node_fences_before_all_could_renew() -> None:
     """All were away for longer than a lease: the first that comes back may fence nobody for a whole lease."""
     nodes = [make_node(name, silent=60) for name in ("a", "b", "c")]
     lease.renew(nodes[0].pk, tunables())
@@ -56,7 +56,7 @@ def test_after_an_outage_everybody_renews_first() -> None:
     assert Node.objects.alive(database.now()).count() == 3
 
 
-def test_a_renewal_that_comes_late_starts_steadiness_anew_and_one_in_time_keeps_it() -> None:
+def test_a_late_renewal_restarts_steadiness_and_one_in_time_keeps_it() -> None:
     in_time, late = make_node("in time", silent=1), make_node("late", silent=4)
     since = in_time.steady_since
     for node in (in_time, late):
@@ -81,14 +81,14 @@ def test_a_lapsed_node_that_is_not_fenced_renews_and_a_fenced_one_never_does() -
         lease.hold_node(node.pk)
 
 
-def test_two_that_fence_at_once_fence_once() -> None:
+def test_concurrent_fences_fence_a_node_once() -> None:
     make_node("witness")
     make_node("dead", silent=LEASE + 1)
     done = run_concurrently(*[lambda: len(lease.fence(tunables()))] * 4)
     assert sorted(done) == [0, 0, 0, 1]
 
 
-def test_a_renewal_and_a_fence_at_once_never_both_win() -> None:
+def test_a_concurrent_renewal_and_fence_never_both_succeed() -> None:
     make_node("witness")
     for round_ in range(5):
         node = make_node(f"edge-{round_}", silent=LEASE + 1)

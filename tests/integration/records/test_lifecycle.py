@@ -32,7 +32,7 @@ def end(record: ManagerRecord, reason: CloseReason) -> int:
     return lifecycle.end([record.pk], Ending(reason, f"found {reason}", SYSTEM), database.now())
 
 
-def test_a_closing_record_keeps_the_reason_it_was_closing_for_and_its_evidence_tells_the_rest() -> None:
+def test_a_closing_record_keeps_its_first_reason_and_its_evidence_names_the_later_one() -> None:
     record = make_record(make_user("ada"), make_node())
     assert order(record, CloseReason.RESET)
     assert not order(record, CloseReason.EVICTED), "the first reason stands"
@@ -43,7 +43,7 @@ def test_a_closing_record_keeps_the_reason_it_was_closing_for_and_its_evidence_t
     assert record.evidence == "for reset; then node_lost: found node_lost"
 
 
-def test_whoever_ends_a_record_first_is_the_only_one() -> None:
+def test_of_several_concurrent_ends_of_a_record_only_the_first_succeeds() -> None:
     user, node = make_user("ada"), make_node()
     for _ in range(5):
         record = make_record(user, node)
@@ -69,7 +69,7 @@ def test_deleting_a_user_keeps_the_history_of_their_managers() -> None:
     assert record.user_id is None
 
 
-def test_users_close_their_own_and_nobody_elses() -> None:
+def test_users_can_close_their_own_managers_only() -> None:
     ada, bob, node = make_user("ada"), make_user("bob"), make_node()
     mine, current, theirs = make_record(ada, node), make_record(ada, node), make_record(bob, node)
     done = actions.close_own(ada, [mine.pk, theirs.pk], actor=Actor.user(ada))
@@ -80,7 +80,7 @@ def test_users_close_their_own_and_nobody_elses() -> None:
     assert AuditEntry.objects.filter(action="close_own", user=ada).count() == 2
 
 
-def test_two_who_set_a_limit_at_once_make_one_gate_and_both_are_in_the_audit_trail() -> None:
+def test_two_limits_that_are_set_at_once_make_one_gate_and_two_audit_entries() -> None:
     ada = make_user("ada")
     run_concurrently(*[partial(actions.set_limit, ada, "chat", n, reason="busy", actor=SYSTEM) for n in (30, 40)])
     assert UserGate.objects.get(user=ada, pool="chat").soft_limit in (30, 40)

@@ -120,7 +120,7 @@ def freeing_and_evicting(ada: User) -> Change:
         freeing_and_evicting,
     ],
 )
-def test_who_changes_several_and_their_user_who_signs_out(
+def test_a_change_of_several_records_and_a_sign_out_by_their_user_do_not_deadlock(
     made: Callable[[User], Change], server: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     ada = make_user("ada")

@@ -15,7 +15,7 @@ from tests.support.rows import lost_node, make_gate, make_node, make_records, ma
 STAFF = Actor.command("support")
 
 
-def test_it_waits_for_the_lock_and_does_not_fail(
+def test_a_run_waits_for_the_lock_and_does_not_fail(
     postgres_database: Database, django_db_blocker: DjangoDbBlocker
 ) -> None:
     with django_db_blocker.unblock(), default_database(postgres_database.url), database.own_connection(0.2):

@@ -50,7 +50,7 @@ def test_fifty_at_once_on_two_nodes_never_count_above_the_ceiling(writers: list[
     assert RecoveryRun.objects.open().count() == 1
 
 
-def test_what_comes_within_a_moment_shares_a_transaction() -> None:
+def test_handshakes_that_come_within_a_moment_share_a_transaction() -> None:
     committed: list[object] = []
     writer = Writer(FAST, committed.append)
     writer.node_id = make_node().pk
@@ -103,7 +103,7 @@ def test_a_fenced_node_admits_nobody(writers: list[Writer]) -> None:
     assert ManagerRecord.objects.count() == 0
 
 
-def test_one_user_is_not_another_whose_key_begins_alike(writers: list[Writer]) -> None:
+def test_users_whose_keys_begin_alike_are_not_confused(writers: list[Writer]) -> None:
     users = {user.pk: user for user in (make_user(f"u{n}") for n in range(12))}
     one, ten = users[min(users)], users[max(users)]
     for _ in range(25):
@@ -113,7 +113,7 @@ def test_one_user_is_not_another_whose_key_begins_alike(writers: list[Writer]) -
     assert (admission.live, admission.evicted) == (1, None)
 
 
-def test_the_queries_of_admission_sweep_and_pass_use_their_partial_indexes() -> None:
+def test_the_queries_of_admission_sweep_and_beat_use_their_partial_indexes() -> None:
     users, nodes = [make_user(f"u{n}") for n in range(20)], [make_node(f"web-{n}") for n in range(20)]
     ada, node = users[0], nodes[0]
     for user in users:

@@ -39,7 +39,7 @@ def end(run: RecoveryRun, values: Tunables = VALUES) -> Outcome:
     return Outcome(runs.advance(run.pk, values).outcome)
 
 
-def test_somebody_new_above_the_limit_gets_a_run_of_the_system(ada: User) -> None:
+def test_a_newcomer_above_the_limit_gets_a_run_of_the_system(ada: User) -> None:
     run = ending(ada)
     newcomer(ada)
     assert end(run) is Outcome.NOTHING_TO_DO
@@ -47,14 +47,14 @@ def test_somebody_new_above_the_limit_gets_a_run_of_the_system(ada: User) -> Non
     assert (followed.user, followed.kind, followed.actor_kind) == (ada, RunKind.CLEANUP, ActorKind.SYSTEM)
 
 
-def test_nobody_above_the_limit_needs_one(ada: User) -> None:
+def test_no_run_follows_if_no_user_is_above_the_limit(ada: User) -> None:
     run = ending(ada)
     newcomer(make_user("bob"))
     end(run)
     assert not RecoveryRun.objects.open().exists()
 
 
-def test_who_is_over_the_limit_with_nobody_new_gets_none_or_runs_would_follow_each_other_without_end(ada: User) -> None:
+def test_no_run_follows_without_a_newcomer_so_that_runs_do_not_follow_each_other_for_ever(ada: User) -> None:
     run = ending(ada)
     newcomer(ada, ago=15)
     end(run)
@@ -71,7 +71,7 @@ def test_a_reset_a_dry_run_and_a_run_that_failed_are_followed_by_none(ada: User,
     assert not RecoveryRun.objects.open().exists()
 
 
-def test_in_observe_mode_none_follows(ada: User) -> None:
+def test_in_observe_mode_no_run_follows(ada: User) -> None:
     run = ending(ada)
     newcomer(ada)
     end(run, replace(VALUES, enforce="observe"))

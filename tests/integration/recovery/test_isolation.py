@@ -42,7 +42,7 @@ def test_a_user_key_that_no_column_takes_fails_one_handshake_and_the_writer_goes
     assert isinstance(ada.result(5), Admission)
 
 
-def test_who_left_makes_room_before_who_comes_in_the_same_batch(writer: Writer) -> None:
+def test_releases_make_room_for_handshakes_of_the_same_batch(writer: Writer) -> None:
     ada = make_user("ada")
     handshakes = [Handshake(uuid.uuid4(), ada.pk, "chat") for _ in range(25)]
     for handshake in handshakes:
@@ -56,7 +56,7 @@ def test_who_left_makes_room_before_who_comes_in_the_same_batch(writer: Writer) 
     assert (admission.live, admission.evicted) == (25, None)
 
 
-def test_a_release_that_can_not_be_written_keeps_nobody_elses_and_is_tried_again(writer: Writer) -> None:
+def test_a_release_that_cannot_be_written_holds_up_no_other_and_is_tried_again(writer: Writer) -> None:
     ada = make_user("ada")
     bad, good = (Handshake(uuid.uuid4(), ada.pk, "chat") for _ in range(2))
     for handshake in (bad, good):
@@ -70,7 +70,7 @@ def test_a_release_that_can_not_be_written_keeps_nobody_elses_and_is_tried_again
     assert not writer.is_writing(bad.id)
 
 
-def test_a_recovery_frees_the_others_and_names_the_one_that_it_could_not() -> None:
+def test_a_recovery_frees_all_other_records_and_names_the_one_that_it_could_not_free() -> None:
     ada = make_user("ada")
     make_gate(ada)
     make_node("witness")
@@ -85,7 +85,7 @@ def test_a_recovery_frees_the_others_and_names_the_one_that_it_could_not() -> No
     assert ManagerRecord.objects.closed().count() == len(others)
 
 
-def test_an_eviction_takes_the_next_by_rank_for_one_that_can_not_be_closed() -> None:
+def test_an_eviction_takes_the_next_by_rank_for_a_record_that_cannot_be_closed() -> None:
     ada, node = make_user("ada"), make_node()
     make_gate(ada, soft_limit=2)
     bad, second, *rest = [make_record(ada, node, age=60 - n) for n in range(4)]
@@ -99,7 +99,7 @@ def test_an_eviction_takes_the_next_by_rank_for_one_that_can_not_be_closed() -> 
     assert set(ManagerRecord.objects.counted()) == {bad, rest[1]}
 
 
-def test_a_reset_closes_the_others_too() -> None:
+def test_a_reset_closes_all_records_but_the_bad_one() -> None:
     ada = make_user("ada")
     make_gate(ada)
     bad, *others = make_records(5, ada, make_node())
@@ -109,7 +109,7 @@ def test_a_reset_closes_the_others_too() -> None:
     assert set(ManagerRecord.objects.closing()) == set(others)
 
 
-def test_a_run_that_can_not_go_on_keeps_no_other() -> None:
+def test_a_run_that_cannot_go_on_holds_up_no_other() -> None:
     ada, bob = make_user("ada"), make_user("bob")
     bad, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="first")
     RecoveryRun.objects.filter(pk=bad.pk).update(step="no such step")
@@ -119,7 +119,7 @@ def test_a_run_that_can_not_go_on_keeps_no_other() -> None:
     assert good.outcome == Outcome.NOTHING_TO_DO
 
 
-def test_ending_many_at_once_with_one_bad_row_ends_the_rest_once() -> None:
+def test_ending_many_records_with_one_bad_row_ends_each_other_record_once() -> None:
     ada, node = make_user("ada"), make_node()
     bad, *others = make_records(6, ada, node)
     with unwritable(bad):

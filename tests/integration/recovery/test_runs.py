@@ -72,7 +72,7 @@ def test_the_dead_of_a_lost_node_are_freed_and_the_living_spared() -> None:
     assert set(ManagerRecord.objects.counted().filter(user=bob)) == set(theirs), "another user's are not touched"
 
 
-def test_a_dry_run_names_the_same_and_changes_nothing() -> None:
+def test_a_dry_run_names_the_managers_that_a_run_would_free_and_changes_nothing() -> None:
     ada, here = make_user("ada"), make_node("web-1")
     lapsed = make_node("web-2", silent=60)
     make_gate(ada)
@@ -90,7 +90,7 @@ def test_a_dry_run_names_the_same_and_changes_nothing() -> None:
     assert not ManagerRecord.objects.exclude(probe_mode="").exclude(probe_mode=ProbeMode.REPORT).exists()
 
 
-def test_it_evicts_by_rank_and_exactly_as_many_as_needed_when_all_live() -> None:
+def test_a_run_evicts_by_rank_exactly_as_many_as_needed_when_all_managers_live() -> None:
     ada, here = make_user("ada"), make_node("web-1")
     make_gate(ada, soft_limit=3)
     idle = [make_record(ada, here, age=500 + n) for n in range(2)]
@@ -148,7 +148,7 @@ def test_eviction_does_not_wait_for_a_node_that_does_not_answer() -> None:
     assert (late.state, late.close_reason) == (RecordState.CLOSING, CloseReason.EVICTED), "on a late node goes first"
 
 
-def test_a_reset_closes_the_set_it_began_with_and_what_comes_later_stays() -> None:
+def test_a_reset_closes_the_managers_it_began_with_and_spares_newcomers() -> None:
     ada, here, lost = make_user("ada"), make_node("web-1"), lost_node("web-2")
     make_gate(ada)
     living, dead = make_records(2, ada, here), make_records(3, ada, lost)
@@ -163,7 +163,7 @@ def test_a_reset_closes_the_set_it_began_with_and_what_comes_later_stays() -> No
     assert len(dead) == 3
 
 
-def test_a_close_that_is_not_confirmed_is_reported_and_takes_no_slot() -> None:
+def test_an_unconfirmed_close_is_reported_and_takes_no_slot() -> None:
     ada, deaf = make_user("ada"), make_node("web-1")
     make_gate(ada)
     record = make_record(ada, deaf)
@@ -175,7 +175,7 @@ def test_a_close_that_is_not_confirmed_is_reported_and_takes_no_slot() -> None:
     assert actions(run) == {str(record.pk): Action.UNCONFIRMED}
 
 
-def test_nothing_to_do_says_so() -> None:
+def test_a_run_with_nothing_to_do_reports_that() -> None:
     run = advance(request(make_user("ada")))
     assert (run.outcome, run.before, run.after) == (Outcome.NOTHING_TO_DO, 0, 0)
 
@@ -199,7 +199,7 @@ def test_a_cleanup_and_a_reset_of_one_user_are_two_runs_and_a_dry_run_joins_none
     assert len(opened) == 4
 
 
-def test_many_that_advance_a_run_at_once_take_each_step_once() -> None:
+def test_concurrent_advances_of_a_run_take_each_step_once() -> None:
     ada = make_user("ada")
     make_gate(ada)
     make_records(3, ada, lost_node())

@@ -25,7 +25,7 @@ from tests.support.rows import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_it_fences_frees_and_explains() -> None:
+def test_a_sweep_fences_frees_and_explains() -> None:
     ada = make_user("ada")
     make_node("witness")
     dead = make_node("web-2", silent=60)
@@ -61,7 +61,7 @@ def test_a_record_that_can_not_be_freed_is_set_aside_and_the_sweep_goes_on() -> 
     assert "bad row" in bad.sweep_error
 
 
-def test_it_opens_one_run_for_whoever_is_over_the_limit_then_in_force() -> None:
+def test_a_sweep_opens_one_run_for_each_user_over_the_limit_in_force() -> None:
     node, ada, bob, eve = make_node(), make_user("ada"), make_user("bob"), make_user("eve")
     now = database.now()
     make_gate(ada, soft_limit=2)
@@ -75,7 +75,7 @@ def test_it_opens_one_run_for_whoever_is_over_the_limit_then_in_force() -> None:
     assert set(RecoveryRun.objects.open().values_list("user__username", flat=True)) == {"ada", "eve"}
 
 
-def test_history_is_pruned_and_the_audit_trail_only_on_request() -> None:
+def test_old_history_is_pruned_and_the_audit_trail_only_on_request() -> None:
     ada, old = make_user("ada"), 40 * 86_400.0
     node = make_node(started_at=database.now(), retired_at=database.now() - timedelta(days=40))
     closed_record(ada, node, CloseReason.CLIENT_CLOSED, ago=old)

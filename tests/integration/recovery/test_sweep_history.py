@@ -75,7 +75,7 @@ def test_the_sweep_and_the_runs_come_before_history(moment: list[float]) -> None
     assert (dead.state, run.outcome, left()) == (RecordState.CLOSED, "nothing_to_do", 9)
 
 
-def test_the_command_prunes_all_of_it(moment: list[float]) -> None:
+def test_the_command_prunes_all_old_history(moment: list[float]) -> None:
     make_old(15)
     make_run(make_user("bob"), finished_at=database.now() - timedelta(days=40), outcome="recovered")
     assert prune(timedelta(days=30), audit=True) == {"records": 15, "runs": 1}

@@ -43,7 +43,7 @@ def test_after_a_run_that_failed_the_sweep_waits_before_it_opens_the_next() -> N
     assert RecoveryRun.objects.open().get().user_label == "bob"
 
 
-def test_only_the_last_cleanup_of_the_system_tells() -> None:
+def test_only_the_systems_last_cleanup_decides_how_long_the_sweep_waits() -> None:
     ada, bob, eve = crowded("ada"), crowded("bob"), crowded("eve")
     ended(ada, Outcome.FAILED, ago=5, actor=ActorKind.STAFF)
     ended(bob, Outcome.FAILED, ago=5, kind=RunKind.RESET)
@@ -52,7 +52,7 @@ def test_only_the_last_cleanup_of_the_system_tells() -> None:
     assert open_runs(tunables()) == 3
 
 
-def test_an_admission_above_the_limit_and_people_do_not_wait() -> None:
+def test_admissions_and_staff_open_runs_while_the_sweep_waits() -> None:
     ada, bob, node = crowded("ada"), crowded("bob"), make_node()
     ended(ada, Outcome.FAILED, ago=5)
     ended(bob, Outcome.FAILED, ago=5)
@@ -63,7 +63,7 @@ def test_an_admission_above_the_limit_and_people_do_not_wait() -> None:
     assert not joined
 
 
-def test_what_a_run_could_not_close_makes_no_run_each_sweep() -> None:
+def test_records_that_a_run_could_not_close_do_not_make_a_run_each_sweep() -> None:
     ada, node = make_user("ada"), make_node("witness")
     make_gate(ada, soft_limit=1)
     bad, _ = make_record(ada, lost_node()), make_record(ada, node)

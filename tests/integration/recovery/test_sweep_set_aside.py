@@ -22,7 +22,7 @@ def failures(caplog: pytest.LogCaptureFixture, message: str) -> list[str]:
     return [record.__dict__["manager"] for record in caplog.records if record.message == message]
 
 
-def test_a_row_that_takes_not_even_a_mark_keeps_no_other(
+def test_a_row_that_cannot_even_be_marked_holds_up_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("connections.recovery.sweep.BATCH", 2)
@@ -36,7 +36,7 @@ def test_a_row_that_takes_not_even_a_mark_keeps_no_other(
     assert sweep(tunables(), "witness").freed == {"node_lost": 1}, "mended, it is freed by whoever does not remember it"
 
 
-def test_a_node_remembers_it_from_one_sweep_to_the_next(
+def test_a_node_remembers_a_bad_row_from_one_sweep_to_the_next(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     moment = [1000.0]
@@ -51,7 +51,7 @@ def test_a_node_remembers_it_from_one_sweep_to_the_next(
     assert failures(caplog, "sweep_not_marked") == [str(bad.pk)]
 
 
-def test_somebody_elses_lock_makes_no_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_another_program_locks_is_not_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
 
     def busy(*_: Any, **__: Any) -> int:
@@ -67,7 +67,7 @@ def test_somebody_elses_lock_makes_no_bad_row(monkeypatch: pytest.MonkeyPatch) -
     assert sweep(tunables(), "witness").freed == {"node_lost": 3}
 
 
-def test_what_is_remembered_is_tried_again_when_its_time_is_over_and_is_bounded() -> None:
+def test_a_remembered_row_is_tried_again_after_its_time_and_their_number_is_bounded() -> None:
     set_aside, now, pk = SetAside(), database.now(), uuid.uuid4()
     set_aside.add(pk, now)
     assert set_aside.at(now + timedelta(seconds=SET_ASIDE_SECONDS - 1)) == {pk}

@@ -43,7 +43,7 @@ def test_the_wheel_starts_with_useradd_on_the_path_for_root_only(
         ),
     ],
 )
-def test_root_without_a_user_for_postgres_reads_what_to_do(
+def test_root_without_a_system_user_gets_an_error_that_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: str
 ) -> None:
     def fails(*args: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ def test_root_without_a_user_for_postgres_reads_what_to_do(
     assert "\n" not in str(raised.value)
 
 
-def test_another_error_of_the_wheel_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_any_other_error_of_the_wheel_is_raised_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fails(*args: Any, **kwargs: Any) -> None:
         raise FileNotFoundError(2, "No such file or directory", "initdb")
 

@@ -20,7 +20,7 @@ from console import wording
         (Suggestion, wording.SUGGESTIONS),
     ],
 )
-def test_none_is_missing(codes: type[StrEnum], words: dict[str, str]) -> None:
+def test_every_code_has_words(codes: type[StrEnum], words: dict[str, str]) -> None:
     assert set(words) == set(codes)
     assert not [text for text in words.values() if "_" in text]
 

@@ -69,7 +69,7 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Setting:
     return Setting(monkeypatch)
 
 
-def test_a_late_tick_asks_whoever_is_due_to_be_asked(node: Setting) -> None:
+def test_a_late_tick_pings_each_client_that_is_due_for_a_ping(node: Setting) -> None:
     async def scenario() -> None:
         node.manager()
         await node.ticks(VALUES.heartbeat_seconds - VALUES.tick_seconds)
@@ -94,7 +94,7 @@ def test_a_late_tick_judges_nobody_and_the_next_one_does(node: Setting) -> None:
     asyncio.run(scenario())
 
 
-def test_a_late_tick_ends_no_roll_call_but_for_those_who_are_alive(node: Setting) -> None:
+def test_a_late_tick_ends_a_roll_call_only_for_clients_that_have_answered(node: Setting) -> None:
     async def scenario() -> None:
         silent, answering = node.manager(), node.manager()
         await node.tick()
@@ -113,7 +113,7 @@ def test_a_late_tick_ends_no_roll_call_but_for_those_who_are_alive(node: Setting
     asyncio.run(scenario())
 
 
-def test_a_roll_call_that_comes_before_the_late_tick_judges_nobody_by_the_time_slept(node: Setting) -> None:
+def test_a_roll_call_that_begins_before_a_late_tick_does_not_count_the_time_slept(node: Setting) -> None:
     async def scenario() -> None:
         opening, silent = node.manager(accepted=False), node.manager()
         await node.tick()
@@ -131,7 +131,7 @@ def test_a_roll_call_that_comes_before_the_late_tick_judges_nobody_by_the_time_s
     asyncio.run(scenario())
 
 
-def test_a_handler_that_took_a_frame_before_the_late_tick_is_stuck_after_its_own_time(node: Setting) -> None:
+def test_a_handler_that_took_a_frame_before_a_late_tick_gets_its_whole_time_before_it_is_stuck(node: Setting) -> None:
     """The frame was taken on a clock that the tick then set back by a minute."""
 
     async def scenario() -> None:

@@ -25,7 +25,7 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         ("unix:", "", None),
     ],
 )
-def test_the_last_hop_before_the_trusted_ones(peer: str, forwarded: str, client: str | None) -> None:
+def test_the_client_is_the_last_hop_before_the_trusted_proxies(peer: str, forwarded: str, client: str | None) -> None:
     assert client_address(peer, [forwarded], TRUSTED) == client
 
 
@@ -38,5 +38,5 @@ def test_the_last_hop_before_the_trusted_ones(peer: str, forwarded: str, client:
         (["203.0.113.9", "10.0.0.7"], "203.0.113.9"),
     ],
 )
-def test_the_lines_of_the_header_are_one_list(lines: list[str], client: str) -> None:
+def test_several_header_lines_are_read_as_one_list(lines: list[str], client: str) -> None:
     assert client_address("10.0.0.1", lines, TRUSTED) == client

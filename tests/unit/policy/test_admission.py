@@ -25,23 +25,23 @@ def admit_one(counted: list[CountedRecord], *, device: uuid.UUID | None = None, 
     return admit(Newcomer(uuid.uuid4(), device, attempt), counted, soft_limit=20, burst=5, now=NOW, handshake=HANDSHAKE)
 
 
-def test_below_the_soft_limit_a_newcomer_is_just_admitted() -> None:
+def test_below_the_soft_limit_a_newcomer_is_admitted_and_nothing_else_happens() -> None:
     admission = admit_one([holding() for _ in range(19)])
     assert (admission.live, admission.evicted, admission.open_run, admission.costs_two) == (20, None, False, False)
 
 
-def test_above_the_soft_limit_it_is_admitted_and_opens_a_cleanup_run() -> None:
+def test_above_the_soft_limit_a_newcomer_is_admitted_and_opens_a_cleanup_run() -> None:
     admission = admit_one([holding() for _ in range(20)])
     assert (admission.live, admission.evicted, admission.open_run, admission.costs_two) == (21, None, True, True)
 
 
-def test_at_the_ceiling_the_one_that_ranks_first_makes_room() -> None:
+def test_at_the_ceiling_the_record_that_ranks_first_is_evicted() -> None:
     counted = [holding(idle=n) for n in range(25)]
     admission = admit_one(counted)
     assert (admission.live, admission.evicted) == (25, counted[24].id)
 
 
-def test_nobody_pays_twice_for_the_dead_of_a_late_node() -> None:
+def test_an_admission_beside_records_of_a_late_node_costs_one_token() -> None:
     assert not admit_one([holding() for _ in range(20)] + [holding(on_late_node=True)]).costs_two
 
 

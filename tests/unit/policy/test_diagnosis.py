@@ -26,7 +26,7 @@ def codes(found: object) -> set[CauseCode]:
     return {cause.code for cause in found.causes}  # type: ignore[attr-defined]
 
 
-def test_the_incident_in_one_sentence() -> None:
+def test_the_summary_names_all_causes_in_one_sentence() -> None:
     found = diagnose(facts(*[LOST] * 12, *[SILENT] * 5, *[ALIVE] * 3))
     assert found.summary == (
         "Ada holds 20 managers at a limit of 20, and 17 are dead: 12 on node web-2, gone for 4 min, "
@@ -40,25 +40,25 @@ def test_the_incident_in_one_sentence() -> None:
     ]
 
 
-def test_nothing_wrong_says_so_and_suggests_nothing() -> None:
+def test_a_healthy_user_gets_a_summary_without_a_suggestion() -> None:
     found = diagnose(facts(ALIVE, ALIVE))
     assert found.summary == "Ada holds 2 managers at a limit of 20, all alive."
     assert (codes(found), found.suggestion) == ({CauseCode.HEALTHY}, Suggestion.NONE)
 
 
-def test_a_full_user_with_nobody_dead_is_told_that_the_next_connection_works() -> None:
+def test_a_user_at_the_limit_without_dead_managers_can_connect_again() -> None:
     found = diagnose(facts(*[ALIVE] * 20))
     assert "the next connection is still admitted" in found.summary
     assert found.suggestion is Suggestion.NONE
 
 
-def test_one_over_the_limit_is_recovered_by_closing_the_least_active() -> None:
+def test_for_a_user_over_the_limit_the_suggestion_is_to_close_the_least_active() -> None:
     found = diagnose(facts(*[ALIVE] * 22))
     assert "2 too many" in found.summary
     assert (codes(found), found.suggestion) == ({CauseCode.OVER_LIMIT}, Suggestion.RECOVER)
 
 
-def test_a_disabled_account_comes_first() -> None:
+def test_a_disabled_account_is_named_before_all_other_causes() -> None:
     found = diagnose(facts(LOST, active=False))
     assert found.summary.startswith("Ada can't connect: the account is disabled.")
     assert found.suggestion is Suggestion.ENABLE_ACCOUNT
@@ -70,14 +70,14 @@ def test_a_rate_limited_user_has_to_wait_and_is_told_how_long() -> None:
     assert found.suggestion is Suggestion.WAIT
 
 
-def test_no_node_draining_nodes_full_nodes_and_a_slow_database_are_told_apart() -> None:
+def test_no_nodes_draining_nodes_full_nodes_and_a_slow_database_are_different_causes() -> None:
     assert codes(diagnose(facts(nodes=0))) == {CauseCode.NO_NODE}
     assert codes(diagnose(facts(nodes=2, nodes_draining=2))) == {CauseCode.NODES_DRAINING}
     assert codes(diagnose(facts(nodes=2, nodes_draining=1, nodes_full=1))) == {CauseCode.NODES_FULL}
     assert codes(diagnose(facts(database_seconds=3.0))) == {CauseCode.DATABASE_SLOW}
 
 
-def test_unknown_is_never_called_dead() -> None:
+def test_an_unknown_manager_is_never_called_dead() -> None:
     found = diagnose(facts(ALIVE, ManagerFact(Verdict.UNKNOWN, "web-3")))
     assert "1 whose node has not answered" in found.summary
     assert found.dead == 0

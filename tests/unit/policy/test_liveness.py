@@ -44,18 +44,18 @@ def test_a_roll_call_too_judges_the_handler_and_not_the_client_while_frames_wait
         assert found[0] is expected
 
 
-def test_never_accepted_and_never_taking_bytes_have_their_own_ends() -> None:
+def test_a_socket_that_is_never_accepted_and_a_client_that_takes_no_bytes_end_for_reasons_of_their_own() -> None:
     assert end_of(9.9, accepted=False) is None
     assert end_of(10.0, accepted=False) is CloseReason.NEVER_OPENED
     assert end_of(110.0, send_blocked_since=100.0) is CloseReason.CLIENT_GONE
 
 
-def test_where_no_frame_of_ours_may_be_sent_a_client_is_never_judged_by_silence() -> None:
+def test_a_client_on_a_route_without_injected_frames_is_never_judged_by_its_silence() -> None:
     judged = judge(pulse(probeable=False), 10_000.0, TIMEOUTS)
     assert (judged.end, judged.ping) == (None, False)
 
 
-def test_a_roll_call_is_timed_from_its_own_sending() -> None:
+def test_the_time_of_a_roll_call_begins_when_its_ping_is_sent() -> None:
     assert roll_call(pulse(), 101.0, 105.9, TIMEOUTS) is None
     silent = roll_call(pulse(), 101.0, 106.0, TIMEOUTS)
     assert silent is not None

@@ -47,7 +47,7 @@ def silent(seconds: float) -> Row:
         (replace(silent(99), drain_wanted_at=ago(98), fenced_at=NOW), NodeState.FENCED),
     ],
 )
-def test_an_ending_outweighs_silence_and_silence_a_drain(row: Row, state: NodeState) -> None:
+def test_gone_comes_before_lapsed_and_lapsed_before_draining(row: Row, state: NodeState) -> None:
     assert node_state(row, NOW, LATE) is state
 
 
@@ -67,7 +67,7 @@ def test_only_fenced_and_retired_nodes_are_gone() -> None:
         (replace(silent(0), retired_at=NOW), False),
     ],
 )
-def test_steady_is_not_late_for_a_whole_lease(row: Row, steady: bool) -> None:
+def test_a_node_is_steady_after_a_whole_lease_without_being_late(row: Row, steady: bool) -> None:
     assert is_steady(row, NOW, LATE, LEASE) is steady
 
 
@@ -82,7 +82,7 @@ def test_steady_is_not_late_for_a_whole_lease(row: Row, steady: bool) -> None:
         (NodeState.RETIRED, Verdict.MOVED, Verdict.MOVED),
     ],
 )
-def test_silence_is_no_evidence_without_a_witness(
+def test_a_silent_node_is_lost_only_if_there_is_a_witness(
     state: NodeState, without_witness: Verdict | None, with_witness: Verdict | None
 ) -> None:
     assert verdict_by_node(state, fenceable=False) is without_witness

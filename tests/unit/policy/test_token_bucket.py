@@ -14,7 +14,7 @@ def bucket(now: float = 0.0) -> TokenBucket:
     return TokenBucket.full(30, 3.0, now)
 
 
-def test_a_refused_attempt_takes_nothing_so_a_retry_never_prolongs_it() -> None:
+def test_a_refused_attempt_takes_no_token_so_a_retry_never_prolongs_the_wait() -> None:
     tokens = bucket()
     assert sum(tokens.take(0.0) for _ in range(40)) == 30
     device = uuid.uuid4()
@@ -49,7 +49,7 @@ def emptied(now: float = 0.0) -> TokenBucket:
     return tokens
 
 
-def test_a_promise_is_kept_also_when_somebody_else_took_the_token_once_and_only_to_its_device() -> None:
+def test_a_promised_time_is_kept_once_for_its_device_even_if_another_client_took_the_token() -> None:
     tokens, device = emptied(), uuid.uuid4()
     told = tokens.retry_after(0.0, device)
     while tokens.take(told):
@@ -59,7 +59,7 @@ def test_a_promise_is_kept_also_when_somebody_else_took_the_token_once_and_only_
     assert not tokens.take(told, device), "a promise is kept once"
 
 
-def test_a_promise_holds_from_its_time_on_and_not_before() -> None:
+def test_a_promised_time_admits_the_device_from_then_on_and_not_before() -> None:
     tokens, device = emptied(), uuid.uuid4()
     told = tokens.retry_after(0.0, device)
     before = told - 2 * EARLY
@@ -69,13 +69,13 @@ def test_a_promise_holds_from_its_time_on_and_not_before() -> None:
     assert tokens.take(told - EARLY / 2, device), "it was told two decimals"
 
 
-def test_promises_of_one_queue_are_two_tokens_apart() -> None:
+def test_the_promised_times_of_several_devices_are_two_tokens_apart() -> None:
     tokens = emptied()
     told = [tokens.retry_after(0.0, uuid.uuid4()) for _ in range(5)]
     assert [round(later - sooner, 6) for sooner, later in pairwise(told)] == [round(2 / 3, 6)] * 4
 
 
-def test_a_device_that_asks_again_keeps_its_place_and_moves_nobody_elses() -> None:
+def test_a_device_that_asks_again_keeps_its_promised_time_and_moves_no_other() -> None:
     tokens, device = emptied(), uuid.uuid4()
     told = tokens.retry_after(0.0, device)
     for hammered in range(1, 100):
@@ -84,7 +84,7 @@ def test_a_device_that_asks_again_keeps_its_place_and_moves_nobody_elses() -> No
     assert tokens.retry_after(0.5 * told, uuid.uuid4()) == pytest.approx(0.5 * told + 2 / 3)
 
 
-def test_a_queue_that_begins_anew_gives_no_more_rights_than_the_rate() -> None:
+def test_promises_to_many_devices_admit_no_more_than_the_rate() -> None:
     """Otherwise whoever sends many device ids would be let in as often as it was refused."""
     tokens = emptied()
     told = {device: tokens.retry_after(0.0, device) for device in (uuid.uuid4() for _ in range(500))}
@@ -93,7 +93,7 @@ def test_a_queue_that_begins_anew_gives_no_more_rights_than_the_rate() -> None:
     assert admitted <= 30 + MAX_RETRY_AFTER * 3 / 2
 
 
-def test_a_client_without_a_device_is_told_a_new_time_if_somebody_came_in_between() -> None:
+def test_a_client_without_a_device_gets_a_new_time_if_another_client_took_its_token() -> None:
     tokens = emptied()
     told = tokens.retry_after(0.0, None)
     admitted = sum(tokens.take(told) for _ in range(20))

@@ -47,5 +47,5 @@ def test_counts() -> None:
         ("", "An unknown browser"),
     ],
 )
-def test_the_browser_and_the_system(user_agent: str, short: str) -> None:
+def test_a_user_agent_is_shown_as_browser_and_system(user_agent: str, short: str) -> None:
     assert in_short(user_agent) == short

@@ -29,7 +29,7 @@ def socket(number: int) -> Any:
     return InCycle(number)
 
 
-def test_what_sockets_hold_is_frozen_and_freed_after_they_ended() -> None:
+def test_objects_of_open_sockets_are_frozen_and_freed_after_the_sockets_end() -> None:
     registry = Registry()
     freezer = Freezer(registry)
     sockets = [socket(number) for number in range(FREEZE_SOCKETS)]

@@ -13,7 +13,7 @@ def test_a_pong_is_recognised_and_nothing_else_is() -> None:
     assert frames.pong_nonce('{"type": "user_message", "text": "\\"pong\\""}') is None
 
 
-def test_every_end_that_a_client_is_told_of_has_the_code_of_the_contract() -> None:
+def test_every_close_reason_has_the_close_code_of_the_contract() -> None:
     table = {
         4009: ["too_big"], 4012: ["node_draining", "node_lost"], 4013: ["try_again", "node_full"],
         4400: ["protocol_abuse"], 4401: ["login_required"], 4403: ["session_ended", "account_disabled"],
@@ -30,12 +30,12 @@ def test_every_end_that_a_client_is_told_of_has_the_code_of_the_contract() -> No
     assert {str(reason) for reason in ours | set(Refused)} <= {str(reason) for reason in CLOSING_FRAMES}
 
 
-def test_a_full_node_is_told_as_the_contract_has_it() -> None:
+def test_a_full_node_closes_with_the_code_and_reason_of_the_contract() -> None:
     frame = json.loads(frames.closing(Refused.NODE_FULL, 2.0))
     assert (frame["code"], frame["reason"], frame["reconnect"]) == (4013, "try_again", "after")
 
 
-def test_a_closing_frame_tells_code_reason_and_when_to_return() -> None:
+def test_a_closing_frame_has_code_reason_and_when_to_reconnect() -> None:
     frame = json.loads(frames.closing(CloseReason.RESET, 1.234567))
     assert frame == {"type": "closing", "code": 4411, "reason": "reset", "reconnect": "after", "retry_after": 1.235}
     assert json.loads(frames.closing(CloseReason.EVICTED, 9.0))["retry_after"] == 0

@@ -22,5 +22,5 @@ def test_without_a_peer_there_is_no_address() -> None:
     assert client_ip({"headers": headers}, TRUSTED) is None
 
 
-def test_an_interface_is_no_part_of_the_address() -> None:
+def test_the_zone_of_an_ipv6_address_is_cut_off() -> None:
     assert client_ip({"client": ("fe80::1%eth0", 40_000), "headers": []}, TRUSTED) == "fe80::1"

@@ -93,7 +93,7 @@ async def accepts(scope: Scope, receive: Receive, send: Send) -> None:
         pass
 
 
-def test_an_order_that_comes_before_the_admission_is_kept_and_ends_it_with_one_accept() -> None:
+def test_a_close_that_is_ordered_before_the_admission_ends_the_socket_after_one_accept() -> None:
     async def main() -> None:
         socket, node = Socket(), Node()
         manager, running = managed(socket, node, accepts)
@@ -111,7 +111,7 @@ def test_an_order_that_comes_before_the_admission_is_kept_and_ends_it_with_one_a
     asyncio.run(main())
 
 
-def test_its_attributes_need_no_dictionary_of_its_own() -> None:
+def test_a_managers_attributes_fit_into_a_key_sharing_dictionary() -> None:
     async def main() -> None:
         manager, running = managed(Socket(), Node(), accepts)
         assert len(vars(manager)) <= 30
@@ -120,7 +120,7 @@ def test_its_attributes_need_no_dictionary_of_its_own() -> None:
     asyncio.run(main())
 
 
-def test_a_refusal_stands_whatever_was_ordered_before_it() -> None:
+def test_a_refusal_stands_even_if_a_close_was_ordered_before_it() -> None:
     async def main() -> None:
         socket, node = Socket(), Node()
         manager, running = managed(socket, node, accepts)
@@ -135,7 +135,7 @@ def test_a_refusal_stands_whatever_was_ordered_before_it() -> None:
     asyncio.run(main())
 
 
-def test_an_application_that_accepts_after_the_end_accepts_nothing() -> None:
+def test_an_accept_of_the_application_after_the_end_is_not_sent() -> None:
     async def main() -> None:
         socket, node = Socket(), Node()
         told = asyncio.Event()
@@ -157,7 +157,7 @@ def test_an_application_that_accepts_after_the_end_accepts_nothing() -> None:
     asyncio.run(main())
 
 
-def test_where_the_server_is_stuck_in_the_accept_there_is_no_second_one_and_it_is_cut_off() -> None:
+def test_a_socket_whose_accept_blocks_gets_no_second_accept_and_is_cut_off() -> None:
     async def main() -> None:
         socket, node = Socket(blocks_on="websocket.accept"), Node()
         manager, running = managed(socket, node, accepts)
@@ -200,7 +200,7 @@ async def is_accepted(socket: Socket) -> None:
         await asyncio.sleep(0)
 
 
-def test_what_was_promised_to_a_slow_client_is_sent_however_long_it_waits() -> None:
+def test_frames_that_a_manager_has_queued_for_a_slow_client_are_sent_however_long_it_takes() -> None:
     async def main() -> None:
         socket, node = SlowSocket(seconds=0.05), Node()
         node.tunables = Tunables(send_seconds=0.12)
@@ -221,7 +221,7 @@ def test_what_was_promised_to_a_slow_client_is_sent_however_long_it_waits() -> N
     asyncio.run(main())
 
 
-def test_an_application_waits_for_a_client_that_is_too_far_behind_and_not_beyond_the_end() -> None:
+def test_an_application_waits_for_a_client_that_is_too_far_behind_but_not_after_the_end() -> None:
     async def main() -> None:
         socket, node = SlowSocket(), Node()
         sent: list[int] = []
