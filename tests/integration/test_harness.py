@@ -1,4 +1,4 @@
-"""The harness can do what the tests ask of it, on both servers, and can fail."""
+"""The tests' own helpers work on both servers, and fail where they should."""
 
 import signal
 import time
@@ -16,7 +16,7 @@ Start = Callable[[], Server]
 
 @pytest.fixture(params=["daphne", "uvicorn"])
 def stub(request: pytest.FixtureRequest, serve: Callable[..., Server], database: Database) -> Start:
-    """Starts a server that runs the stub application."""
+    """A function that starts a server with the stub application."""
 
     def start() -> Server:
         port = free_port()
@@ -99,7 +99,7 @@ def test_a_server_can_be_frozen_and_killed_under_many_clients(stub: Start, datab
     assert killed.wait() == -signal.SIGKILL
     killed.start()
     assert killed.get("/")[0] == 200
-    frozen.freeze()  # and the fixture still ends it
+    frozen.freeze()  # the fixture has to end a frozen server too
 
 
 def test_a_server_that_does_not_start_says_why(serve: Callable[..., Server], database: Database) -> None:

@@ -1,4 +1,4 @@
-"""What we need of the project that we are in, whoever wrote its settings."""
+"""The system checks: what the engine needs of the settings of the project that it is installed in."""
 
 import pytest
 from django.core.management import CommandError
@@ -28,5 +28,5 @@ def test_serve_listens_on_all_interfaces_only_without_the_settings_of_a_fresh_ch
     with pytest.raises(CommandError, match="set SECRET_KEY in"):
         Command().refuse_unsafe("0.0.0.0")  # noqa: S104 - nobody listens
     Command().refuse_unsafe("127.0.0.1")
-    del settings.LEFT_AT_DEFAULTS  # a project of somebody else's never had it
+    del settings.LEFT_AT_DEFAULTS  # the settings of an adopter's project never have this name
     Command().refuse_unsafe("0.0.0.0")  # noqa: S104

@@ -1,4 +1,4 @@
-"""Settings: what is read, and what the server refuses to start on."""
+"""Settings: how they are read, and on which values the server refuses to start."""
 
 from dataclasses import replace
 

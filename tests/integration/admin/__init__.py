@@ -1,1 +1,1 @@
-"""The Django admin, one file a module of connections/admin."""
+"""Tests of the Django admin: one file for each module of connections/admin."""

@@ -1,4 +1,4 @@
-"""Actions on selected rows of the admin: they ask for a reason, and each leaves an audit entry."""
+"""The admin's actions on selected rows: each asks for a reason and leaves an audit entry."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 
 
 def act(client: Client, model: str, action: str, selected: list[Any], **fields: Any) -> Any:
-    """Select rows and an action, as the form of the list does; with `reason` and `confirmed`, as the page after it."""
+    """Post an action on selected rows, as the list does; with `reason` and `confirmed`, as the next page does."""
     data = {"action": action, "_selected_action": [str(row.pk) for row in selected], **fields}
     return client.post(list_url(model), data, follow=True)
 

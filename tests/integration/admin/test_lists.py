@@ -21,7 +21,7 @@ LISTS = ["managerrecord", "node", "recoveryrun", "usergate", "refusal", "auditen
 @pytest.mark.parametrize("model", LISTS)
 def test_a_list_takes_as_many_queries_for_many_rows_as_for_few(model: str, superuser: Client) -> None:
     make_rows(3)
-    superuser.get(list_url(model))  # content types are cached from here on
+    superuser.get(list_url(model))  # fills the cache of content types
     with CaptureQueriesContext(connection) as few:
         assert len(listed_keys(superuser, model)) == 3
     make_rows(40)

@@ -1,4 +1,4 @@
-"""The relay of the chaos runs on real sockets: it loses no byte, and holds every byte."""
+"""The relay of the chaos runs on real sockets: it loses no byte, and passes on none while it is held."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

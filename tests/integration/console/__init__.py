@@ -1,1 +1,1 @@
-"""The console's pages and actions, one file a view."""
+"""Tests of the console's pages and actions: one file for each view."""

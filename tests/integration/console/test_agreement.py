@@ -1,4 +1,4 @@
-"""Badge, sentence, dry run, admin and command say the same of a node and its managers, whatever the node is."""
+"""Console, admin, dry run and commands agree on a node and its managers, in each state of the node."""
 
 import json
 from io import StringIO

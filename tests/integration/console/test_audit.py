@@ -95,7 +95,7 @@ class TestFile:
         from django.apps import apps
         from django.db import connection
 
-        # A transactional test finds the tables empty: what the migration made is made again.
+        # A transactional test starts with empty tables, so the groups of the migration are made again.
         migration = import_module("console.migrations.0001_groups")
         with connection.schema_editor() as editor:
             migration.make_groups(apps, editor)

@@ -30,13 +30,13 @@ FORMS: dict[str, dict[str, str]] = {
 
 @pytest.fixture
 def staff(log_in: Login) -> Client:
-    """Somebody with all the rights: where transactions are real, the groups are gone with the first test."""
+    """A superuser: after a transactional test the groups of the migration are gone."""
     return log_in(rows.make_user("root", is_superuser=True))
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A database that is locked is away at once."""
+    """Give up waiting for SQLite's write lock at once."""
     connection.close()
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "timeout", 0.05)
     yield

@@ -35,7 +35,7 @@ def test_metrics_are_not_found_unless_a_setting_says_so() -> None:
 
 def test_static_files_need_no_collectstatic() -> None:
     async def get() -> tuple[int, dict[str, str], bytes]:
-        response: Any = await AsyncClient().get(STYLESHEET)  # a stream, which the stubs don't know
+        response: Any = await AsyncClient().get(STYLESHEET)  # a streaming response, which the type stubs don't know
         return response.status_code, dict(response.headers), b"".join([part async for part in response])
 
     status, headers, body = run(get())

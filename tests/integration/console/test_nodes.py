@@ -1,4 +1,4 @@
-"""The nodes, and the order to drain one."""
+"""The page of the nodes, and the action that drains one."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The first page: the figures, and the users who need help."""
+"""The overview: its figures, and the users who need help."""
 
 from datetime import timedelta
 

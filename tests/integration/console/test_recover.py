@@ -24,13 +24,13 @@ def open_run(client: Client, user: User, verb: str, **given: str) -> RecoveryRun
 
 
 def page_of(client: Client, run: RecoveryRun) -> str:
-    """The page of a run; reading it advances the run."""
+    """Get the page of a run, which also advances the run."""
     return " ".join(client.get(f"/console/runs/{run.pk}/").content.decode().split())
 
 
 @pytest.fixture
 def stuck(ada: User) -> list[ManagerRecord]:
-    """ada with 20: 17 left by a lost node, 3 on one that lives. Returns the 3."""
+    """Give ada 20 managers, 17 on a lost node and 3 on a living one; return these 3."""
     rows.make_records(17, ada, rows.lost_node())
     return rows.make_records(3, ada, rows.make_node())
 

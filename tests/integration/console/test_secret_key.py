@@ -16,7 +16,7 @@ def test_processes_that_start_at_once_make_one_key(tmp_path: Path) -> None:
 
 
 def test_a_process_that_loses_the_race_takes_the_other_processs_key(tmp_path: Path) -> None:
-    """The other process links its key between our look and our own link."""
+    """The other process links its key after this one has looked for a key and before it links its own."""
     path = tmp_path / ".secret_key"
 
     class Late(type(path)):  # type: ignore[misc]

@@ -110,7 +110,7 @@ def test_an_invalid_cursor_shows_the_first_page(crowd: dict[str, User], sort: So
 
 
 def test_no_query_reads_closed_records(crowd: dict[str, User]) -> None:
-    """Every query on records goes through a partial index of the held ones."""
+    """Every query on records uses a partial index of the held records."""
     with CaptureQueriesContext(
         connection,
     ) as captured:

@@ -1,4 +1,4 @@
-"""The connections of the engine's threads: their bounds, on a real PostgreSQL."""
+"""The database connections of the engine's threads and their timeouts, on a real PostgreSQL."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def on_postgres(postgres_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """New connections of the default alias go to PostgreSQL."""
+    """Connect the default alias to PostgreSQL."""
     parsed: dict[str, Any] = {**dj_database_url.parse(postgres_database.url)}
     parsed["OPTIONS"] = parsed.get("OPTIONS", {}) | {"pool": True}
     monkeypatch.setitem(connections.settings, "default", connections.settings["default"] | parsed)

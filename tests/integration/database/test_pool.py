@@ -1,4 +1,4 @@
-"""The pool of connections that requests and handshakes share, after PostgreSQL was away."""
+"""The connection pool that requests and handshakes share, after an outage of PostgreSQL."""
 
 import time
 from typing import Any
@@ -9,8 +9,8 @@ from psycopg_pool import ConnectionPool
 from console.settings import database
 from tests.support.databases import Database
 
-OUTAGE = 4.0  # seconds; by then a pool of the default settings tries again only after 3 more
-BACK = 2.0  # seconds after its database is back, at most
+OUTAGE = 4.0  # seconds; after so long, a pool with the default settings would try again only after 3 more
+BACK = 2.0  # the most seconds after the database is back
 
 
 def test_the_pool_connects_soon_after_its_database_is_back(postgres_database: Database) -> None:
@@ -31,5 +31,5 @@ def test_the_pool_connects_soon_after_its_database_is_back(postgres_database: Da
                     connection.execute("SELECT 1")
                 break
             except psycopg.OperationalError:
-                continue  # nobody gets one for so long
+                continue  # no caller gets a connection for so long
         assert until <= time.monotonic() < until + BACK

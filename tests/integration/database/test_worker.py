@@ -1,4 +1,4 @@
-"""The engine's rounds: how often, when all is well and when it is not."""
+"""The rounds of a worker thread: how often they run, and which of them count as the thread being alive."""
 
 import threading
 import time
@@ -16,13 +16,13 @@ ROUNDS = 4
 
 
 def times_of(outcome: Callable[[], None]) -> tuple[list[float], float]:
-    """When each of the first rounds began, always due and always ending so; and the `last` that counted."""
+    """Run rounds that are always due and end with `outcome`; return when they began, and when the last one counted."""
     began: list[float] = []
     enough = threading.Event()
 
     def body() -> None:
         began.append(time.monotonic())
-        rounds.ring()  # and somebody rings all the time
+        rounds.ring()  # another thread asks for a round all the time
         if len(began) >= ROUNDS:
             enough.set()
         outcome()

@@ -1,4 +1,4 @@
-"""What a node writes each beat, also when somebody else holds a row, or the whole database, as it begins."""
+"""The rows that a node writes each beat, also while another program locks a row or SQLite's whole database."""
 
 import time
 from datetime import datetime
@@ -45,7 +45,7 @@ def test_a_beat_that_waited_for_a_lock_writes_the_right_last_activity(monkeypatc
     now, waited = database.now, 0.3
 
     def late() -> datetime:
-        time.sleep(waited)  # as for SQLite's one lock
+        time.sleep(waited)  # as if it waited for SQLite's write lock
         return now()
 
     clock, record = NodeClock(), make_record(make_user("ada"), node := make_node(), age=0)
@@ -62,7 +62,7 @@ def test_a_beat_that_waited_for_a_lock_writes_the_right_last_activity(monkeypatc
 
 
 def asked(record: ManagerRecord, wanted_at: Any) -> Any:
-    """A manager whose client has answered a roll call."""
+    """A fake manager whose client has answered a roll call."""
     probe = Probe(wanted_at, ProbeMode.CLOSE, 0.0)
     probe.answer(Verdict.ALIVE, "answered the roll call")
     return SimpleNamespace(id=record.pk, probe=probe)

@@ -1,4 +1,4 @@
-"""The policy and its tests need no Django: they pass in a process in which importing Django fails."""
+"""The policy and its tests need no Django: they pass in a process where an import of Django fails."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.processes import ROOT
 
-# `--noconftest`, and no configuration: pyproject.toml and tests/conftest.py are Django's.
+# `--noconftest` and no configuration file, since tests/conftest.py and pyproject.toml need Django.
 RUN = """
 import sys
 

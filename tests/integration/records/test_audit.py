@@ -1,4 +1,4 @@
-"""Every action is in the audit trail: with the change in one transaction, and also when it fails."""
+"""Every action is in the audit trail: in the transaction of its change, and also if it fails."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -22,7 +22,7 @@ Action = Callable[[ManagerRecord], object]
 
 @pytest.fixture
 def record() -> ManagerRecord:
-    """A manager of ada, who has a gate, and nothing else there is."""
+    """The only manager, of the user ada, who also has a gate."""
     ada = make_user("ada")
     make_gate(ada)
     return make_record(ada, make_node())
@@ -50,7 +50,7 @@ ACTIONS: dict[str, Action] = {
 
 
 def bad_row(record: ManagerRecord, action: str) -> AbstractContextManager[None]:
-    """The row that this action would write can't be written."""
+    """The database refuses to write the row that this action changes."""
     match action:
         case "close_manager" | "close_own":
             return unwritable(record)

@@ -1,4 +1,4 @@
-"""The limits of a user by pool: one function, with which the SQL of the list of users agrees."""
+"""The limits of a user by pool: the function that returns them, and the SQL of the list of users, which agrees."""
 
 from datetime import datetime, timedelta
 from typing import Any

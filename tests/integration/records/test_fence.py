@@ -1,4 +1,4 @@
-"""Lease, steadiness and the one guarded fence."""
+"""Leases, steady nodes, and the fence."""
 
 from datetime import timedelta
 
@@ -47,7 +47,7 @@ def test_without_a_steady_witness_nobody_is_fenced(witness: str) -> None:
 
 
 def test_after_an_outage_no_node_fences_before_all_could_renew() -> None:
-    """All were away for longer than a lease: the first that comes back may fence nobody for a whole lease."""
+    """After all nodes were away for longer than a lease, the first that comes back may not fence for a whole lease."""
     nodes = [make_node(name, silent=60) for name in ("a", "b", "c")]
     lease.renew(nodes[0].pk, tunables())
     assert lease.fence(tunables()) == []

@@ -1,4 +1,4 @@
-"""Transitions of a record: conditional, first reason wins, always explained."""
+"""The transitions of a record: each is conditional, keeps the first reason, and is explained."""
 
 from functools import partial
 

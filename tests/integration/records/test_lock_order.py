@@ -1,7 +1,7 @@
-"""Two who change the same records at the same moment never wait for each other; on a real PostgreSQL.
+"""Two changes of the same records at the same moment never deadlock, on a real PostgreSQL.
 
-A stranger holds the row that the one locks first if it goes by the rows as they lie, and the other, which goes by
-their ids, last. When the stranger lets go, each would have what the other waits for.
+Another program locks one row. A change that locked the rows in their physical order would wait for it first, and the
+sign-out, which locks by id, last. After that lock is released, each would wait for a row that the other has locked.
 """
 
 import logging
@@ -34,7 +34,10 @@ from tests.support.default_database import default_database
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_user
 
 STAFF = Actor.command("support")
-HIGH, LOW = uuid.UUID(int=2), uuid.UUID(int=1)  # made in this order, so that the rows lie the other way round
+HIGH, LOW = (
+    uuid.UUID(int=2),
+    uuid.UUID(int=1),
+)  # inserted in this order, so that the physical order is not the order of the ids
 Change = Callable[[], object]
 
 
@@ -148,7 +151,7 @@ def started(threads: ThreadPoolExecutor, change: Change) -> "Future[None]":
 
 
 def waiting(server: Database, number: int) -> None:
-    """Until so many wait for a lock."""
+    """Wait until `number` connections wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
     deadline = time.monotonic() + 10
     with closing(psycopg.connect(server.url, autocommit=True)) as connection:

@@ -1,4 +1,4 @@
-"""A run of a user whose gate a stranger has locked; on a real PostgreSQL."""
+"""A run of a user whose gate another program has locked, on a real PostgreSQL."""
 
 import psycopg
 from pytest_django import DjangoDbBlocker

@@ -1,4 +1,4 @@
-"""Group commit: many at once under one gate, and one bad row that fails one handshake."""
+"""The writer's group commit: many handshakes at once under one gate, and a bad row that fails only one handshake."""
 
 import time
 import uuid
@@ -26,7 +26,7 @@ Decision = Future[Admission | Refused]
 
 @pytest.fixture
 def writers() -> Iterator[list[Writer]]:
-    """Two nodes' writers on one database."""
+    """The writers of two nodes on one database."""
     made = [Writer(FAST, lambda batch: None) for _ in range(2)]
     for number, writer in enumerate(made):
         writer.node_id = make_node(f"web-{number}").pk
@@ -82,7 +82,7 @@ def test_a_bad_row_fails_one_handshake_and_delays_nobody(writers: list[Writer]) 
     ada, bob = make_user("ada"), make_user("bob")
     taken = shake(ada)
     assert isinstance(writers[0].admit(taken).result(5), Admission)
-    doubled = writers[0].admit(taken)  # the same key again: the database refuses it
+    doubled = writers[0].admit(taken)  # the same key a second time, which the database refuses
     others = [writers[0].admit(shake(bob)) for _ in range(5)]
     assert doubled.result(5) is Refused.TRY_AGAIN
     assert all(isinstance(other.result(5), Admission) for other in others)

@@ -1,4 +1,4 @@
-"""Who connects above the limit while a run ends finds it open and opens none: the run sees to it that one follows."""
+"""A client that connects above the limit while a run ends opens no run, so the ending run opens the next one."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,7 +19,7 @@ VALUES = Tunables()
 
 @pytest.fixture
 def ada() -> User:
-    """She has two managers at a limit of two."""
+    """A user with two managers at a limit of two."""
     user = make_user("ada")
     make_gate(user, soft_limit=2)
     make_records(2, user, make_node())
@@ -27,7 +27,7 @@ def ada() -> User:
 
 
 def ending(user: User, **fields: Any) -> RecoveryRun:
-    """A run that has looked for the last time, and has only to report."""
+    """A run whose only step left is the report."""
     return make_run(user, ago=10, step=Step.REPORT, roll_call_at=database.now(), before=2, after=2, **fields)
 
 

@@ -1,4 +1,4 @@
-"""One bad row, one bad handshake, one bad run: nobody else notices. Each of these broke the engine once."""
+"""A bad row, handshake or run affects no other. Each case here once broke the engine."""
 
 import uuid
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_releases_make_room_for_handshakes_of_the_same_batch(writer: Writer) -> 
     handshakes = [Handshake(uuid.uuid4(), ada.pk, "chat") for _ in range(25)]
     for handshake in handshakes:
         writer.admit(handshake).result(5)
-    writer.node_id, node_id = None, writer.node_id  # both wait for the next batch
+    writer.node_id, node_id = None, writer.node_id  # so that both wait for the next batch
     newcomer = writer.admit(Handshake(uuid.uuid4(), ada.pk, "chat"))
     writer.release(handshakes[-1].id, CloseReason.CLIENT_CLOSED, "left")
     writer.node_id = node_id

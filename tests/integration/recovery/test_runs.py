@@ -1,4 +1,4 @@
-"""A run as a state machine in its row: its steps, its joins, and what happens when somebody else advances it too."""
+"""A run as a state machine in its row: its steps, requests that join it, and concurrent advances."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ def request(user: User, kind: RunKind = RunKind.CLEANUP, *, dry_run: bool = Fals
 
 
 def back_in_time(run: RecoveryRun, seconds: float) -> None:
-    """As if the run had been asked for, and the roll call been held, so long ago."""
+    """Move the times of the run's request and roll call back by `seconds`."""
     from datetime import timedelta
 
     run.refresh_from_db()
@@ -107,7 +107,9 @@ def test_a_run_evicts_by_rank_exactly_as_many_as_needed_when_all_managers_live()
 
 
 def test_a_client_that_was_found_silent_is_not_counted_when_victims_are_chosen() -> None:
-    """Its node has said so and is about to free it: nobody alive goes for it."""
+    """Its node has reported the client as silent and is about to free the record, so no living manager is evicted for
+    it.
+    """
     ada, here = make_user("ada"), make_node("web-1")
     make_gate(ada, soft_limit=3)
     living, silent = make_records(3, ada, here), make_record(ada, here)

@@ -1,4 +1,4 @@
-"""A table with a long past: the sweep prunes it a little at a time, the command all of it."""
+"""Old rows: the sweep prunes a few batches each round, and the command prunes them all."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def moment(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What time.monotonic() says; batches of two rows, three of them a round."""
+    """The time that time.monotonic() returns. A batch has two rows, and a round three batches."""
     real = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: real[0])
     monkeypatch.setattr(pruning, "BATCH", 2)

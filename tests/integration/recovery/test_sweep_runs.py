@@ -1,4 +1,4 @@
-"""For whom the sweep opens a run, and for whom it waits, so that one trouble does not make a run each sweep."""
+"""The sweep opens runs for users over their limit, and waits after a failed one before it opens the next."""
 
 import uuid
 from datetime import timedelta
@@ -88,7 +88,7 @@ def test_a_limit_lowered_after_a_partial_run_is_followed_by_the_next_sweep() -> 
 
 
 def test_unknown_managers_of_a_node_that_can_not_be_fenced_are_evicted_by_the_first_run() -> None:
-    """They are not dead, so they are among the victims, and the user is over the limit no more."""
+    """Unknown managers are not dead, so they may be evicted, after which the user is no longer over the limit."""
     ada, unsteady = make_user("ada"), make_node("web-1", steady_since=database.now())
     make_gate(ada, soft_limit=2)
     make_records(3, ada, make_node("web-2", silent=60))
@@ -100,7 +100,7 @@ def test_unknown_managers_of_a_node_that_can_not_be_fenced_are_evicted_by_the_fi
 
 
 def finish(run: RecoveryRun) -> RecoveryRun:
-    """Advance it as if all its waiting were over."""
+    """Advance the run as if none of its steps had to wait."""
     for _ in range(2):
         run = runs.advance(run.pk)
         if run.roll_call_at is not None and run.finished_at is None:

@@ -1,4 +1,4 @@
-"""A logged error says where it was raised, without the values of variables."""
+"""A logged error has a traceback without the values of variables."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""PostgreSQL's wheel as root: `useradd` is found, or its absence is told."""
+"""PostgreSQL's wheel when run as root: the wheel finds `useradd`, or an error says what to do."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Every code of the catalogue has words that support can read out."""
+"""Every reason, verdict and cause has words for staff."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""The one timer of a node, over real managers and a clock of the test's own: whom it asks, and whom it judges."""
+"""The heartbeat of a node, over real managers and a clock of the test: which clients it pings, and which it judges."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ VALUES = Tunables()
 
 
 class Setting:
-    """A node of one timer and no database. `pass_time` is the world's, whether this process is awake or not."""
+    """A node with a heartbeat and no database. `sleep` lets time pass without a tick, as in a process that sleeps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._real = 1000.0
@@ -53,7 +53,7 @@ class Setting:
         self._real += seconds
 
     async def tick(self, *, late: float = 0.0) -> None:
-        """The next tick, `late` seconds after its time; what it sent is out when this returns."""
+        """Run the next tick, `late` seconds after its time, and wait until its frames are sent."""
         self.sleep(VALUES.tick_seconds + late)
         self.heartbeat.tick()
         await asyncio.sleep(0)
@@ -132,7 +132,7 @@ def test_a_roll_call_that_begins_before_a_late_tick_does_not_count_the_time_slep
 
 
 def test_a_handler_that_took_a_frame_before_a_late_tick_gets_its_whole_time_before_it_is_stuck(node: Setting) -> None:
-    """The frame was taken on a clock that the tick then set back by a minute."""
+    """The handler took the frame at a time of the node's clock that the late tick then set back by a minute."""
 
     async def scenario() -> None:
         manager = node.manager()

@@ -13,9 +13,9 @@ TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     ("peer", "forwarded", "client"),
     [
         ("192.0.2.1", "", "192.0.2.1"),
-        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # a peer we don't trust may claim nothing
+        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # the peer is no trusted proxy, so its header does not count
         ("10.0.0.1", "198.51.100.9", "198.51.100.9"),
-        ("10.0.0.1", "203.0.113.5, 198.51.100.9", "198.51.100.9"),  # what stands further left is a claim
+        ("10.0.0.1", "203.0.113.5, 198.51.100.9", "198.51.100.9"),  # anything further left is only the client's claim
         ("10.0.0.1", "198.51.100.9, 10.0.0.7", "198.51.100.9"),
         ("10.0.0.1", "10.0.0.7", "10.0.0.7"),
         ("10.0.0.1", "rubbish", "10.0.0.1"),

@@ -1,4 +1,4 @@
-"""Admission over facts: who is admitted, and who is closed for it."""
+"""Admission as a pure function: which handshake is admitted, and which record is closed for it."""
 
 import uuid
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The sentence that support reads out."""
+"""The diagnosis of a user: its causes, its suggestion, and the summary that support reads out."""
 
 from connections.policy.diagnosis import Facts, ManagerFact, diagnose
 from connections.policy.states import CauseCode, Suggestion, Verdict

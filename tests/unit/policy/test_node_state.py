@@ -1,4 +1,4 @@
-"""What a node is: one answer for each row and moment."""
+"""The state of a node, which follows from its row and the time."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta

@@ -42,7 +42,7 @@ def test_refused_clients_are_staggered_and_each_finds_a_token_at_its_time() -> N
 
 
 def emptied(now: float = 0.0) -> TokenBucket:
-    """A bucket whose 30 tokens were taken at once, by admissions that cost no more."""
+    """A bucket whose 30 tokens were taken at once, by admissions that cost one token each."""
     tokens = bucket(now)
     while tokens.take(now):
         tokens.settle(now, costs_two=False)
@@ -85,7 +85,7 @@ def test_a_device_that_asks_again_keeps_its_promised_time_and_moves_no_other() -
 
 
 def test_promises_to_many_devices_admit_no_more_than_the_rate() -> None:
-    """Otherwise whoever sends many device ids would be let in as often as it was refused."""
+    """Otherwise a client that sends many device ids would be admitted as often as it was refused."""
     tokens = emptied()
     told = {device: tokens.retry_after(0.0, device) for device in (uuid.uuid4() for _ in range(500))}
     assert max(told.values()) <= MAX_RETRY_AFTER

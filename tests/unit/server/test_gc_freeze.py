@@ -1,4 +1,4 @@
-"""Collections stay short while sockets live, and what they leave is freed in the end."""
+"""While many sockets are open, their objects are frozen for the garbage collector; after their end they are freed."""
 
 import gc
 import weakref
@@ -18,7 +18,7 @@ def thawed() -> Iterator[None]:
 
 
 class InCycle:
-    """As a manager with its tasks is."""
+    """A socket that is part of a reference cycle, as a manager with its tasks is."""
 
     def __init__(self, number: int) -> None:
         self.id = number

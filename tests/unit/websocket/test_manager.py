@@ -1,4 +1,4 @@
-"""One socket at the edges of its life: an order that comes early, and the one accept there is."""
+"""A manager at the beginning and the end of its socket: an early close, a single accept, and a slow client."""
 
 import asyncio
 import json
@@ -16,11 +16,11 @@ ADMITTED = Admission(live=1, soft_limit=20, ceiling=25)
 
 
 class Socket:
-    """A server's side of one socket: what it was sent, and whether it was cut off."""
+    """A fake of the ASGI server's side of a socket. It records its messages, and whether it was cut off."""
 
     def __init__(self, *, blocks_on: str = "") -> None:
         self.sent: list[Message] = []
-        self.transport = self  # where `servers` looks for `abort`
+        self.transport = self  # the `servers` module finds `abort` here
         self.aborted = False
         self._blocks_on = blocks_on
         self._events: asyncio.Queue[Message] = asyncio.Queue()
@@ -53,7 +53,7 @@ class Socket:
 
 
 class Node:
-    """A node that decides when the test says so."""
+    """A fake node that admits or refuses when the test sets `decision`."""
 
     def __init__(self) -> None:
         self.clock = NodeClock()
@@ -167,7 +167,7 @@ def test_a_socket_whose_accept_blocks_gets_no_second_accept_and_is_cut_off() -> 
                 await asyncio.sleep(0)
         manager.order_close(CloseReason.NEVER_OPENED, "never accepted")
         await asyncio.sleep(0.1)
-        socket.unblock()  # too late: whoever had waited for it would now accept again
+        socket.unblock()  # too late: a manager that had waited for the accept would now send a second one
         await asyncio.wait_for(running, 5)
         assert socket.kinds == ["accept"]
         assert socket.aborted
@@ -177,12 +177,12 @@ def test_a_socket_whose_accept_blocks_gets_no_second_accept_and_is_cut_off() -> 
 
 
 class SlowSocket(Socket):
-    """A client that takes its time, on a server that waits for it (uvicorn), or keeps what it is given (Daphne)."""
+    """The socket of a slow client, on a server that waits for the client (uvicorn) or buffers all messages (Daphne)."""
 
     def __init__(self, *, seconds: float = 0.0) -> None:
         super().__init__()
         self.seconds = seconds
-        self.kept = 0  # bytes, of a server that keeps them
+        self.kept = 0  # bytes in the buffer of a server that does not wait
 
     def get_write_buffer_size(self) -> int:
         return self.kept
