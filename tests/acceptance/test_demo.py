@@ -1,4 +1,4 @@
-"""`manage.py demo`: a user who is really stuck, freed by a command, and nothing left running."""
+"""`manage.py demo` shows a stuck user, whom a command recovers, and leaves nothing running."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.support.demo import QUICK_SETTINGS, alive, all_gone, count_held, list
 from tests.support.processes import manage, manage_each, manage_json
 from tests.support.servers import Server, free_port
 
-READY_SECONDS = 60  # it takes 13 on the defaults; on two cores that run other tests too, longer
+READY_SECONDS = 60  # a start takes 13 s on the defaults, and longer on two cores that run other tests too
 QUICK_LIVE = QUICK_SETTINGS | {"heartbeat_seconds": 3, "pong_seconds": 2, "sweep_seconds": 1}
 
 Demo = Callable[..., Server]
@@ -31,14 +31,14 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def empty(migrated: Path, tmp_path: Path) -> Database:
-    """A migrated database with nobody in it."""
+    """A migrated database without users."""
     shutil.copy(migrated, tmp_path)
     return Database(f"sqlite:///{tmp_path / migrated.name}")
 
 
 @pytest.fixture
 def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
-    """Starts the demo and waits until it has said that it is ready. Whatever it started ends with the test."""
+    """A function that starts the demo and waits until it says that it is ready. All its processes end with the test."""
     started: list[set[int]] = []
 
     def start(*arguments: str, port: int | None = None, **settings: object) -> Server:
@@ -109,7 +109,7 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     assert count_held(empty, "grace") == 20, "a refused start leaves the running demo alone"
 
     processes = process_tree(again.pid)
-    again.kill()  # even then its children notice
+    again.kill()  # after SIGKILL the demo can't stop its children: they have to notice its end
     asyncio.run(eventually(lambda: all_gone(processes), within=15, why="its children end with it"))
     assert not listens(again.port)
 
@@ -129,7 +129,7 @@ def test_a_demo_that_is_ended_while_it_starts_leaves_nothing_running(
 ) -> None:
     port = free_port()
     server = serve(empty, start=False, port=port, command=["manage.py", "demo", "--port", str(port)])
-    server.start(ready="/healthz", within=READY_SECONDS)  # up, but not all is in place
+    server.start(ready="/healthz", within=READY_SECONDS)  # the server answers, and other parts may still start
     processes = process_tree(server.pid)
     assert len(processes) > 1
     assert "Ctrl-C ends" not in server.output()

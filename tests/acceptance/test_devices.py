@@ -1,4 +1,4 @@
-"""A tab that connects again replaces itself; two tabs are two; an evicted one may take over."""
+"""A tab that connects again replaces its own record, two tabs have two, and an evicted tab may take over."""
 
 import time
 import uuid
@@ -25,7 +25,7 @@ def a_device() -> str:
 
 
 async def replaced(client: ChatClient) -> None:
-    """Waits until a client was told that another connect of its device took its place."""
+    """Wait until a client is closed as replaced by another connect of its device."""
     assert await client.closed() == 4409
     assert client.closing is not None
     assert (client.closing["reason"], client.closing["reconnect"]) == ("replaced", "never")
@@ -47,7 +47,7 @@ def test_a_reload_replaces_its_own_record_and_takes_no_slot(serve: Serve, databa
             await replaced(old)
             assert record_of(database, user, manager_of(old)).reason == "replaced"
         await wait_until_counted(database, user, [*others, tab[-1]], within=PAUSED.back_at_limit)
-        # The same attempt again is no straggler: two connects of a page within one of its milliseconds.
+        # The same attempt number again is admitted: a page may connect twice within one millisecond.
         same = await connect(server, user, device=device, attempt=4)
         await same.expect("ready")
         await replaced(tab[-1])
@@ -73,7 +73,8 @@ def test_an_older_attempt_loses_to_a_newer_one_but_not_for_longer_than_a_handsha
         assert not straggler.of("ready")
         await check_chat_works(newer)
         assert counted_ids(database, user) == {manager_of(newer)}
-        # A clock that was set back must lock nobody out: after a handshake the lower number wins.
+        # After a handshake's time a lower number is admitted, so that a client's clock that was set back locks no one
+        # out.
         await eventually(lambda: time.monotonic() - opened > handshake, within=handshake + 1)
         later = await connect(server, user, device=device, attempt=5)
         await later.expect("ready")
@@ -96,7 +97,7 @@ def test_two_devices_and_sockets_without_a_device_work_side_by_side(serve: Serve
             await connect(server, user),
         ]
         await wait_until_ready(clients)
-        # The same device id of another user is another device.
+        # The same device id with another user is another device.
         stranger = await connect(server, neighbour, device=device, attempt=9)
         await wait_until_ready([stranger])
         for client in [*clients, stranger]:

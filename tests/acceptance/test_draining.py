@@ -1,4 +1,4 @@
-"""A node that drains while its clients connect and chat: nothing stays behind, nothing acknowledged is lost."""
+"""A node drains while clients connect and chat: no record stays held, and no acknowledged message is lost."""
 
 import asyncio
 from uuid import uuid4
@@ -23,7 +23,7 @@ def test_a_drain_during_handshakes_leaves_no_slot_taken(kind: str, serve: Serve,
     user = database.user("u1")
 
     async def arrives(number: int) -> int | None:
-        """The close code of a client that comes `number` hundredths of a second after the first. None: no socket."""
+        """Connect `number` hundredths of a second after the first; return the close code, None without a socket."""
         await asyncio.sleep(number / 100)
         try:
             client = await connect(server, user)
@@ -38,7 +38,8 @@ def test_a_drain_during_handshakes_leaves_no_slot_taken(kind: str, serve: Serve,
         assert await server.ended(DRAINED + MARGIN) == 0
         codes = await asyncio.gather(*arriving)
         assert 4012 in codes, codes
-        assert set(codes) <= {4012, 1006, None}, codes  # 1006: it came when the server could answer nobody any more
+        # 1006: the client came when the server answered no client any more.
+        assert set(codes) <= {4012, 1006, None}, codes
 
     run(main())
     assert held_ids(database, user) == set()
@@ -57,7 +58,7 @@ def test_a_client_that_chats_during_a_drain_goes_on_elsewhere_and_loses_nothing(
     user = database.user("u1")
 
     async def sent(client: ChatClient, conversation: str | None, client_id: str, text: str) -> str | None:
-        """The conversation of a message that was acknowledged; None if the socket ended first."""
+        """Send a message and return its conversation from the ack, or None if the socket ends first."""
         try:
             await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
             ack = await client.expect("ack", client_id=client_id)

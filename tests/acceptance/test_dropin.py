@@ -1,4 +1,4 @@
-"""Around the consumers of somebody else (tests/dropin): each behaves wrapped as it did bare, on both servers."""
+"""The consumers of an adopter's project (tests/dropin) behave wrapped as they do bare, on both servers."""
 
 import asyncio
 import json
@@ -46,13 +46,13 @@ def test_wrapped_consumers_behave_as_they_did_bare(kind: str, serve: Serve, drop
     async def ends() -> None:
         (agreed, (frames, code, reason), *_) = await stage.same("u2", versioned)
         assert (agreed, frames, code) == (("v2", None if kind == "daphne" else "7"), [], 4321)
-        assert reason == ("" if kind == "daphne" else "so long")  # Daphne drops both
+        assert reason == ("" if kind == "daphne" else "so long")  # Daphne drops header and reason
         await stage.ended("u2", *["app_closed"] * 3)
 
     async def refuses() -> None:
         assert [status for status, *_ in await stage.same("u3", declined)] == [403, 403]
         wanted = ["app_closed"] * 2
-        if kind == "uvicorn":  # Daphne has no such response
+        if kind == "uvicorn":  # Daphne does not support the ASGI extension for it
             assert await stage.same("u3", answered) == [(410, b"moved away", "moved")]
             wanted.append("app_closed")
         await stage.ended("u3", *wanted)
@@ -78,7 +78,7 @@ def test_wrapped_consumers_behave_as_they_did_bare(kind: str, serve: Serve, drop
 def test_console_admin_and_commands_work_with_the_projects_own_user_model(
     serve: Serve, dropin_database: Database
 ) -> None:
-    """Who have a UUID, an email for a username, and no names. Their site has ATOMIC_REQUESTS and its own base.html."""
+    """Its users have a UUID, an email as username and no names. It has ATOMIC_REQUESTS and its own base.html."""
     stage = Stage(serve(dropin_database, ready="/readyz", **PACE.settings()), dropin_database)
     key, name = UUID(dropin_database.user("u1").id), "u1@example.org"
     lead, admin = stage.lead, HttpBrowser(stage.server, dropin_database.user("admin"))

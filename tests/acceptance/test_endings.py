@@ -1,4 +1,4 @@
-"""Every ending frees its slot within its bound, says why, and really closes the transport."""
+"""Every ending of a socket frees its slot within its bound, records the reason, and closes the transport."""
 
 import asyncio
 import re
@@ -27,7 +27,7 @@ from tests.support.servers import Server
 
 
 class Endings(Stage):
-    """One ending each, of the socket of one user."""
+    """One method for each ending, which ends the socket of one user."""
 
     async def clean_close(self, user: str) -> None:
         client = await self.connect(user, "/ws/chat/")
@@ -116,7 +116,7 @@ def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: D
         await eventually(
             lambda: "handler_abandoned" in server.output(), within=GRACE_SECONDS + MARGIN, why="it is given up"
         )
-        assert server.output().count("handler_abandoned") == 1  # the one that swallows its cancellation, and no other
+        assert server.output().count("handler_abandoned") == 1  # only the handler that ignores its cancellation
         status, metrics = await asyncio.to_thread(server.get, "/metrics")
         assert status == 200
         assert "connections_handlers_abandoned_total 1.0" in metrics
@@ -131,12 +131,12 @@ def test_each_ending_frees_its_slot_in_time(kind: str, serve: Serve, database: D
 
 
 def sockets_of(server: Server) -> int:
-    """How many sockets the server's process has open."""
+    """How many open sockets the server's process has."""
     names = list(Path(f"/proc/{server.pid}/fd").iterdir())
     return sum(str(name.readlink()).startswith("socket:") for name in names if name.is_symlink())
 
 
-REPEATED = {  # path: the reason of its ending, and the code that its client sees
+REPEATED = {  # by path: the reason of the ending, and the client's close code
     "/ws/raise/": ("handler_failed", 4500),
     "/ws/raise-in-connect/": ("handler_failed", 4500),
     "/ws/raise-in-disconnect/": ("client_closed", 1000),
@@ -150,7 +150,7 @@ ROUNDS = 6
 
 @on_both_servers
 def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database: Database) -> None:
-    roomy = SETTINGS | {"soft_limit": 100, "connect_rate": "1000/1"}  # one user, all endings at once
+    roomy = SETTINGS | {"soft_limit": 100, "connect_rate": "1000/1"}  # all endings at once are one user's
     server = serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **roomy)
     stage = Stage(server, database)
 
@@ -172,7 +172,7 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
         counter = await stage.connect("admin", "/ws/census/")
 
         async def settled(most: dict[str, int]) -> dict[str, int]:
-            """What is left when all that ended has gone, and there is no more than this of anything."""
+            """Wait until the process holds at most `most` objects of each kind, and return how many it holds."""
             until = time.monotonic() + GRACE_SECONDS + CLOSE_SECONDS + PACE.beat + MARGIN
             while True:
                 await counter.send("count")
@@ -182,7 +182,7 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
                 assert time.monotonic() < until, (most, left)
                 await asyncio.sleep(0.5)
 
-        await once("/ws/chat/", 1006)  # what the first chat starts stays
+        await once("/ws/chat/", 1006)  # some objects that the first chat creates stay for ever
         before = await settled({"managers": 1, "handlers": 1, "registered": 1})
         for _ in range(ROUNDS):
             await asyncio.gather(*(once(path, code) for path, (_, code) in REPEATED.items()))

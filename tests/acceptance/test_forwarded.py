@@ -1,4 +1,4 @@
-"""X-Forwarded-For is a claim: of a client that nobody vouches for it changes nothing, on either server."""
+"""X-Forwarded-For from a peer that is no trusted proxy changes nothing, on either server."""
 
 from collections.abc import Callable
 

@@ -53,7 +53,7 @@ def test_after_a_restart_of_the_only_node_its_users_are_admitted_at_once(serve: 
             why="the old node's records are free",
         )
         assert close_reasons(database, patient) == {"node_lost": 20}
-        # The eager user was over the limit before the fence: who was sent away for that keeps that reason.
+        # The eager user was over the limit before the fence, so some records were evicted, and keep that reason.
         assert set(close_reasons(database, eager)) <= {"node_lost", "evicted"}
         assert close_reasons(database, eager)["node_lost"] >= 15
         assert all("fenced" in record.evidence for record in records(database, patient, "closed"))
@@ -108,7 +108,7 @@ def test_a_node_frozen_past_its_lease_is_fenced_and_registers_again_when_it_wake
 
 
 def test_closes_that_were_decided_while_a_node_slept_stand_when_it_wakes_up(serve: Serve, database: Database) -> None:
-    """A client that was reset, or whose user closed it, is told that, and not to come back for another cause."""
+    """A client that was reset or closed by its user is closed for that reason, and not because its node was fenced."""
     pace = AUTOMATIC
     steady, frozen = (serve(database, start=False, node_name=name, **pace.settings()) for name in ("web-1", "web-2"))
     start_together(steady, frozen)
@@ -155,10 +155,11 @@ def test_a_node_frozen_for_less_than_its_lease_loses_nobody(kind: str, serve: Se
         await wait_until_ready(clients)
         await asyncio.sleep(0.5)
         frozen.freeze()
-        await asyncio.sleep(0.75 * pace.lease)  # longer than heartbeat and pong: no excuse to judge the clients
+        # Longer than heartbeat and pong; the node may not judge its clients by the time that it slept.
+        await asyncio.sleep(0.75 * pace.lease)
         frozen.thaw()
         await asyncio.gather(*map(check_chat_works, clients))
-        await asyncio.sleep(pace.silent_freed)  # a client that is judged by the sleep would be closed by now
+        await asyncio.sleep(pace.silent_freed)  # after so long, a client that was judged by the sleep would be closed
         await wait_until_counted(database, user, clients, within=MARGIN)
         await asyncio.gather(*map(check_chat_works, clients))
         assert fenced_nodes(database) == []

@@ -1,4 +1,4 @@
-"""In `observe` mode nothing is closed or refused; it is all recorded, said in the log, and diagnosed. Staff may act."""
+"""In `observe` mode the engine closes and refuses nothing; it records, logs and diagnoses. Staff may still act."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ def test_observe_mode_only_records_and_staff_may_still_act(serve: Serve, databas
     server, user = serve(database, ready="/readyz", **SETTINGS), database.user("u1")
 
     def said() -> Counter[tuple[str, str]]:
-        """What the log says would have been done, and for which reason."""
+        """Count the log's events of actions that the engine would have taken, by event and reason."""
         lines = [json.loads(line) for line in server.output().splitlines() if line.startswith("{")]
         would = [line for line in lines if line["event"].startswith("would_")]
         return Counter((line["event"], line.get("reason") or line.get("cause") or "") for line in would)
@@ -28,13 +28,13 @@ def test_observe_mode_only_records_and_staff_may_still_act(serve: Serve, databas
         clients += [await connect(server, user, answers_pings=False)]
         await wait_until_ready(clients)
         await eventually(lambda: said()["would_close", "unresponsive"] == 1, within=AUTOMATIC.silent_freed)
-        await asyncio.sleep(AUTOMATIC.back_at_limit)  # longer than sweep and cleanup take anywhere else
+        await asyncio.sleep(AUTOMATIC.back_at_limit)  # longer than a sweep and a cleanup take in enforcing mode
         assert said() == {
-            ("would_close", "replaced"): 1,  # by the connect with attempt 3
-            ("would_refuse", "replaced"): 1,  # the one with attempt 1
+            ("would_close", "replaced"): 1,  # replaced by the connect with attempt 3
+            ("would_refuse", "replaced"): 1,  # the connect with attempt 1
             ("would_refuse", "rate_limited"): 3,
-            ("would_recover", ""): 3,  # and is over the limit of 2 then
-            ("would_close", "evicted"): 3,  # each of the last three finds the ceiling of 3
+            ("would_recover", ""): 3,  # each connect that makes the user exceed the limit of 2
+            ("would_close", "evicted"): 3,  # each of the last three connects finds the user at the ceiling of 3
             ("would_close", "unresponsive"): 1,
         }
         assert all(client.is_open for client in clients)

@@ -1,5 +1,5 @@
-"""PostgreSQL away, in each of the ways it can be: nobody who lives is dropped, newcomers are told when to come back,
-what was typed is stored once it is there again, and no node is fenced.
+"""PostgreSQL is stopped or frozen, or connections to it are refused or dropped: no living client is dropped,
+newcomers are told when to come back, messages typed meanwhile are stored afterwards, and no node is fenced.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ from tests.support.scenes import (
 PACE = Pace(beat=0.5, lease=3.0, heartbeat=1.0, sweep=0.5)
 RECONCILE, HANDSHAKE = 1.0, 2.0
 SETTINGS = PACE.settings(reconcile_seconds=RECONCILE, handshake_seconds=HANDSHAKE)
-AWAY = 2 * PACE.lease  # seconds, from when it is away: everybody's lease ends meanwhile
-GIVEN_UP = 4.0  # seconds after which a handshake is told to come back
-RECONNECT = 2.0  # the engine's threads try each beat, and a connection may take a second or two to be made
+AWAY = 2 * PACE.lease  # seconds of the outage, in which the leases of all nodes end
+GIVEN_UP = 4.0  # seconds after which a handshake is told to try again
+RECONNECT = 2.0  # seconds until the engine's threads are connected: they try each beat, and a try may take 2 s
 
 Fault = Callable[[], None]
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    """A server of this file's own, which can be stopped and frozen."""
+    """A PostgreSQL server of this module alone, which the tests can stop and freeze."""
     with tempfile.TemporaryDirectory(prefix="rc-pg-", ignore_cleanup_errors=True) as folder:
         server = Postgres(Path(folder) / "data")
         server.start()
@@ -67,13 +67,13 @@ def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_no
     user, newcomer = database.user("u1"), database.user("u2")
 
     async def typed(client: ChatClient) -> str:
-        """Sends a message that nobody can store now."""
+        """Send a message that can't be stored now, and return its client id."""
         client_id = str(uuid4())
         await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
         return client_id
 
     async def stored(client: ChatClient, client_id: str) -> None:
-        """What the page does until it has its ack: the same message again."""
+        """Send the message again until its ack comes, as the page does."""
         until = time.monotonic() + 15
         while not [ack for ack in client.of("ack") if ack["client_id"] == client_id]:
             assert time.monotonic() < until, client.frames
@@ -101,7 +101,7 @@ def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_no
         take_away, bring_back = faults[how]
         clients = await connect_many(6, lambda number: nodes[number % 2], user)
         await wait_until_ready(clients)
-        await asyncio.sleep(PACE.lease)  # both are steady: each could be the witness against the other
+        await asyncio.sleep(PACE.lease)  # until both nodes are steady, so that each could fence the other
         leaver, *stayers = clients
 
         async def refused(server_of: int) -> None:
@@ -141,7 +141,7 @@ def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_no
         await eventually(
             lambda: all(node.get("/readyz")[0] == 200 for node in nodes), within=RECONNECT, why="both nodes are ready"
         )
-        await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)  # a sweep that held the silence against the other
+        await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)  # long enough for each node to sweep and fence
         assert fenced_nodes(database) == []
         await wait_until_counted(database, user, stayers, within=MARGIN)
         for node in nodes:

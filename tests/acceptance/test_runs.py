@@ -1,4 +1,4 @@
-"""A run belongs to nobody: it goes on when who asked for it has died, and who asks a second time joins it."""
+"""A run does not depend on the process that asked for it, and a second request joins the open run."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ from tests.support.scenes import (
     wait_until_ready,
 )
 
-PACE = Pace(sweep=0, probe=2.5)  # long enough for a second click to find the first run under way
+PACE = Pace(sweep=0, probe=2.5)  # a long probe, so that the second request finds the first run open
 SETTINGS = PACE.settings()
 
 
@@ -105,7 +105,7 @@ def test_a_run_outlives_its_command_and_two_requests_share_one_run(serve: Serve,
 def test_a_process_that_stalls_in_a_step_holds_up_no_other(
     step: str, serve: Serve, postgres_database: Database
 ) -> None:
-    """It holds the run, and the gates or the records. PostgreSQL ends its transaction, and the nodes do the step."""
+    """The process locks the run, and gates or records. PostgreSQL ends its transaction, and a node does the step."""
     database = postgres_database
     server = serve(database, kind="uvicorn", ready="/readyz", **SETTINGS)
     user = database.user("u1")
@@ -132,7 +132,7 @@ def test_a_process_that_stalls_in_a_step_holds_up_no_other(
             stalling.kill()
             stalling.wait(5)
         ((outcome, before, _),), closed = after
-        # Who came while the stock was locked is in it or not, by who of the two was first.
+        # The newcomer that connected while the rows were locked may be in the run's stock or not.
         assert (outcome, before) == ("recovered", closed["reset"])
         assert closed in ({"reset": 4}, {"reset": 5}) if step == "take_stock" else closed == {"reset": 4}
         assert (ended_runs(database, user), close_reasons(database, user)) == after

@@ -1,4 +1,4 @@
-"""Whose log-in is over is closed by the next reconcile, whichever engine keeps the sessions, and nobody else is."""
+"""A reconcile closes exactly the sockets whose log-in has ended, with every session engine."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.scenes import MARGIN, PAUSED, Serve, check_chat_works, manage
 RECONCILE = 0.5
 SETTINGS = PAUSED.settings(reconcile_seconds=RECONCILE)
 WITHIN = RECONCILE + 2 * PAUSED.beat + MARGIN
-# With one of these, a log-out is written down where the node can look. A signed cookie is only with its browser.
+# With these engines a log-out is stored where a node can see it. A signed cookie is stored only in the browser.
 STORED = {"db", "cache"}
 
 
@@ -54,7 +54,7 @@ def test_only_sockets_of_ended_sessions_and_disabled_accounts_are_closed(
         database.query("UPDATE auth_user SET is_active = ? WHERE id = ?", [False, database.user("u4").id])
         await ended(changed, database.user("u3"), "the password was changed")
         await ended(disabled, database.user("u4"), "the account was deactivated", "account_disabled")
-        # The reconcile that closed the last one looked at these too.
+        # The reconcile that closed the last socket has checked these too.
         await check_chat_works(stays)
         if engine not in STORED:
             await check_chat_works(left)
@@ -63,7 +63,7 @@ def test_only_sockets_of_ended_sessions_and_disabled_accounts_are_closed(
 
 
 def test_a_log_out_closes_its_sockets_at_once_and_no_others(serve: Serve, database: Database) -> None:
-    """Long before a reconcile."""
+    """A bell brings the log-out to the nodes, long before a reconcile."""
     server, user = serve(database, ready="/readyz", reconcile_seconds=300), database.user("u1")
 
     async def main() -> None:

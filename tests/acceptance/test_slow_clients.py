@@ -1,4 +1,4 @@
-"""Clients that take no bytes, that take them slowly, and that send faster than they are handled."""
+"""Clients that read no bytes, that read slowly, and that send faster than the handler reads."""
 
 import asyncio
 import time
@@ -26,18 +26,18 @@ from tests.support.scenes import MARGIN, Serve, check_chat_works, manager_of, re
 def test_a_client_that_takes_no_bytes_is_gone_after_the_send_timeout(
     kind: str, serve: Serve, database: Database
 ) -> None:
-    unhurried = SETTINGS | {"heartbeat_seconds": 60}  # or it would be unresponsive before
+    unhurried = SETTINGS | {"heartbeat_seconds": 60}  # so that the client is not closed as unresponsive first
     stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **unhurried), database)
 
     async def goes(user: str, path: str) -> None:
         client = await stage.connect(user, path)
         client.stop_reading()
         await client.send("go")
-        # The buffers between the two take a second of frames before anything is left over; then the last words have
-        # their own time, a beat of the defaults, where the server waits for the client to take them.
+        # The buffers between server and client fill within a second. Then the closing frame and the close have
+        # their own time, a beat of the defaults, on a server that waits for the client to read them.
         await stage.wait_until_freed(user, "client_gone", 1 + SEND_SECONDS + CLOSE_SECONDS)
         await asyncio.sleep(CLOSE_SECONDS + MARGIN)
-        client.go_on_reading()  # too late for its close: it was cut off
+        client.go_on_reading()  # too late to read a close frame: the server has cut the connection
         assert await client.closed() == 1006
 
     async def main() -> None:
@@ -46,12 +46,12 @@ def test_a_client_that_takes_no_bytes_is_gone_after_the_send_timeout(
     run(main())
 
 
-# More than the buffers between the two take. One frame, where the server sends any size: Daphne, up to 1 MiB.
+# More than the buffers between server and client hold. uvicorn sends it in one frame; Daphne sends up to 1 MiB in one.
 @pytest.mark.parametrize(("kind", "count", "size"), [("daphne", 40, 750_000), ("uvicorn", 1, 30_000_000)])
 def test_a_client_that_takes_much_slowly_but_steadily_is_spared(
     kind: str, count: int, size: int, serve: Serve, database: Database
 ) -> None:
-    unhurried = SETTINGS | {"heartbeat_seconds": 60}  # what it is pinged would come behind all that
+    unhurried = SETTINGS | {"heartbeat_seconds": 60}  # a ping would come behind all these bytes
     stage = Stage(serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **unhurried), database)
 
     async def takes_its_time(user: str, path: str) -> None:
@@ -93,11 +93,12 @@ def test_on_a_route_without_injected_frames_a_client_gets_only_the_close_code(
 
     async def half_open(user: str) -> None:
         client = await stage.connect(user, "/plain/echo/")
-        client.stop_reading()  # its library answers no protocol ping either
+        client.stop_reading()  # the client's library answers no protocol ping either
         # On both servers a protocol ping costs up to two seconds more, which is a beat of the defaults.
         await stage.wait_until_freed(user, "client_gone", PACE.heartbeat + PACE.pong + 2)
         client.go_on_reading()
-        assert await client.closed() in (1006, 1011)  # uvicorn sends the close of RFC 6455 before it cuts
+        # uvicorn sends a close frame with 1011 before it cuts the connection.
+        assert await client.closed() in (1006, 1011)
 
     async def silent_but_alive(user: str) -> None:
         client = await stage.connect(user, "/plain/echo/")

@@ -1,4 +1,4 @@
-"""Living managers at the limit, and bursts of connects: always admitted or told when to come back."""
+"""A user with living managers at the limit, and bursts of connects: each is admitted or told when to come back."""
 
 import asyncio
 import random
@@ -33,11 +33,11 @@ def test_above_20_living_managers_6_more_are_admitted_and_the_least_active_are_e
     async def main() -> None:
         living = await connect_many(LIMIT, server, user)
         await wait_until_ready(living)
-        random.Random(6).shuffle(living)  # so that the least active are not the ones that opened first
+        random.Random(6).shuffle(living)  # so that the least active clients are not those that connected first
         for client in living:
             await client.send("list_sessions")
             await client.expect("sessions")
-            await asyncio.sleep(1.2 * PAUSED.beat)  # last activity is exact to a beat
+            await asyncio.sleep(1.2 * PAUSED.beat)  # a record's last activity is exact to a beat
         with highest_count(database, user) as highest:
             newcomers = await connect_many(6, server, user)
             await wait_until_ready(newcomers)
@@ -63,7 +63,8 @@ def test_at_the_ceiling_a_newcomer_takes_the_place_of_the_least_active_at_once(
     async def main() -> None:
         living = await connect_many(limit - 1, server, user)
         await wait_until_ready(living)
-        # While the run waits for its answer, nobody is evicted: the others fill the room up to the ceiling.
+        # While the run waits for the silent client's answer it evicts none, and the newcomers fill the slots to the
+        # ceiling.
         mute = await connect(server, user, answers_pings=False)
         await wait_until_ready([mute])
         newcomers = []
@@ -87,7 +88,7 @@ def test_at_the_ceiling_a_newcomer_takes_the_place_of_the_least_active_at_once(
 
 
 async def evicted(client: ChatClient) -> None:
-    """Waits until a client was told that it went for the limit, and not to come back by itself."""
+    """Wait until a client is closed as evicted and told not to reconnect by itself."""
     assert await client.closed() == 4409
     told = client.closing
     assert told is not None
@@ -133,7 +134,7 @@ def test_of_50_connects_at_once_at_least_25_are_admitted_and_the_others_at_their
             assert highest() <= CEILING
         await eventually(lambda: sum(client.is_open for client in admitted) == LIMIT, within=PAUSED.beat + MARGIN)
         await wait_until_counted(database, user, [client for client in admitted if client.is_open], within=MARGIN)
-        # The last of them are told, and confirm, a moment after they stopped counting.
+        # The last evicted clients get their close a moment after their records ceased to count.
         await eventually(lambda: close_reasons(database, user) == {"evicted": 50 - LIMIT}, within=PAUSED.beat + MARGIN)
 
     run(main())

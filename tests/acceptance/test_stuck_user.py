@@ -1,4 +1,4 @@
-"""The main job: a user whose slots the dead have taken, recovered by a command, by connecting, or by waiting."""
+"""The main job: dead managers have taken all slots of a user, who recovers by a command, a connect, or by waiting."""
 
 import asyncio
 import time
@@ -104,7 +104,7 @@ def test_a_stuck_user_is_diagnosed_and_recovered_and_another_connects_without_st
         assert rows_except_probes(database) == before
         others = records(database, second.user)
         await recovered(first)
-        assert records(database, second.user) == others  # nobody else's record was touched
+        assert records(database, second.user) == others  # the run changed no record of another user
         await gets_in(second)
 
     run(main())
@@ -120,7 +120,8 @@ def test_on_automatic_settings_all_dead_managers_are_freed_without_staff(serve: 
         stuck = await make_stuck_user(database.user("u3"), serving=serving, doomed=doomed)
         silent = {manager_of(client) for client in stuck.silent}
         opened = time.monotonic()
-        await asyncio.sleep(AUTOMATIC.lease)  # until the witness is steady, as it is in a deployment
+        # Until the other node is steady, as the nodes of a deployment are, and so can be a witness.
+        await asyncio.sleep(AUTOMATIC.lease)
         doomed.kill()
         died = time.monotonic()
         await eventually(

@@ -1,4 +1,4 @@
-"""Under runserver, a bare Daphne, and uvicorn with two workers: all of them nodes of one project (tests/dropin)."""
+"""The project of tests/dropin under runserver, plain Daphne, and uvicorn with two workers: each process is a node."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from tests.support.servers import Server, free_port
 
 PACE = Pace()
 APPLICATION = "tests.dropin.asgi:application"
-# Until what a dead process held is free, also where its witness has just started.
+# Seconds until the records of a dead process are free, also if the witness has just started.
 FENCED = PACE.lost_freed + PACE.lease
 
 
@@ -35,7 +35,7 @@ def bare_servers(serve: Serve, database: Database) -> dict[str, Server]:
 
 
 def nodes(database: Database) -> dict[str, int]:
-    """The processes that are nodes, by name."""
+    """How many processes have registered as nodes, by name."""
     return dict(database.query("SELECT name, pid FROM connections_node WHERE serves AND fenced_at IS NULL"))
 
 
@@ -47,7 +47,7 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
     assert servers["uvicorn"].get("/readyz")[0] == 503
 
     async def opened(name: str, **options: Any) -> tuple[ChatClient, str]:
-        """A client of a server, and the name of its node."""
+        """Connect a client to a server, and return it with the name of its node."""
         before = {record.id for record in records(database, user)}
         client = await connect(servers[name], user, path="/orders/", **options)
         mine = await eventually(lambda: [r for r in records(database, user) if r.id not in before])
@@ -68,7 +68,7 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
         assert {pids[name] for name in clients} >= {servers["runserver"].pid, servers["daphne"].pid}
         silent, _ = await opened("uvicorn", answers_pings=False)
 
-        # Each other's clients are reached over the database: there is no bus between these processes.
+        # The processes have no bus, so a roll call reaches the clients of the others through the database.
         support = HttpBrowser(servers["runserver"], database.user("support"))
         await asyncio.to_thread(support.get, f"/support/users/{user.id}/")
         answer = await asyncio.to_thread(support.post, f"/support/users/{user.id}/recover/", reason="a ticket")
@@ -79,7 +79,7 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
             lambda: len(held_ids(database, user)) == 4 and close_reasons(database, user)["unresponsive"] == 1
         )
 
-        # One worker is killed, and Daphne, which can't drain, is told to stop. The fence covers both.
+        # One worker is killed, and Daphne, which can't drain, gets SIGTERM. A fence frees the records of both.
         worker = next(name for name in clients if pids[name] not in (servers["runserver"].pid, servers["daphne"].pid))
         os.kill(pids[worker], signal.SIGKILL)
         servers["daphne"].terminate()
@@ -87,7 +87,7 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
         await eventually(lambda: len(held_ids(database, user)) == 2, within=FENCED)
         ended = {(r.node, r.reason) for r in records(database, user, "closed")}
         assert (worker, "node_lost") in ended
-        # Whether Daphne comes to cancel its applications is chance, and they to say so.
+        # It is chance whether Daphne cancels its applications before it ends, and whether they can record that.
         assert ended & {(daphne_node, "node_lost"), (daphne_node, "handler_failed")}
         assert all([await client.closed() for client in gone])
         assert all(client.is_open for client in clients.values())

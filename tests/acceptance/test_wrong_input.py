@@ -104,7 +104,7 @@ def test_bad_frames_get_an_error_and_the_socket_stays_open(serve: Serve, databas
         async with connected(server, user) as client:
             for frame in BAD_FRAMES:
                 await client.send_raw(frame)
-                if frame == '{"type": "pong"}':  # a stray one is no harm, whatever it lacks
+                if frame == '{"type": "pong"}':  # an unexpected pong is ignored, even without a nonce
                     continue
                 answer = await client.expect("error")
                 assert answer["code"], frame
@@ -127,7 +127,7 @@ def test_bad_frames_get_an_error_and_the_socket_stays_open(serve: Serve, databas
 
 
 def test_an_invalid_origin_is_refused_as_a_foreign_one(serve: Serve, database: Database) -> None:
-    """Daphne refuses these by itself, with 400."""
+    """Daphne itself refuses an invalid origin with 400."""
     server = serve(database, kind="uvicorn", ready="/readyz", **PAUSED.settings())
 
     async def main() -> None:
@@ -157,7 +157,7 @@ def test_clients_that_may_not_connect_get_a_clear_answer(serve: Serve, database:
             assert client.closing is not None
             assert (client.closing["code"], client.closing["reason"]) == (code, reason)
             assert client.closing["reconnect"] == "never"
-        # A device and an attempt that are none are passed over, and lock nobody out.
+        # An invalid device or attempt is ignored, and the client is admitted.
         for query in ({"device": "7"}, {"device": ""}, {"attempt": -1}, {"attempt": 10**30}):
             client = await connect(server, user, **query)
             await client.expect("ready")

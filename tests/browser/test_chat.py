@@ -1,4 +1,4 @@
-"""The chat page in a real browser: a conversation, what happens to it when the socket ends, and the way back."""
+"""The chat page in a real browser: a conversation, the end of its socket, and the way back."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_an_answer_under_way_can_be_stopped(serve: Serve, database: Database, pa
     expect(stop).to_be_hidden()
     send_message(page, "What can you do?")
     stop.wait_for()
-    server.freeze()  # an answer takes a third of a second: less than a click may
+    server.freeze()  # an answer takes a third of a second, and a click may take longer
     stop.click()
     pages.screenshot(page, "stopping")
     server.thaw()
@@ -193,7 +193,7 @@ def test_a_duplicated_tab_is_a_tab_of_its_own(serve: Serve, database: Database, 
     first = wait_until_live(pages.open(serve(database), database.user("u1"), "/chat/"))
     copied = json.dumps(first.evaluate("Object.entries(sessionStorage)"))
     second = first.context.new_page()
-    # As a browser does when it duplicates a tab: only once, so that a reload of it keeps what it has by then.
+    # Copy the session storage, as a browser does when it duplicates a tab. A later reload keeps the tab's own.
     second.add_init_script(
         f"if (!sessionStorage.length) {copied}.forEach(([name, value]) => sessionStorage.setItem(name, value))"
     )
@@ -228,7 +228,7 @@ def test_an_evicted_tab_comes_back_with_use_here_and_tabs_do_not_evict_each_othe
     tabs[1].locator(".steps summary").click()
     pages.screenshot(tabs[1], "used-here", full=False)
     expect(tabs[0].locator("#connection")).to_have_attribute("data-state", "ended")
-    # Three connects were asked for after the first, and no more came by themselves.
+    # The user asked for three connects after the first one, and the page made no other.
     assert len(manage_json("list_managers", "--user", "u1", "--state", "all", db=database)) == 4
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_falls_silent_is_noticed(serve: Serve, database: Database,
     page.route_web_socket("**/ws/chat/**", between)
     page.goto("/chat/")
     wait_until_live(page)
-    page.wait_for_timeout(3000)  # three heartbeats, in which only the server's pings say that it is there
+    page.wait_for_timeout(3000)  # three heartbeats, in which the server sends nothing but pings
     assert len(sockets) == 1
     deaf.append(True)
     expect(page.locator("#connection")).to_contain_text("reconnecting in", timeout=4000)

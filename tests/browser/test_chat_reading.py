@@ -1,4 +1,4 @@
-"""Long conversations and many of them, page by page; and those that are not there."""
+"""Long conversations and long lists of them are loaded page by page; missing conversations."""
 
 import re
 from uuid import uuid4
@@ -58,7 +58,7 @@ def test_a_lost_connection_leaves_no_hole_among_earlier_messages(shared: Shared,
     wire = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(200)
-    # Half of the page comes through, as the oldest are sent first.
+    # Only half of the page's messages come through; the server sends the oldest first.
     wire.held = lambda frame: frame.get("seq", 100) >= 100
     earlier(page).click()
     page.wait_for_function("document.getElementById('earlier').disabled")
@@ -81,7 +81,7 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     expect(page.get_by_text("Loading …")).to_be_visible()
     wait_until_live(page)
     page.wait_for_function("document.querySelectorAll('#conversations a').length === 101")
-    wire.go_down()  # what was asked for never comes
+    wire.go_down()  # so that the answer to the page's request never comes
     wire.held = lambda frame: False
     wire.come_back()
     expect(page.get_by_role("heading", level=1)).to_have_text("Conversation 1")
@@ -95,9 +95,8 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     older.click()
     expect(conversation_links(page)).to_have_count(102)
     expect(older).to_be_hidden()
-    expect(
-        conversation_links(page).filter(has_text=re.compile("Conversation 3$"))
-    ).to_be_focused()  # the last one until then
+    # The last link before the older conversations came.
+    expect(conversation_links(page).filter(has_text=re.compile("Conversation 3$"))).to_be_focused()
     expect(conversation_links(page).last).to_have_text("Conversation 1")
     expect(conversation_links(page).first).to_have_text("Conversation 102")
 

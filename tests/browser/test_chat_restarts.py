@@ -1,4 +1,4 @@
-"""Tabs on a wide screen and a phone, while servers die under them: nothing lost, nothing doubled, order kept."""
+"""Tabs on a wide screen and a phone while servers are killed: no message is lost or doubled, and the order is kept."""
 
 import time
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from tests.support.servers import Server
 
 Serve = Callable[..., Server]
 QUICK = {"beat_seconds": 0.3, "lease_seconds": 2, "sweep_seconds": 0.5}
-PATIENT = 60_000  # milliseconds: a fence takes two leases after a restart, and then the answers are given
+PATIENT = 60_000  # milliseconds: after a restart, answers wait for a fence, which takes two leases
 
 
 def asked(page: Page) -> list[str]:
-    """What the user wrote, as it is shown."""
+    """The texts of the user's messages, as shown."""
     found: list[str] = page.locator("#log > .message.user .text").all_inner_texts()
     return found
 
@@ -70,7 +70,7 @@ def test_messages_written_during_restarts_are_shown_once_and_in_order_in_all_tab
 
 
 def until_answered(database: Database, within: float = PATIENT / 1000) -> None:
-    """Until the agent has nothing more to do."""
+    """Wait until the agent has no unfinished turn."""
     ends = time.monotonic() + within
     while database.query("SELECT 1 FROM chat_agentturn WHERE state IN ('queued', 'running')"):
         assert time.monotonic() < ends, "the agent never came to an end"

@@ -1,4 +1,4 @@
-"""An answer comes in pieces: the page stays usable, and is not busy with drawing."""
+"""While an answer comes in pieces, the page stays usable and does not draw too often."""
 
 from typing import Any
 from uuid import uuid4
@@ -18,7 +18,7 @@ from tests.support.chat_page import (
 
 
 class Turn:
-    """An answer that the test gives itself."""
+    """An answer whose frames the test sends to the page."""
 
     def __init__(self, page: Page, wire: WebSocketProxy, conversation: str) -> None:
         self.page = page
@@ -39,7 +39,7 @@ class Turn:
         self.tell("agent_delta", text=text)
 
     def goes_on(self, pieces: int = 20) -> None:
-        """Many pieces, until they are shown."""
+        """Send many pieces, and wait until the page shows them."""
         for _ in range(pieces):
             self.delta("more ")
         last = f"piece-{uuid4().hex}"
@@ -69,7 +69,7 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     turn.use("search_my_conversations")
     turn.goes_on()
 
-    # Its steps stay unfolded, also when there are more of them.
+    # The steps stay unfolded, also when more of them come.
     steps = page.locator("#turn .steps")
     steps.locator("summary").click()
     turn.use("my_sessions")
@@ -78,13 +78,13 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     expect(steps.locator("li").last).to_be_visible()
     expect(steps.locator("summary")).to_be_focused()
 
-    # A selection stays.
+    # Selected text stays selected.
     select = "text => getSelection().selectAllChildren(text)"
     messages(page).first.locator(".text").evaluate(select)
     turn.goes_on()
     assert page.evaluate("getSelection().toString()") == "2.1"
 
-    # So does the focus on a link of the list, also when it moves up.
+    # A link in the list keeps the focus, also when it moves up.
     link = conversation_links(page).filter(has_text="Conversation 1")
     link.focus()
     turn.goes_on()
@@ -94,7 +94,7 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     expect(conversation_links(page).first).to_contain_text("Conversation 1 (new message)")
     expect(link).to_be_focused()
 
-    # A click that begins before a drawing and ends after it is a click.
+    # A click that begins before the page draws and ends afterwards still counts.
     link.hover()
     page.mouse.down()
     turn.goes_on()
@@ -106,7 +106,7 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     page.go_back()
     expect(written(page)).to_contain_text("and the rest")
 
-    # What was unfolded is so in the message, too.
+    # Steps that were unfolded during the answer are unfolded in the message.
     page.locator("#turn .steps summary").click()
     tool = {"tool": "my_sessions", "parameters": {}, "result": 1, "success": True, "duration_ms": 3}
     turn.ends(3, {"thought": "I look for it."}, tool)
@@ -128,7 +128,7 @@ def test_of_two_running_answers_the_shown_one_belongs_to_the_open_conversation(s
     of_first.goes_on(0)
     of_first.delta("which is drawn later")
     of_first.use("my_sessions")
-    expect(page.locator("#turn .steps")).to_be_visible()  # by now its drawing is due
+    expect(page.locator("#turn .steps")).to_be_visible()  # by now the first answer is due to be drawn
     conversation_links(page).first.click()
     expect(written(page)).to_have_text("of the second")
     expect(page.locator("#turn .steps")).to_have_count(0)
@@ -159,7 +159,7 @@ def test_a_long_answer_in_many_pieces_is_drawn_a_few_times_a_second(shared: Shar
     for number in range(2000):
         turn.delta(f"**{number:04}** words\n")
         if number % 50 == 0:
-            page.wait_for_timeout(10)  # so that the pieces come over a while
+            page.wait_for_timeout(10)  # so that the pieces come over some time
     turn.delta("the end")
     expect(written(page)).to_contain_text("the end", timeout=20_000)
     assert len(turn.text) > 30_000

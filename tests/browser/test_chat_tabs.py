@@ -1,4 +1,4 @@
-"""Several tabs of one browser, which share what is not sent yet: it is sent once, by whoever can, as who wrote it."""
+"""Several tabs of one browser share their unsent messages: any tab may send each once, as the user who wrote it."""
 
 import re
 from typing import Any
@@ -28,23 +28,23 @@ BEGUN = re.compile(r"#[0-9a-f]{8}-")
 
 
 def stored(shared: Shared, user: TestUser) -> list[tuple[Any, ...]]:
-    """(conversation, text) of what a user said, in the order in which it was stored."""
+    """The user's stored messages as (conversation, text), in the order in which they were stored."""
     return shared.database.query(
         "SELECT conversation_id, text FROM chat_message WHERE sender_id = ? ORDER BY id", [user.id]
     )
 
 
 def takes_over_after(page: Page, milliseconds: int) -> None:
-    """What another tab has not brought out for so long is sent by this page, once it is loaded."""
+    """Make a page send the messages that another tab has not sent for so long. Call it before the page is loaded."""
     change_module(page, "outbox.js", "TAKE_OVER_MS = 10_000", f"TAKE_OVER_MS = {milliseconds}")
 
 
 def log_in(page: Page, user: TestUser, shared: Shared) -> None:
-    """As in another tab of the same browser."""
+    """Log in as another user, as another tab of the same browser would, by changing the session cookie."""
     page.context.add_cookies([{"name": "sessionid", "value": user.session, "url": shared.server.url}])
 
 
-# What somebody writes while the page is about to be loaded anew.
+# Sends a message and types another one at the moment at which the page is left.
 AT_LAST = """([said, typed]) => addEventListener("beforeunload", () => {
   const text = document.getElementById("text");
   text.value = said;
@@ -161,7 +161,7 @@ def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Sh
     assert texts(page)[0] == "typed meanwhile"
     expect(conversation_links(page)).to_have_text(["typed meanwhile", "the first (new message)"])
     assert len({conversation for conversation, _ in stored(shared, user)}) == 2
-    page.go_back()  # to the place where the first was to begin, which is that conversation now
+    page.go_back()  # to the history entry of the new conversation, which has its id by now
     expect(page.get_by_role("heading", level=1)).to_have_text("the first")
     expect(messages(page)).to_have_count(2)
 

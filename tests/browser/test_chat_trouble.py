@@ -1,4 +1,4 @@
-"""What the page does and says when something does not work, and how a screen reader hears of it."""
+"""What the chat page does and shows when something fails, and what it tells screen readers."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ from tests.support.chat_page import (
 
 
 def busy(times: int) -> Any:
-    """The server says so many times that it can't just now."""
+    """Answer so many requests with the error that the server is busy, and let later ones through."""
     said: list[Frame] = []
 
     def answer(frame: Frame) -> Frame | None:
@@ -80,12 +80,14 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
 def test_the_page_notices_at_once_that_it_is_offline_and_online_again(shared: Shared, pages: Pages) -> None:
     page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/"))
     page.context.set_offline(True)
-    expect(page.locator("#connection")).to_contain_text("reconnecting in")  # and not two heartbeats later
+    expect(page.locator("#connection")).to_contain_text(
+        "reconnecting in"
+    )  # sooner than the two heartbeats after which the page notices silence
     send_message(page, "written in a tunnel")
     expect(pending(page)).to_contain_text("waiting for the connection")
     page.context.set_offline(False)
     expect(messages(wait_until_live(page))).to_have_count(2)
-    pages.errors.clear()  # attempts while there was no network
+    pages.errors.clear()  # failed attempts without a network
 
 
 def test_the_user_can_reconnect_at_once_instead_of_waiting_for_the_next_attempt(shared: Shared, pages: Pages) -> None:
@@ -111,7 +113,7 @@ def test_the_user_can_reconnect_at_once_instead_of_waiting_for_the_next_attempt(
     wire.cut()
     try_now.focus()
     wire.come_back()
-    expect(message_field(page)).to_be_focused()  # the button that had the focus has gone
+    expect(message_field(page)).to_be_focused()  # since the button that had the focus is gone
 
 
 def test_the_notice_of_the_limit_goes_when_other_sessions_are_signed_out(shared: Shared, pages: Pages) -> None:

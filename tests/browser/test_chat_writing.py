@@ -1,4 +1,4 @@
-"""What is typed: how long it may be, and that it is not lost."""
+"""Drafts and messages: their length is bounded, and they are not lost."""
 
 import json
 import re

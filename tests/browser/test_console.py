@@ -1,4 +1,4 @@
-"""The main job as support does it: log in, search, preview, click, and read the result; on real sockets."""
+"""The main job in the console: log in, search, preview, recover, and read the result, for users with real sockets."""
 
 import asyncio
 import re
@@ -32,7 +32,9 @@ Aside = Callable[[Coroutine[Any, Any, T]], T]
 
 @contextmanager
 def aside() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """A thread with an event loop where clients live while the browser is used. Yields what awaits in it."""
+    """Run an event loop for chat clients in a thread while the test uses the browser. Yields a function that runs a
+    coroutine there and waits for its result.
+    """
     loops: list[asyncio.AbstractEventLoop] = []
     ends: list[asyncio.Event] = []
     ready = threading.Event()
@@ -55,7 +57,7 @@ def aside() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
 
 @contextmanager
 def stuck_user(serve: Serve, database: Database, user: TestUser) -> Iterator[tuple[Server, StuckUser, Any]]:
-    """A server on which the user holds 20, 12 of a node that was killed, 5 silent, 3 alive."""
+    """A server, and a user with 20 managers: 12 of a node that was killed, 5 with silent clients, and 3 alive."""
     serving, doomed = (serve(database, start=False, node_name=name, **PAUSED.settings()) for name in ("web-1", "web-2"))
     start_together(serving, doomed)
     with aside() as wait_for:

@@ -1,4 +1,4 @@
-"""The browser, on the log-in of the admin."""
+"""The fixtures of the browser, tried on the admin's log-in page."""
 
 from collections.abc import Callable
 

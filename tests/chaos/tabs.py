@@ -209,7 +209,7 @@ class Tab:
                     await socket.closed.wait()
             except TimeoutError:
                 continue
-        await wire.transport.wait_disconnected()  # raises what our own handling of a frame has raised, if it has
+        await socket.transport.wait_disconnected()  # raises the exception of a frame handler of ours, if there was one
 
     def _pause(self, socket: TabSocket | None) -> float:
         """Seconds until the next attempt. A tab that was told to stay away clicks on "Use here" at some time."""

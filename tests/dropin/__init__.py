@@ -1,1 +1,1 @@
-"""Somebody else's project: what docs/how-to says is added to it, and no more. Only asgi.py and urls.py name us."""
+"""An adopter's project with the additions of docs/how-to, which are in asgi.py, urls.py and settings.py only."""

@@ -1,4 +1,4 @@
-"""Their routes. Each consumer is there twice, as it was (`/bare/…`) and wrapped (`/ws/…`), to compare the two."""
+"""The adopter's routes. Each consumer is served twice, bare (`/bare/…`) and wrapped (`/ws/…`), to compare the two."""
 
 import os
 from typing import Any

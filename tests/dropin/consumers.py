@@ -1,4 +1,4 @@
-"""Their consumers, which know nothing of us."""
+"""The adopter's consumers, which do not import the engine."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ ROOM = "room"
 
 
 class Echo(AsyncWebsocketConsumer):
-    """Text as text and bytes as bytes."""
+    """Sends text back as text and bytes as bytes."""
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if text_data is not None:
@@ -20,7 +20,7 @@ class Echo(AsyncWebsocketConsumer):
 
 
 class Room(AsyncJsonWebsocketConsumer):
-    """JSON to everybody in the room, over a group of its own."""
+    """Sends each JSON frame to all clients in the room, through a group of the channel layer."""
 
     async def connect(self) -> None:
         await self.channel_layer.group_add(ROOM, self.channel_name)
@@ -38,7 +38,7 @@ class Room(AsyncJsonWebsocketConsumer):
 
 
 class Sync(WebsocketConsumer):
-    """A synchronous one, in a room by its `groups`, which asks the database for whom it is."""
+    """A synchronous consumer with a room in `groups`, which reads its user from the database."""
 
     groups = ["sync"]
 
@@ -53,7 +53,7 @@ class Sync(WebsocketConsumer):
 
 
 class Versioned(AsyncWebsocketConsumer):
-    """Chooses a subprotocol and sends a header; ends with the code and the reason that it is sent."""
+    """Chooses a subprotocol and sends a header; closes with the code and the reason that the client sends."""
 
     async def connect(self) -> None:
         headers: Any = [(b"x-room", b"7")]
@@ -85,7 +85,7 @@ class RaisesAtOnce(AsyncWebsocketConsumer):
 
 
 async def answers_http(scope: Any, receive: Any, send: Any) -> None:
-    """Plain ASGI: refuses the handshake with a page of its own."""
+    """A plain ASGI application that refuses the handshake with an HTTP response of its own."""
     await receive()
     headers = [(b"content-type", b"text/plain"), (b"x-why", b"moved")]
     await send({"type": "websocket.http.response.start", "status": 410, "headers": headers})

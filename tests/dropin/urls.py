@@ -1,4 +1,4 @@
-"""Their URLs, and three lines of ours."""
+"""The adopter's URLs, and the three lines that docs/how-to adds."""
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView

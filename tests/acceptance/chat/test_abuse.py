@@ -1,4 +1,4 @@
-"""What a client may not do has a bound and a clear answer, and costs nobody else anything."""
+"""Abuse by a client meets a bound, gets a clear answer, and does not harm other clients."""
 
 import asyncio
 import json
@@ -19,8 +19,8 @@ from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
 Serve = Callable[..., Server]
-SLOW = 60  # handshakes at once that never end
-BOUND = 1 + 4  # seconds for a request: those of a handshake, set below, and of an admission
+SLOW = 60  # slow handshakes at once
+BOUND = 1 + 4  # seconds for a request: one for the handshake (set below) and four for the admission
 MARGIN = 3.0
 
 
@@ -30,7 +30,7 @@ def test_a_request_that_trickles_in_is_cut_and_holds_up_no_other(serve: Serve, d
     head = b"GET /ws/chat/ HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
 
     async def trickle(first: bytes) -> float:
-        """Seconds until the server has had enough."""
+        """Send a request byte by byte, and return after how many seconds the server cuts it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         began = time.monotonic()
         writer.write(first)
@@ -85,7 +85,7 @@ def test_a_flood_at_a_busy_handler_is_cut_and_fills_no_memory(serve: Serve, data
         await client.expect("ready")
         before = process.memory_info().rss
         with closing(sqlite3.connect(database.url.removeprefix("sqlite:///"), isolation_level=None)) as writer:
-            writer.execute("BEGIN IMMEDIATE")  # the handler waits for this
+            writer.execute("BEGIN IMMEDIATE")  # the chat's handler waits for this lock
             most = before
             for _ in range(2000):  # 125 MiB
                 try:
@@ -94,7 +94,7 @@ def test_a_flood_at_a_busy_handler_is_cut_and_fills_no_memory(serve: Serve, data
                     break
                 most = max(most, process.memory_info().rss)
             writer.execute("ROLLBACK")
-        # Too many in a second, or more bytes than may wait: whichever bound is met first.
+        # The bound on frames in a second or the bound on waiting bytes, whichever is met first.
         code = await client.closed(15)
         assert client.closing is not None
         assert (code, client.closing["reason"]) in {(4400, "protocol_abuse"), (4408, "stuck")}

@@ -137,7 +137,7 @@ def test_long_histories_are_resumed_whole_and_in_order(server: Server, shared: D
             messages = await read_with_new_client(server, user, conversation)
             assert [message["seq"] for message in messages] == list(range(1, 451))
             assert len(await read_with_new_client(server, user, conversation, 440)) == 10
-            # The socket that had the first two is sent the others once, however often it asks.
+            # The socket has the first two messages, and is sent each other one once, however often it resumes.
             for after, expected in ((440, list(range(3, 451))), (0, [])):
                 before = len(client.frames)
                 await client.send("resume", conversation=conversation, after_seq=after)
@@ -211,7 +211,7 @@ def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
             assert done["success"] is False
             assert done["text"].endswith("Stopped, as you asked.")
             assert (await stranger.expect("error"))["code"] == "not_found"
-            await stops.send("cancel_turn", run=run_id)  # it is over: nothing more happens
+            await stops.send("cancel_turn", run=run_id)  # the turn is over, so this changes nothing
             await stops.send("cancel_turn", run="that one")
             assert (await stops.expect("error"))["code"] == "bad_field"
             assert [m["text"] for m in await read_with_new_client(server, user, conversation, 1)] == [done["text"]]

@@ -1,4 +1,4 @@
-"""Bad frames get a clear answer and the socket stays; abuse is closed; a user's sessions are theirs to see and end."""
+"""Bad frames get a clear answer and the socket stays open; abuse closes it; users can list and end their sessions."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ def test_more_than_50_frames_in_a_second_close_the_socket(server: Server, shared
             for _ in range(2):
                 await asyncio.gather(*(client.socket.send(frame) for _ in range(50)))
                 await eventually(lambda: len(client.of("sessions")) % 50 == 0 and client.of("sessions"))
-                await asyncio.sleep(1.1)  # the second in which they were counted
+                await asyncio.sleep(1.1)  # until the second in which the frames were counted is over
             assert client.is_open
             await asyncio.gather(*(client.socket.send(frame) for _ in range(60)))
             assert await client.closed() == 4400

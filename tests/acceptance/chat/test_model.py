@@ -1,4 +1,4 @@
-"""A served chat whose answers come from a model, over real HTTP."""
+"""A chat on a real server, whose agent asks a model over HTTP."""
 
 from collections.abc import Callable
 

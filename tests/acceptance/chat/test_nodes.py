@@ -1,4 +1,4 @@
-"""One user's tabs on several nodes: they show the same, the agent's work included, with a bus and without."""
+"""A user's tabs on several nodes get the same messages and agent events; without a bus, the messages come later."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ from tests.support.servers import Server
 
 Serve = Callable[..., Server]
 Pair = tuple[Server, Server]
-LOOK = 6.0  # seconds in which a lost bell is made good: a look, and a busy machine
+LOOK = 6.0  # seconds in which a node catches up with a lost bell, on a busy machine
 
 
 @pytest.fixture(scope="module")
 def pair(bus: str, shared: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two nodes that hear each other's bells."""
+    """Two nodes with one bus."""
     folder = tmp_path_factory.mktemp("log")
     env = {"CHANNEL_LAYER_URL": bus}
     servers = [
@@ -97,7 +97,8 @@ def test_without_a_bus_every_node_shows_the_messages_a_look_later(serve: Serve, 
 
     async def main() -> None:
         async with connected(one, user) as asks, connected(other, user) as sees:
-            await asyncio.sleep(2.5)  # older than a look: it has missed nothing that is not new
+            # Longer than a node takes to catch up, so the sockets are older than each message below.
+            await asyncio.sleep(2.5)
             conversation = (await send_message(asks, "Hello from the other side"))["conversation"]
             await wait_for_answer(asks, conversation)
             await send_message(asks, "Are you still there?", conversation)

@@ -1,4 +1,4 @@
-"""Clients that read slowly, or not at all: they cost nobody anything, no memory, and miss nothing once they read."""
+"""Clients that read slowly or not at all slow no other client, fill no memory, and get all messages once they read."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,19 +14,21 @@ from tests.support.servers import Server
 Serve = Callable[..., Server]
 LARGE = "€" * 8192  # 24 KiB
 MIB = 1024 * 1024
-NARROW = 64 * 1024  # bytes that the client's kernel takes: the server notices sooner that it does not read
+NARROW = (
+    64 * 1024
+)  # bytes of the client's receive buffer, so that the server soon notices that the client does not read
 
 pytestmark = pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 
 
 async def write(tab: ChatClient, conversation: str, number: int) -> None:
     for _ in range(number):
-        await send_message(tab, LARGE, conversation)  # each is acknowledged in its time, or this fails
+        await send_message(tab, LARGE, conversation)  # fails if the ack does not come in time
         await asyncio.sleep(0.02)
 
 
 async def store_is_quiet(database: Database) -> int:
-    """The last sequence number, once every question has its answer."""
+    """Wait until every question has its answer, and return the last sequence number."""
     waiting = "SELECT count(*) FROM chat_agentturn WHERE state IN ('queued', 'running')"
     await eventually(lambda: database.query(waiting) == [(0,)], within=60)
     ((end,),) = database.query("SELECT last_seq FROM chat_conversation")
@@ -36,7 +38,7 @@ async def store_is_quiet(database: Database) -> int:
 def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_on(
     serve: Serve, database: Database, kind: str
 ) -> None:
-    # What it leaves unread is to be seen here, not that it answers no ping.
+    # Long timeouts: the client may not be closed for its unanswered pings or for a blocked send.
     server, user = serve(database, kind=kind, send_seconds=300, heartbeat_seconds=300), database.user("u1")
     process = psutil.Process(server.pid)
 
@@ -47,7 +49,7 @@ def test_a_tab_that_stops_reading_slows_nobody_and_gets_everything_when_it_goes_
             await slow.expect("message", conversation=conversation, seq=1)
             before = process.memory_info().rss
             slow.stop_reading()
-            # 6 MB: more than the buffers of both ends take, so that the hub has to leave it behind.
+            # 6 MB: more than the buffers of both ends, so the hub has to stop sending to the slow client.
             await asyncio.gather(*(write(tab, conversation, 50) for tab in quick))
             end = await store_is_quiet(database)
             assert process.memory_info().rss - before < 64 * MIB

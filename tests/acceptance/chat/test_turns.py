@@ -1,4 +1,4 @@
-"""A turn and the processes around it: drained with nobody there, frozen and woken up, lost twice."""
+"""An agent turn whose node is drained without clients, frozen and woken up, or lost twice."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.support.servers import Server
 Serve = Callable[..., Server]
 QUICK = {"beat_seconds": 0.3, "lease_seconds": 2, "sweep_seconds": 0.5}
 HALF = ("half an ", Silence())
-TAKEN_OVER = 20.0  # seconds: a fence, a keeper's round, and a busy machine
+TAKEN_OVER = 20.0  # seconds for a fence and a round of the turn keeper, on a busy machine
 
 
 def rows(database: Database) -> list[tuple[Any, ...]]:

@@ -75,9 +75,8 @@ def test_the_page_tells_each_fact(
     viewer: Client, ada: User, monkeypatch: pytest.MonkeyPatch, fields: dict[str, object], evidence: str
 ) -> None:
     now = database.now()
-    monkeypatch.setattr(
-        "connections.database.now", lambda: now
-    )  # without it, a page on a busy machine would show one second more
+    # Without it, a page on a busy machine would show one second more.
+    monkeypatch.setattr("connections.database.now", lambda: now)
     given: dict[str, Any] = {name: now if value == "now" else value for name, value in fields.items()}
     rows.make_record(ada, rows.make_node(), **given)
     assert evidence in read(viewer, ada)
