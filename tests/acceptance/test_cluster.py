@@ -1,6 +1,4 @@
-"""`manage.py cluster` starts PostgreSQL, Valkey and three nodes, survives the loss of a node, and leaves nothing
-running.
-"""
+"""`manage.py cluster` starts PostgreSQL, Valkey and three nodes, survives a node's loss, and leaves nothing running."""
 
 import asyncio
 import json

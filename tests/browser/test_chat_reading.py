@@ -55,16 +55,16 @@ def test_a_lost_connection_leaves_no_hole_among_earlier_messages(shared: Shared,
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 350)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(200)
     # Only half of the page's messages come through; the server sends the oldest first.
-    wire.held = lambda frame: frame.get("seq", 100) >= 100
+    proxy.held = lambda frame: frame.get("seq", 100) >= 100
     earlier(page).click()
     page.wait_for_function("document.getElementById('earlier').disabled")
-    wire.go_down()
-    wire.held = lambda frame: False
-    wire.come_back()
+    proxy.go_down()
+    proxy.held = lambda frame: False
+    proxy.come_back()
     assert numbers(page) == list(range(151, 351))
     earlier(page).click()
     expect(messages(page)).to_have_count(300)
@@ -75,15 +75,15 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
     user = shared.user()
     oldest, *_ = add_conversations(shared.database, user, 150, *[2] * 101)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
-    wire.held = lambda frame: frame["type"] in ("message", "earlier")
+    proxy = WebSocketProxy(page)
+    proxy.held = lambda frame: frame["type"] in ("message", "earlier")
     page.goto(f"/chat/#{oldest}")
     expect(page.get_by_text("Loading …")).to_be_visible()
     wait_until_live(page)
     page.wait_for_function("document.querySelectorAll('#conversations a').length === 101")
-    wire.go_down()  # so that the answer to the page's request never comes
-    wire.held = lambda frame: False
-    wire.come_back()
+    proxy.go_down()  # so that the answer to the page's request never comes
+    proxy.held = lambda frame: False
+    proxy.come_back()
     expect(page.get_by_role("heading", level=1)).to_have_text("Conversation 1")
     expect(messages(page)).to_have_count(100)
     assert numbers(page) == list(range(51, 151))
@@ -103,12 +103,12 @@ def test_a_link_shows_a_conversation_that_is_too_old_to_be_listed(shared: Shared
 
 def test_a_missing_conversation_leaves_only_what_the_user_has_written(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = WebSocketProxy(page)
-    wire.held = lambda frame: frame["type"] == "error"
+    proxy = WebSocketProxy(page)
+    proxy.held = lambda frame: frame["type"] == "error"
     page.goto(f"/chat/#{uuid4()}")
     send_message(wait_until_live(page), "for nobody")
     message_field(page).fill("half typed")
-    wire.release()
+    proxy.release()
     expect(page.get_by_role("alert")).to_contain_text("There is no such conversation.")
     expect(page).to_have_url(re.compile("/chat/$"))
     expect(message_field(page)).to_have_value("half typed")

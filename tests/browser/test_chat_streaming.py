@@ -20,15 +20,15 @@ from tests.support.chat_page import (
 class Turn:
     """An answer whose frames the test sends to the page."""
 
-    def __init__(self, page: Page, wire: WebSocketProxy, conversation: str) -> None:
+    def __init__(self, page: Page, proxy: WebSocketProxy, conversation: str) -> None:
         self.page = page
-        self.wire = wire
+        self.proxy = proxy
         self.about = {"run": str(uuid4()), "conversation": conversation}
         self.text = ""
         self.tell("agent_started")
 
     def tell(self, kind: str, /, **fields: Any) -> None:
-        self.wire.tell(kind, **self.about, **fields)
+        self.proxy.tell(kind, **self.about, **fields)
 
     def use(self, tool: str) -> None:
         self.tell("tool_executing", tool=tool, parameters={"query": "invoice"})
@@ -49,7 +49,7 @@ class Turn:
     def ends(self, seq: int, *steps: dict[str, Any]) -> None:
         at = "2026-01-01T00:00:00Z"
         answer = {"seq": seq, "role": "assistant", "text": self.text, "created_at": at, "steps": steps}
-        self.wire.tell("message", conversation=self.about["conversation"], **answer)
+        self.proxy.tell("message", conversation=self.about["conversation"], **answer)
         self.tell("agent_completed", text=self.text, seq=seq, success=True, duration_ms=5)
 
 
@@ -61,10 +61,10 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     user = shared.user()
     other, conversation = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(2)
-    turn = Turn(page, wire, conversation)
+    turn = Turn(page, proxy, conversation)
     turn.tell("agent_thinking", thought="I look for it.")
     turn.use("search_my_conversations")
     turn.goes_on()
@@ -90,7 +90,7 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     turn.goes_on()
     expect(link).to_be_focused()
     at = "2026-01-01T00:00:00Z"
-    wire.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
+    proxy.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
     expect(conversation_links(page).first).to_contain_text("Conversation 1 (new message)")
     expect(link).to_be_focused()
 
@@ -120,10 +120,10 @@ def test_of_two_running_answers_the_shown_one_belongs_to_the_open_conversation(s
     first, second = add_conversations(shared.database, user, 2, 2)
     page = pages.open(shared.server, user)
     change_module(page, "live-turn.js", "DRAW_MS = 100", "DRAW_MS = 1000")
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{first}")
     expect(messages(wait_until_live(page))).to_have_count(2)
-    of_first, of_second = Turn(page, wire, first), Turn(page, wire, second)
+    of_first, of_second = Turn(page, proxy, first), Turn(page, proxy, second)
     of_second.delta("of the second")
     of_first.goes_on(0)
     of_first.delta("which is drawn later")
@@ -150,10 +150,10 @@ def test_a_long_answer_in_many_pieces_is_drawn_a_few_times_a_second(shared: Shar
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 2)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(2)
-    turn = Turn(page, wire, conversation)
+    turn = Turn(page, proxy, conversation)
     turn.goes_on(1)
     page.evaluate(COUNT)
     for number in range(2000):

@@ -60,16 +60,16 @@ def test_an_unsent_message_is_never_sent_as_another_user_of_the_same_browser(
 ) -> None:
     ada, grace = shared.user(), shared.user()
     page = pages.open(shared.server, ada)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     send_message(wait_until_live(page), "hello")
     expect(messages(page)).to_have_count(2)
     if signed_out:
-        wire.tell("closing", code=4412, reason="closed_by_user", reconnect="never", retry_after=0)
-        wire.cut()
+        proxy.tell("closing", code=4412, reason="closed_by_user", reconnect="never", retry_after=0)
+        proxy.cut()
         expect(page.locator("#banner")).to_contain_text("You signed this tab out")
     else:
-        wire.go_down()
+        proxy.go_down()
     send_message(page, "queued by ada")
 
     log_in(page, grace, shared)
@@ -77,7 +77,7 @@ def test_an_unsent_message_is_never_sent_as_another_user_of_the_same_browser(
     if signed_out:
         page.get_by_role("button", name="Use here").click()
     else:
-        wire.come_back()
+        proxy.come_back()
     expect(page.get_by_role("button", name=f"Log out {grace.name}")).to_be_visible()
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
     send_message(wait_until_live(page), "I am grace")
@@ -104,21 +104,21 @@ def test_the_first_tab_that_reconnects_sends_the_messages_of_another_and_both_ke
     first = pages.open(shared.server, user)
     second = first.context.new_page()
     takes_over_after(second, 300)
-    wires = [WebSocketProxy(page) for page in (first, second)]
-    for page, wire in zip((first, second), wires, strict=True):
+    proxies = [WebSocketProxy(page) for page in (first, second)]
+    for page, proxy in zip((first, second), proxies, strict=True):
         page.goto("/chat/")
         wait_until_live(page)
-        wire.go_down()
+        proxy.go_down()
     message_field(second).fill("half typed")
     for words in ("one", "two"):
         send_message(first, words)
     expect(pending(first).nth(1)).to_contain_text("waiting for the message above")
     expect(conversation_links(second)).to_have_text(["one"])
 
-    wires[1].come_back()
+    proxies[1].come_back()
     expect(conversation_links(second)).to_have_attribute("href", BEGUN)
     expect(first).to_have_url(BEGUN)
-    wires[0].come_back()
+    proxies[0].come_back()
     expect(messages(first)).to_have_count(4)
     send_message(first, "three")
     expect(messages(first)).to_have_count(6)
@@ -139,10 +139,10 @@ def test_the_first_tab_that_reconnects_sends_the_messages_of_another_and_both_ke
 def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     wait_until_live(page)
-    wire.held = lambda frame: frame["type"] != "ping"
+    proxy.held = lambda frame: frame["type"] != "ping"
     send_message(page, "the first")
     expect(page.get_by_role("heading", level=1)).to_have_text("the first")
     page.get_by_role("button", name="New conversation").click()
@@ -151,7 +151,7 @@ def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Sh
     expect(conversation_links(page)).to_have_attribute("href", re.compile("#new-"))
     expect(pending(page)).to_have_count(0)
 
-    wire.release()
+    proxy.release()
     expect(conversation_links(page)).to_have_attribute("href", BEGUN)
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
     expect(message_field(page)).to_have_value("typed meanwhile")
@@ -169,14 +169,14 @@ def test_another_conversation_may_be_begun_before_the_first_is_stored(shared: Sh
 def test_unsent_messages_of_a_closed_tab_are_sent_by_another(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     closes = pages.open(shared.server, user)
-    wire = WebSocketProxy(closes)
+    proxy = WebSocketProxy(closes)
     closes.goto("/chat/")
     wait_until_live(closes)
     stays = closes.context.new_page()
     takes_over_after(stays, 1000)
     stays.goto("/chat/")
     wait_until_live(stays)
-    wire.go_down()
+    proxy.go_down()
     send_message(closes, "left behind")
     expect(conversation_links(stays)).to_have_attribute("href", re.compile("#new-"))
     closes.close()
@@ -189,7 +189,7 @@ def test_unsent_messages_of_a_closed_tab_are_sent_by_another(shared: Shared, pag
 def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(shared: Shared, pages: Pages) -> None:
     user = shared.user()
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
 
     def refused(frame: Frame) -> Frame | None:
         if frame["text"] != "one":
@@ -197,7 +197,7 @@ def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(share
         message = {"client_id": frame["client_id"], "code": "bad_field", "message": "Nobody wants this."}
         return {"type": "error"} | message
 
-    wire.answers["user_message"] = refused
+    proxy.answers["user_message"] = refused
     page.goto("/chat/")
     wait_until_live(page)
     for words in ("one", "two", "three"):
@@ -210,7 +210,7 @@ def test_later_messages_wait_for_one_that_is_refused_until_it_is_discarded(share
     page.get_by_role("button", name="Try again").click()
     expect(message_field(page)).to_be_focused()
     expect(pending(page).nth(0)).to_contain_text("not sent")
-    assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "one"]
+    assert [frame["text"] for frame in proxy.sent if frame["type"] == "user_message"] == ["one", "one"]
     pages.screenshot(page, "refused")
 
     page.get_by_role("button", name="Discard").click()

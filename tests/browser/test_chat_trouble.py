@@ -39,13 +39,13 @@ def test_the_page_asks_again_for_messages_that_the_server_could_not_load(shared:
     (conversation,) = add_conversations(shared.database, user, 250)
     page = pages.open(shared.server, user)
     change_module(page, "conversations.js", "LATER_MS = 2000", "LATER_MS = 200")
-    wire = WebSocketProxy(page)
-    wire.answers |= {"resume": busy(2), "earlier": busy(1)}
+    proxy = WebSocketProxy(page)
+    proxy.answers |= {"resume": busy(2), "earlier": busy(1)}
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(200)
     page.get_by_role("button", name="Show earlier messages").click()
     expect(messages(page)).to_have_count(250)
-    asked = [frame["type"] for frame in wire.sent if frame["type"] in ("resume", "earlier")]
+    asked = [frame["type"] for frame in proxy.sent if frame["type"] in ("resume", "earlier")]
     assert asked == ["resume"] * 3 + ["earlier"] * 2
     expect(page.locator("#banner")).to_be_hidden()
 
@@ -54,8 +54,8 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 2)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
-    wire.answers["list_sessions"] = busy(1)
+    proxy = WebSocketProxy(page)
+    proxy.answers["list_sessions"] = busy(1)
     page.goto("/chat/")
     wait_until_live(page)
     page.get_by_role("button", name="Your sessions").click()
@@ -70,7 +70,7 @@ def test_an_error_is_shown_where_it_belongs_and_can_be_dismissed(shared: Shared,
 
     ours = "Something went wrong on our side, and this was not done."
     for about in ({}, {"conversation": conversation}):
-        wire.tell("error", code="internal", message=ours, **about)
+        proxy.tell("error", code="internal", message=ours, **about)
         expect(banner).to_contain_text(ours)
         banner.get_by_role("button", name="Dismiss").click()
         expect(banner).to_be_hidden()
@@ -92,14 +92,14 @@ def test_the_page_notices_at_once_that_it_is_offline_and_online_again(shared: Sh
 
 def test_the_user_can_reconnect_at_once_instead_of_waiting_for_the_next_attempt(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     wait_until_live(page)
     try_now = page.get_by_role("button", name="Try now")
     expect(try_now).to_be_hidden()
     full = {"code": 4013, "reason": "try_again", "reconnect": "after", "retry_after": 300}
-    wire.tell("closing", **full)
-    wire.cut()
+    proxy.tell("closing", **full)
+    proxy.cut()
     expect(page.locator("#connection")).to_contain_text(re.compile(r"reconnecting in (300|2\d\d) s"))
     expect(page.locator("#connection")).to_have_attribute("title", re.compile("^the server is busy; reconnecting"))
     pages.screenshot(page, "waiting", full=False)
@@ -107,21 +107,21 @@ def test_the_user_can_reconnect_at_once_instead_of_waiting_for_the_next_attempt(
     wait_until_live(page)
     expect(try_now).to_be_hidden()
     expect(message_field(page)).to_be_focused()
-    assert wire.connects == 2
+    assert proxy.connects == 2
 
-    wire.tell("closing", **full)
-    wire.cut()
+    proxy.tell("closing", **full)
+    proxy.cut()
     try_now.focus()
-    wire.come_back()
+    proxy.come_back()
     expect(message_field(page)).to_be_focused()  # since the button that had the focus is gone
 
 
 def test_the_notice_of_the_limit_goes_when_other_sessions_are_signed_out(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     open_tab(wait_until_live(page))
-    wire.tell("notice", kind="near_limit", live=2, soft_limit=2)
+    proxy.tell("notice", kind="near_limit", live=2, soft_limit=2)
     banner = page.locator("#banner")
     expect(banner).to_contain_text("You have 2 of 2 sessions open.")
     banner.get_by_role("button", name="See your sessions").click()
@@ -137,10 +137,10 @@ def test_the_notice_of_the_limit_goes_when_other_sessions_are_signed_out(shared:
 def test_the_notice_about_too_many_sessions_goes_when_there_are_fewer(shared: Shared, pages: Pages) -> None:
     page = pages.open(shared.server, shared.user())
     change_module(page, "main.js", "RECOUNT_MS = 10_000", "RECOUNT_MS = 500")
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     wait_until_live(page)
-    wire.tell("notice", kind="over_limit", live=21, soft_limit=20)
+    proxy.tell("notice", kind="over_limit", live=21, soft_limit=20)
     expect(page.locator("#banner")).to_contain_text("You have 21 sessions open, above your limit of 20.")
     expect(page.locator("#banner")).to_be_hidden()
     expect(page.get_by_role("dialog")).to_be_hidden()
@@ -150,12 +150,12 @@ def test_a_new_log_in_leads_back_to_the_conversation(shared: Shared, pages: Page
     user = shared.user()
     (conversation,) = add_conversations(shared.database, user, 4)
     page = pages.open(shared.server, user)
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(4)
     shared.database.query("DELETE FROM django_session WHERE session_key = ?", [user.session])
-    wire.tell("closing", code=4403, reason="session_ended", reconnect="never", retry_after=0)
-    wire.cut()
+    proxy.tell("closing", code=4403, reason="session_ended", reconnect="never", retry_after=0)
+    proxy.cut()
     expect(page.locator("#connection")).to_contain_text("signed out")
     page.locator("#banner").get_by_role("button", name="Log in").click()
     page.get_by_label("Username").fill(user.name)
@@ -182,7 +182,7 @@ def test_a_screen_reader_hears_what_is_new_and_of_an_outage_once(shared: Shared,
     (conversation,) = add_conversations(shared.database, user, 250)
     page = pages.open(shared.server, user)
     page.add_init_script(f"({HEAR})()")
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto(f"/chat/#{conversation}")
     expect(messages(wait_until_live(page))).to_have_count(200)
     page.get_by_role("button", name="Show earlier messages").click()
@@ -202,9 +202,9 @@ def test_a_screen_reader_hears_what_is_new_and_of_an_outage_once(shared: Shared,
     )
 
     page.evaluate("window.said = []")
-    wire.go_down()
-    attempts = wire.connects
-    while wire.connects < attempts + 2:
+    proxy.go_down()
+    attempts = proxy.connects
+    while proxy.connects < attempts + 2:
         page.wait_for_timeout(100)
-    wire.come_back()
+    proxy.come_back()
     assert page.evaluate("window.said") == ["Connection lost. Reconnecting.", "Connection: live."]

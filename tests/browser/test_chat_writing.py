@@ -97,18 +97,18 @@ def test_a_message_that_the_server_sends_back_counts_as_stored_even_if_its_ack_i
     shared: Shared, pages: Pages
 ) -> None:
     page = pages.open(shared.server, shared.user())
-    wire = WebSocketProxy(page)
+    proxy = WebSocketProxy(page)
     page.goto("/chat/")
     wait_until_live(page)
-    wire.held = lambda frame: frame["type"] == "ack"
+    proxy.held = lambda frame: frame["type"] == "ack"
     for words in ("one", "two"):
         send_message(page, words)
     expect(messages(page)).to_have_count(4)
     expect(pending(page)).to_have_count(0)
-    wire.release()
+    proxy.release()
     send_message(page, "three")
     expect(messages(page)).to_have_count(6)
-    assert [frame["text"] for frame in wire.sent if frame["type"] == "user_message"] == ["one", "two", "three"]
+    assert [frame["text"] for frame in proxy.sent if frame["type"] == "user_message"] == ["one", "two", "three"]
 
 
 def test_a_message_of_blanks_is_not_sent(shared: Shared, pages: Pages) -> None:

@@ -33,9 +33,7 @@ Mood = Literal["answers", "silent", "stuck", "unread", "unopened"]
 
 @dataclass(eq=False)
 class Socket:
-    """A fake of the part of `Manager` that the heartbeat uses, with its client's real state, which the heartbeat can't
-    see.
-    """
+    """A fake of the part of `Manager` that the heartbeat uses, and the client's real state, hidden from it."""
 
     node: "ModelNode"
     row: ManagerRecord

@@ -92,9 +92,7 @@ class World:
             socket.full = not socket.full
 
     async def send(self, who: int, how: int) -> None:
-        """Send the outbox's first message. The connection may end before the message is stored, delivered or
-        acknowledged.
-        """
+        """Send the outbox's first message. The connection may end before it is stored, delivered or acknowledged."""
         client = self.clients[who % CLIENTS]
         hub = client.hub
         if hub is None or not client.outbox:

@@ -137,9 +137,7 @@ class OnPostgres(Moves, RuleBasedStateMachine):
 
     @rule(pick=picks, awake=st.booleans())
     def fall_asleep_or_wake(self, pick: int, awake: bool) -> None:
-        """A node that is asleep does not renew by itself. It may still do other moves, as a paused process that wakes
-        up.
-        """
+        """A node that is asleep does not renew by itself. It may do other moves, as a paused process that wakes."""
         self.trace.append(f"{self.node(pick).name} {'wakes' if awake else 'falls asleep'}")
         self.node(pick).awake = awake
 
@@ -193,9 +191,7 @@ class OnPostgres(Moves, RuleBasedStateMachine):
 
     @contextmanager
     def keep_failure(self) -> Iterator[None]:
-        """Keep a failure with the trace of its moves, since a race may not show again when Hypothesis repeats the
-        example.
-        """
+        """Keep a failure with the trace of its moves, since a race may not show again in a repeated example."""
         try:
             yield
         except AssertionError as error:

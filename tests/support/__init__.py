@@ -1,3 +1,3 @@
-"""Helpers for all tiers: databases, server processes, chat clients, a browser. They contain no tests, and may start
-processes and touch any part of the project.
+"""Helpers for all tiers (databases, server processes, chat clients, a browser), which contain no tests, may start
+processes, and may import any part of the project.
 """

@@ -107,9 +107,7 @@ def test_a_run_evicts_by_rank_exactly_as_many_as_needed_when_all_managers_live()
 
 
 def test_a_client_that_was_found_silent_is_not_counted_when_victims_are_chosen() -> None:
-    """Its node has reported the client as silent and is about to free the record, so no living manager is evicted for
-    it.
-    """
+    """Its node has reported the client as silent and is about to free the record, so no living one is evicted."""
     ada, here = make_user("ada"), make_node("web-1")
     make_gate(ada, soft_limit=3)
     living, silent = make_records(3, ada, here), make_record(ada, here)
