@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Manager:
-    """A node has thousands. With more than 30 attributes Python gives each object its own dictionary, of 1 KiB."""
+    """One for each WebSocket. Keep to 30 attributes: with more, Python gives each manager a dictionary of 1 KiB."""
 
     def __init__(
         self,
