@@ -1,0 +1,1 @@
+"""The commands of the demo. Code here may touch `console.demo`."""

@@ -1,0 +1,1 @@
+"""The chat over real sockets: conversations, turns, several nodes, slow and abusive clients."""

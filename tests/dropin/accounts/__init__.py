@@ -1,0 +1,1 @@
+"""The adopter's users: a UUID key, and no username."""

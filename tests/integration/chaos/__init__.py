@@ -1,0 +1,1 @@
+"""The relays of the chaos runs between real connections."""

@@ -1,0 +1,1 @@
+"""`connections/policy/` in a process without Django."""

@@ -1,0 +1,1 @@
+"""The repository itself: rooms, imports, documents and names."""
