@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from tests.support.browser import PHONE, Pages
 from tests.support.chat_page import messages, send_message, wait_until_live
-from tests.support.databases import Database
+from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
 Serve = Callable[..., Server]
@@ -26,10 +26,8 @@ def order(page: Page) -> list[int]:
     return [int(seq) for seq in page.locator("#log > .message").evaluate_all("all => all.map(m => m.dataset.seq)")]
 
 
-def test_messages_written_during_restarts_are_shown_once_and_in_order_in_all_tabs(
-    serve: Serve, database: Database, pages: Pages
-) -> None:
-    server, user = serve(database, **QUICK), database.user("u1")
+def three_tabs(pages: Pages, server: Server, user: TestUser) -> dict[str, Page]:
+    """Two tabs of one browser and a phone, in which the first tab's "hello" has been answered."""
     first = wait_until_live(pages.open(server, user, "/chat/"))
     send_message(first, "hello")
     expect(messages(first)).to_have_count(2)
@@ -39,6 +37,14 @@ def test_messages_written_during_restarts_are_shown_once_and_in_order_in_all_tab
     tabs = {"first": first, "second": wait_until_live(second), "phone": wait_until_live(phone)}
     for page in tabs.values():
         expect(messages(page)).to_have_count(2)
+    return tabs
+
+
+def test_messages_written_during_restarts_are_shown_once_and_in_order_in_all_tabs(
+    serve: Serve, database: Database, pages: Pages
+) -> None:
+    server, user = serve(database, **QUICK), database.user("u1")
+    tabs = three_tabs(pages, server, user)
     written: dict[str, list[str]] = {name: [] for name in tabs} | {"first": ["hello"]}
 
     def write(words: str) -> None:
