@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Shared
 from tests.support.browser import PHONE, Pages
@@ -120,6 +120,22 @@ def test_a_message_of_blanks_is_not_sent(shared: Shared, pages: Pages) -> None:
     expect(messages(page)).to_have_count(0)
 
 
+def open_list(page: Page) -> None:
+    """Open the list of conversations on a phone, and check that it covers the rest."""
+    page.get_by_role("button", name="Conversations").click()
+    expect(page.get_by_role("navigation", name="Conversations")).to_be_visible()
+    expect(page.get_by_role("button", name="New conversation")).to_be_focused()
+    expect(page.locator("#chat-main")).to_have_attribute("inert", "")
+    unfocusable = "text => (text.focus(), document.activeElement !== text)"
+    assert page.locator("#text").evaluate(unfocusable), "it is covered"
+
+
+def check_list_is_closed(page: Page) -> None:
+    expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
+    expect(page.get_by_role("button", name="Conversations")).to_have_attribute("aria-expanded", "false")
+    expect(page.locator("#chat-main")).not_to_have_attribute("inert", "")
+
+
 def test_on_a_phone_enter_begins_a_new_line_and_the_list_covers_the_rest(shared: Shared, pages: Pages) -> None:
     page = wait_until_live(pages.open(shared.server, shared.user(), "/chat/", size=PHONE))
     message_field(page).fill("one")
@@ -130,41 +146,25 @@ def test_on_a_phone_enter_begins_a_new_line_and_the_list_covers_the_rest(shared:
     expect(messages(page)).to_have_count(2)
     assert texts(page)[0] == "one\nline more"
 
-    side, main = page.get_by_role("navigation", name="Conversations"), page.locator("#chat-main")
     toggle, new = page.get_by_role("button", name="Conversations"), page.get_by_role("button", name="New conversation")
-    expect(side).to_be_hidden()
-
-    def opened() -> None:
-        toggle.click()
-        expect(side).to_be_visible()
-        expect(new).to_be_focused()
-        expect(main).to_have_attribute("inert", "")
-        assert page.locator("#text").evaluate("text => (text.focus(), document.activeElement !== text)"), (
-            "it is covered"
-        )
-
-    def closed() -> None:
-        expect(side).to_be_hidden()
-        expect(toggle).to_have_attribute("aria-expanded", "false")
-        expect(main).not_to_have_attribute("inert", "")
-
-    opened()
+    expect(page.get_by_role("navigation", name="Conversations")).to_be_hidden()
+    open_list(page)
     expect(page.locator("#side-toggle")).to_have_attribute("aria-expanded", "true")
     pages.screenshot(page, "list")
     page.keyboard.press("Escape")
-    closed()
+    check_list_is_closed(page)
     expect(toggle).to_be_focused()
-    opened()
+    open_list(page)
     page.get_by_role("button", name="Close").click()
-    closed()
+    check_list_is_closed(page)
     expect(toggle).to_be_focused()
-    opened()
+    open_list(page)
     new.click()
-    closed()
+    check_list_is_closed(page)
     expect(page.get_by_role("heading", level=1)).to_have_text("New conversation")
-    opened()
+    open_list(page)
     conversation_links(page).click()
-    closed()
+    check_list_is_closed(page)
     expect(toggle).to_be_focused()
     expect(page.get_by_role("heading", level=1)).to_have_text("one line more")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
