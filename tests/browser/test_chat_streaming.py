@@ -68,9 +68,16 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     turn.tell("agent_thinking", thought="I look for it.")
     turn.use("search_my_conversations")
     turn.goes_on()
+    steps_stay_unfolded(turn)
+    selected_text_stays_selected(turn)
+    a_link_that_moves_up_keeps_the_focus(turn, other)
+    a_slow_click_counts(turn)
+    steps_that_were_unfolded_are_unfolded_in_the_message(turn)
 
-    # The steps stay unfolded, also when more of them come.
-    steps = page.locator("#turn .steps")
+
+def steps_stay_unfolded(turn: Turn) -> None:
+    """Also when more of them come."""
+    steps = turn.page.locator("#turn .steps")
     steps.locator("summary").click()
     turn.use("my_sessions")
     turn.goes_on()
@@ -78,24 +85,31 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     expect(steps.locator("li").last).to_be_visible()
     expect(steps.locator("summary")).to_be_focused()
 
-    # Selected text stays selected.
-    select = "text => getSelection().selectAllChildren(text)"
-    messages(page).first.locator(".text").evaluate(select)
-    turn.goes_on()
-    assert page.evaluate("getSelection().toString()") == "2.1"
 
-    # A link in the list keeps the focus, also when it moves up.
-    link = conversation_links(page).filter(has_text="Conversation 1")
+def selected_text_stays_selected(turn: Turn) -> None:
+    select = "text => getSelection().selectAllChildren(text)"
+    messages(turn.page).first.locator(".text").evaluate(select)
+    turn.goes_on()
+    assert turn.page.evaluate("getSelection().toString()") == "2.1"
+
+
+def a_link_that_moves_up_keeps_the_focus(turn: Turn, other: str) -> None:
+    """A message comes in the other conversation, whose link in the list has the focus."""
+    links = conversation_links(turn.page)
+    link = links.filter(has_text="Conversation 1")
     link.focus()
     turn.goes_on()
     expect(link).to_be_focused()
     at = "2026-01-01T00:00:00Z"
-    proxy.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
-    expect(conversation_links(page).first).to_contain_text("Conversation 1 (new message)")
+    turn.proxy.tell("message", conversation=other, seq=3, role="assistant", text="news", created_at=at)
+    expect(links.first).to_contain_text("Conversation 1 (new message)")
     expect(link).to_be_focused()
 
-    # A click that begins before the page draws and ends afterwards still counts.
-    link.hover()
+
+def a_slow_click_counts(turn: Turn) -> None:
+    """It begins before the page draws and ends afterwards. It opens the other conversation; then the user goes back."""
+    page = turn.page
+    conversation_links(page).filter(has_text="Conversation 1").hover()
     page.mouse.down()
     turn.goes_on()
     page.mouse.up()
@@ -106,7 +120,9 @@ def test_while_an_answer_comes_everything_else_can_be_used(shared: Shared, pages
     page.go_back()
     expect(written(page)).to_contain_text("and the rest")
 
-    # Steps that were unfolded during the answer are unfolded in the message.
+
+def steps_that_were_unfolded_are_unfolded_in_the_message(turn: Turn) -> None:
+    page = turn.page
     page.locator("#turn .steps summary").click()
     tool = {"tool": "my_sessions", "parameters": {}, "result": 1, "success": True, "duration_ms": 3}
     turn.ends(3, {"thought": "I look for it."}, tool)
