@@ -77,6 +77,26 @@ def held(page: Page) -> Any:
     return page.locator(".verdict .figure")
 
 
+def find_u1(page: Page, pages: Pages) -> None:
+    """Search for the user on the page of users, and open the user's page."""
+    page.get_by_label("Username, email or #id").fill("u1")
+    expect(page.locator("#users tbody tr")).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"q=u1"))
+    pages.screenshot(page, "users")
+    page.get_by_role("link", name="u1", exact=True).click()
+
+
+def recover(page: Page, reason: str) -> None:
+    """Recover the user by a click, and read that 17 managers were freed and 3 kept."""
+    page.locator("#confirm-reason").fill(reason)
+    page.get_by_role("button", name="Recover user: free 17 managers, keep 3").click()
+    expect(page.locator("#run .run-status")).to_contain_text("17 managers freed, 3 kept.")
+    expect(page.locator("#run .change .figure").first).to_have_text("20")
+    expect(page.locator("#run .change .figure").last).to_have_text("3")
+    expect(held(page)).to_have_text("3 / 20")
+    expect(page.locator("#managers tbody tr")).to_have_count(3)
+
+
 def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, database: Database) -> None:
     user = database.user("u1")
     with stuck_user(serve, database, user) as (server, stuck, wait_for):
@@ -85,11 +105,7 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         expect(page.get_by_role("heading", name="Users")).to_be_visible()
         page.wait_for_load_state()
 
-        page.get_by_label("Username, email or #id").fill("u1")
-        expect(page.locator("#users tbody tr")).to_have_count(1)
-        expect(page).to_have_url(re.compile(r"q=u1"))
-        pages.screenshot(page, "users")
-        page.get_by_role("link", name="u1", exact=True).click()
+        find_u1(page, pages)
 
         expect(held(page)).to_have_text("20 / 20")
         expect(page.locator(".sentence")).to_contain_text("12 are dead: 12 on node web-2")
@@ -103,13 +119,7 @@ def test_support_recovers_a_stuck_user_by_a_click(pages: Pages, serve: Serve, da
         pages.screenshot(page, "preview")
         assert len(counted_ids(database, user)) == 20
 
-        page.locator("#confirm-reason").fill("a ticket")
-        page.get_by_role("button", name="Recover user: free 17 managers, keep 3").click()
-        expect(page.locator("#run .run-status")).to_contain_text("17 managers freed, 3 kept.")
-        expect(page.locator("#run .change .figure").first).to_have_text("20")
-        expect(page.locator("#run .change .figure").last).to_have_text("3")
-        expect(held(page)).to_have_text("3 / 20")
-        expect(page.locator("#managers tbody tr")).to_have_count(3)
+        recover(page, "a ticket")
         assert counted_ids(database, user) == stuck.living_ids
 
         wait_for(check_chat_works(stuck.living[0]))
