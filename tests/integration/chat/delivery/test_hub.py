@@ -3,7 +3,6 @@
 import asyncio
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
 
 import pytest
 from django.db import OperationalError
@@ -14,10 +13,9 @@ from connections.chat import messages
 from connections.chat.delivery import subscriber as subscriber_module
 from connections.chat.delivery.hub import Hub
 from connections.chat.delivery.subscriber import Subscriber
-from connections.chat.frames import UserMessage
 from connections.chat.messages import StoredMessage
 from connections.chat.turns import rows as turn_rows
-from tests.support.chat_turns import Socket, seqs, write
+from tests.support.chat_turns import Socket, ask, seqs, write
 from tests.support.rows import make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,14 +126,10 @@ def test_of_an_older_conversation_only_what_is_younger_than_the_socket_is_told()
     old = write(user, 2)
     socket = Socket(user)
 
-    def add(text: str) -> StoredMessage:
-        key = uuid4()
-        return messages.add_user_message(user.pk, UserMessage(key, old[0].conversation, text, str(key))).message
-
     async def main() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
-        await asyncio.to_thread(add, "three")  # its bell is lost
-        hub.message(user.pk, await asyncio.to_thread(add, "four"))
+        await asyncio.to_thread(ask, user, "three", old[0].conversation)  # its bell is lost
+        hub.message(user.pk, (await asyncio.to_thread(ask, user, "four", old[0].conversation)).message)
         await come_to_rest(hub, reader)
 
     asyncio.run(main())
@@ -163,41 +157,39 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
     assert seqs(user, main) == [1, 2, 3, 4]
 
 
+async def look(hub: Hub, reader: Subscriber, last: datetime) -> datetime:
+    """Look once for what came since `last`, and wait until all of it is told."""
+    looked = await hub._catch_up_once(last)
+    assert looked is not None
+    while reader._tasks or hub._tasks:
+        await asyncio.sleep(0.01)
+    return looked
+
+
 def test_what_a_lost_bell_announced_is_told_at_the_next_look() -> None:
     user, other = make_user("ada"), make_user("grace")
     known = write(user, 2)
     socket, hub = Socket(user), Hub(Bus())
 
-    def add(text: str, conversation: UUID | None) -> UUID:
-        key = uuid4()
-        return messages.add_user_message(user.pk, UserMessage(key, conversation, text, str(key))).message.conversation
-
     async def main() -> None:
         reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
-
-        async def look(last: datetime) -> datetime:
-            looked = await hub._catch_up_once(last)
-            assert looked is not None
-            while reader._tasks or hub._tasks:
-                await asyncio.sleep(0.01)
-            return looked
 
         async def send(text: str) -> None:
             socket.deliver(text)
 
         long_ago = timezone.now() - timedelta(minutes=1)
-        await look(long_ago)
+        await look(hub, reader, long_ago)
         assert socket.frames == []  # what is older than the socket is for a resume
         await reader.resume(known[0].conversation, 1, send)
-        looked = await look(long_ago)
+        looked = await look(hub, reader, long_ago)
         await asyncio.to_thread(write, other, 1)
-        conversation = await asyncio.to_thread(add, "in a new conversation", None)
+        new = (await asyncio.to_thread(ask, user, "in a new conversation")).message
         for text in ("one", "and another"):
-            await asyncio.to_thread(add, text, known[0].conversation)
-        looked = await look(looked)
-        await look(looked)
+            await asyncio.to_thread(ask, user, text, known[0].conversation)
+        looked = await look(hub, reader, looked)
+        await look(hub, reader, looked)
         hub.detach(reader)
-        assert {frame["conversation"] for frame in socket.frames} == {str(conversation), str(known[0].conversation)}
+        assert {frame["conversation"] for frame in socket.frames} == {str(new.conversation), str(known[0].conversation)}
 
     asyncio.run(main())
     assert sorted((frame["seq"], frame["text"]) for frame in socket.frames) == [
