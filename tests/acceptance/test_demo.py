@@ -60,6 +60,32 @@ def demo(serve: Callable[..., Server], empty: Database) -> Iterator[Demo]:
             os.kill(pid, signal.SIGKILL)
 
 
+async def grace_chats(server: Server, database: Database) -> None:
+    client = await connect(server, log_in(server, "grace"))
+    assert (await client.expect("ready"))["live"] == 4
+    await client.close()
+    await eventually(lambda: count_held(database, "grace") == 3, why="her new connect is released")
+
+
+def end_by_ctrl_c(server: Server) -> None:
+    """End the demo, and check that nothing of it goes on."""
+    processes = process_tree(server.pid)
+    assert len(processes) >= 3, "a server and its clients belong to it"
+    server.signal(signal.SIGINT)
+    assert server.wait() in (0, 130)
+    assert all_gone(processes)
+    assert not listens(server.port)
+
+
+def check_a_second_demo_is_refused(running: Server, database: Database) -> None:
+    same_port = manage("demo", "--port", running.port, db=database)
+    assert same_port.code == 1
+    assert f"Port {running.port} is in use" in same_port.err
+    same_database = manage("demo", "--port", free_port(), db=database)
+    assert same_database.code == 1
+    assert "already running" in same_database.err
+
+
 def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo, empty: Database) -> None:
     server = demo(**QUICK_SETTINGS)
     said = " ".join(server.output().split())
@@ -79,20 +105,8 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     assert (report["outcome"], report["before"], report["after"], report["spared"]) == ("recovered", 20, 3, 3)
     assert report["freed"] == {"node_lost": 12, "unresponsive": 5}
 
-    async def grace_chats() -> None:
-        client = await connect(server, log_in(server, "grace"))
-        assert (await client.expect("ready"))["live"] == 4
-        await client.close()
-        await eventually(lambda: count_held(empty, "grace") == 3, why="her new connect is released")
-
-    run(grace_chats())
-
-    processes = process_tree(server.pid)
-    assert len(processes) >= 3, "a server and its clients belong to it"
-    server.signal(signal.SIGINT)
-    assert server.wait() in (0, 130)
-    assert all_gone(processes)
-    assert not listens(server.port)
+    run(grace_chats(server, empty))
+    end_by_ctrl_c(server)
 
     again = demo(port=server.port, **QUICK_SETTINGS)
     assert count_held(empty, "grace") == 20
@@ -100,12 +114,7 @@ def test_grace_is_stuck_and_recovered_and_the_next_demo_begins_afresh(demo: Demo
     assert {node["name"] for node in manage_json("list_nodes", db=empty)} == {"demo-1", "demo-2"}
     assert log_in(again, "viewer").session
 
-    same_port = manage("demo", "--port", again.port, db=empty)
-    assert same_port.code == 1
-    assert f"Port {again.port} is in use" in same_port.err
-    same_database = manage("demo", "--port", free_port(), db=empty)
-    assert same_database.code == 1
-    assert "already running" in same_database.err
+    check_a_second_demo_is_refused(again, empty)
     assert count_held(empty, "grace") == 20, "a refused start leaves the running demo alone"
 
     processes = process_tree(again.pid)
