@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.clients import connect, eventually, run
-from tests.support.databases import Database
+from tests.support.databases import Database, TestUser
 from tests.support.demo import QUICK_SETTINGS, alive, all_gone, count_held, listens, log_in, process_tree
 from tests.support.processes import ROOT, manage, manage_json
 from tests.support.servers import Server, free_port
@@ -93,6 +93,22 @@ def by_node(database: Database, name: str) -> dict[str, int]:
     return dict(database.query(statement, [name]))
 
 
+async def ada_chats(servers: list[Server], ada: TestUser) -> None:
+    """On each node she asks, and her client on another node is told of it at once."""
+    for here, there in ((0, 1), (1, 2), (2, 0)):
+        one, other = await connect(servers[here], ada), await connect(servers[there], ada)
+        await other.expect("ready")
+        await one.expect("ready")
+        await one.send("user_message", client_id=str(uuid4()), conversation=None, text="What time is it?")
+        await one.expect("ack")
+        # Sooner than a node catches up, so the bell brought the message.
+        asked = await other.expect("message", role="user", timeout=1)
+        await one.expect("message", role="assistant", conversation=asked["conversation"])
+        await other.expect("message", role="assistant", conversation=asked["conversation"])
+        await one.close()
+        await other.close()
+
+
 def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
     first = three_free_ports()
     cluster = start(first)
@@ -106,23 +122,7 @@ def test_three_nodes_share_their_users_and_one_may_die(start: Start) -> None:
     assert count_held(database, "grace") == 20
     assert by_node(database, "ada") == {"node-1": 1, "node-2": 1, "node-3": 1}
 
-    ada = log_in(servers[0], "ada")
-
-    async def ada_chats() -> None:
-        for here, there in ((0, 1), (1, 2), (2, 0)):
-            one, other = await connect(servers[here], ada), await connect(servers[there], ada)
-            await other.expect("ready")
-            await one.expect("ready")
-            await one.send("user_message", client_id=str(uuid4()), conversation=None, text="What time is it?")
-            await one.expect("ack")
-            # Sooner than a node catches up, so the bell brought the message.
-            asked = await other.expect("message", role="user", timeout=1)
-            await one.expect("message", role="assistant", conversation=asked["conversation"])
-            await other.expect("message", role="assistant", conversation=asked["conversation"])
-            await one.close()
-            await other.close()
-
-    run(ada_chats())
+    run(ada_chats(servers, log_in(servers[0], "ada")))
 
     report = manage_json("recover_user", "grace", "--reason", "cannot connect", db=database, env=env, **QUICK_SETTINGS)
     assert (report["outcome"], report["before"], report["after"]) == ("recovered", 20, 3)
