@@ -95,6 +95,17 @@ async def evicted(client: ChatClient) -> None:
     assert (told["reason"], told["reconnect"], told["retry_after"]) == ("evicted", "never", 0)
 
 
+async def rate_limited(client: ChatClient) -> float:
+    """Wait until a client is refused for its user's rate, and return after how many seconds it may come again."""
+    assert await client.closed() == 4429
+    told = client.closing
+    assert told is not None
+    assert (told["code"], told["reason"], told["reconnect"]) == (4429, "rate_limited", "after")
+    assert client.socket.subprotocol == "chat"
+    wait: float = told["retry_after"]
+    return wait
+
+
 def test_of_50_connects_at_once_at_least_25_are_admitted_and_the_others_at_their_promised_times(
     serve: Serve, database: Database
 ) -> None:
@@ -111,13 +122,9 @@ def test_of_50_connects_at_once_at_least_25_are_admitted_and_the_others_at_their
         if client.of("ready"):
             admitted.append(client)
             return
-        assert await client.closed() == 4429
-        told = client.closing
-        assert told is not None
-        assert (told["code"], told["reason"], told["reconnect"]) == (4429, "rate_limited", "after")
-        assert client.socket.subprotocol == "chat"
-        waits.append(told["retry_after"])
-        await asyncio.sleep(told["retry_after"])
+        wait = await rate_limited(client)
+        waits.append(wait)
+        await asyncio.sleep(wait)
         again = await connect(server, user, device=device, attempt=2)
         await again.expect("ready")
         admitted.append(again)
