@@ -5,7 +5,8 @@ newcomers are told when to come back, messages typed meanwhile are stored afterw
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,15 +25,16 @@ from tests.support.scenes import (
     manager_of,
     record_of,
     start_together,
+    told_to_try_again,
     wait_until_counted,
     wait_until_ready,
 )
+from tests.support.servers import Server
 
 PACE = Pace(beat=0.5, lease=3.0, heartbeat=1.0, sweep=0.5)
 RECONCILE, HANDSHAKE = 1.0, 2.0
 SETTINGS = PACE.settings(reconcile_seconds=RECONCILE, handshake_seconds=HANDSHAKE)
 AWAY = 2 * PACE.lease  # seconds of the outage, in which the leases of all nodes end
-GIVEN_UP = 4.0  # seconds after which a handshake is told to try again
 RECONNECT = 2.0  # seconds until the engine's threads are connected: they try each beat, and a try may take 2 s
 
 Fault = Callable[[], None]
@@ -59,6 +61,65 @@ def own_database(template: PostgresTemplate, tmp_path: Path) -> Iterator[Databas
         yield copy
 
 
+async def start_two_nodes(serve: Serve, database: Database, relay: Relay) -> list[Server]:
+    """Start two nodes whose connections to PostgreSQL go through the relay."""
+    name = database.url.split("/")[3].split("?")[0]
+    through = Database(f"postgres://postgres@127.0.0.1:{relay.port}/{name}", database.users)
+    nodes = [
+        serve(through, start=False, kind=kind, node_name=name, **SETTINGS)
+        for kind, name in (("daphne", "web-1"), ("uvicorn", "web-2"))
+    ]
+    await asyncio.to_thread(start_together, *nodes)
+    return nodes
+
+
+@asynccontextmanager
+async def away(how: str, postgres: Postgres, relay: Relay) -> AsyncIterator[None]:
+    """Take PostgreSQL away, and bring it back at the end of the block."""
+    faults: dict[str, tuple[Fault, Fault]] = {
+        "stopped": (lambda: postgres.stop(hard=True), postgres.start),
+        "refused": (relay.cut, relay.restore),
+        "dropped": (relay.hold, relay.restore),
+        "frozen": (postgres.freeze, postgres.thaw),
+    }
+    take_away, bring_back = faults[how]
+    if how == "stopped":
+        await asyncio.to_thread(take_away)
+    else:
+        take_away()
+    try:
+        yield
+    finally:
+        if how == "stopped":
+            await asyncio.to_thread(bring_back)
+        else:
+            bring_back()
+
+
+async def typed(client: ChatClient) -> str:
+    """Send a message that can't be stored now, and return its client id."""
+    client_id = str(uuid4())
+    await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
+    return client_id
+
+
+async def stored(database: Database, client: ChatClient, client_id: str) -> None:
+    """Send the message again until its ack comes, as the page does."""
+    until = time.monotonic() + 15
+    while not [ack for ack in client.of("ack") if ack["client_id"] == client_id]:
+        assert time.monotonic() < until, client.frames
+        await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
+        await asyncio.sleep(1)
+    count = "SELECT count(*) FROM chat_message WHERE text = ?"
+    assert database.query(count, [f"Typed by {client_id}"]) == [(1,)]
+
+
+async def nodes_are_ready(nodes: list[Server]) -> None:
+    await eventually(
+        lambda: all(node.get("/readyz")[0] == 200 for node in nodes), within=RECONNECT, why="both nodes are ready"
+    )
+
+
 @pytest.mark.parametrize("how", ["stopped", "refused", "dropped", "frozen"])
 def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_node_fenced(
     how: str, postgres: Postgres, own_database: Database, serve: Serve
@@ -66,81 +127,30 @@ def test_while_postgresql_is_away_no_client_is_dropped_no_message_lost_and_no_no
     database = own_database
     user, newcomer = database.user("u1"), database.user("u2")
 
-    async def typed(client: ChatClient) -> str:
-        """Send a message that can't be stored now, and return its client id."""
-        client_id = str(uuid4())
-        await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
-        return client_id
-
-    async def stored(client: ChatClient, client_id: str) -> None:
-        """Send the message again until its ack comes, as the page does."""
-        until = time.monotonic() + 15
-        while not [ack for ack in client.of("ack") if ack["client_id"] == client_id]:
-            assert time.monotonic() < until, client.frames
-            await client.send("user_message", client_id=client_id, conversation=None, text=f"Typed by {client_id}")
-            await asyncio.sleep(1)
-        count = "SELECT count(*) FROM chat_message WHERE text = ?"
-        assert database.query(count, [f"Typed by {client_id}"]) == [(1,)]
-
     async def main() -> None:
         relay = Relay(to_path(postgres.socket_path))
         await relay.start()
-        name = database.url.split("/")[3].split("?")[0]
-        through = Database(f"postgres://postgres@127.0.0.1:{relay.port}/{name}", database.users)
-        nodes = [
-            serve(through, start=False, kind=kind, node_name=name, **SETTINGS)
-            for kind, name in (("daphne", "web-1"), ("uvicorn", "web-2"))
-        ]
-        await asyncio.to_thread(start_together, *nodes)
-        faults: dict[str, tuple[Fault, Fault]] = {
-            "stopped": (lambda: postgres.stop(hard=True), postgres.start),
-            "refused": (relay.cut, relay.restore),
-            "dropped": (relay.hold, relay.restore),
-            "frozen": (postgres.freeze, postgres.thaw),
-        }
-        take_away, bring_back = faults[how]
+        nodes = await start_two_nodes(serve, database, relay)
         clients = await connect_many(6, lambda number: nodes[number % 2], user)
         await wait_until_ready(clients)
         await asyncio.sleep(PACE.lease)  # until both nodes are steady, so that each could fence the other
         leaver, *stayers = clients
-
-        async def refused(server_of: int) -> None:
-            began = time.monotonic()
-            client = await connect(nodes[server_of], newcomer)
-            assert await client.closed(GIVEN_UP + MARGIN) == 4013
-            assert time.monotonic() - began < GIVEN_UP + MARGIN
-            told = client.closing
-            assert told is not None
-            assert (told["code"], told["reason"], told["reconnect"]) == (4013, "try_again", "after")
-            assert 0 < told["retry_after"] <= 30
-
         began = time.monotonic()
-        if how == "stopped":
-            await asyncio.to_thread(take_away)
-        else:
-            take_away()
-        try:
+        async with away(how, postgres, relay):
             await leaver.close()
             written = [await typed(client) for client in stayers[:2]]
-            await asyncio.gather(refused(0), refused(1))
+            await asyncio.gather(*(told_to_try_again(node, newcomer) for node in nodes))
             for node in nodes:
                 assert (await asyncio.to_thread(node.get, "/healthz"))[0] == 200
             await asyncio.sleep(max(0.0, AWAY - (time.monotonic() - began)))
             assert all(client.is_open for client in stayers)
-        finally:
-            if how == "stopped":
-                await asyncio.to_thread(bring_back)
-            else:
-                bring_back()
         await wait_until_counted(database, user, stayers, within=RECONCILE + HANDSHAKE + RECONNECT + MARGIN)
         assert record_of(database, user, manager_of(leaver)).reason == "client_closed"
-        await asyncio.gather(*(stored(client, each) for client, each in zip(stayers, written, strict=False)))
+        await asyncio.gather(*(stored(database, *message) for message in zip(stayers, written, strict=False)))
         welcome = await connect(nodes[1], newcomer)
         await welcome.expect("ready")
         await asyncio.gather(*map(check_chat_works, [*stayers, welcome]))
-        await eventually(
-            lambda: all(node.get("/readyz")[0] == 200 for node in nodes), within=RECONNECT, why="both nodes are ready"
-        )
+        await nodes_are_ready(nodes)
         await asyncio.sleep(2 * 1.2 * PACE.sweep + PACE.beat)  # long enough for each node to sweep and fence
         assert fenced_nodes(database) == []
         await wait_until_counted(database, user, stayers, within=MARGIN)

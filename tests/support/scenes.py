@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID, uuid4
 
-from tests.support.clients import ChatClient, connect_many, eventually
+from tests.support.clients import ChatClient, connect, connect_many, eventually
 from tests.support.databases import Database, TestUser
 from tests.support.servers import Server
 
 MARGIN = 1.0  # seconds, added to each bound of the design, since work that is due may wait for one of two busy cores
+GIVEN_UP = 4.0  # seconds after which a handshake is told to try again, if the database does not answer
 
 Serve = Callable[..., Server]
 
@@ -210,6 +211,19 @@ async def make_stuck_user(user: TestUser, *, serving: Server, doomed: Server) ->
     )
     await wait_until_ready([*lost, *silent, *living])
     return StuckUser(user, lost, silent, living)
+
+
+async def told_to_try_again(server: Server, user: TestUser) -> ChatClient:
+    """Connect a client while the database is away, and check that it is soon told to try again later."""
+    began = time.monotonic()
+    client = await connect(server, user)
+    assert await client.closed(GIVEN_UP + MARGIN) == 4013
+    assert time.monotonic() - began < GIVEN_UP + MARGIN
+    told = client.closing
+    assert told is not None
+    assert (told["code"], told["reason"], told["reconnect"]) == (4013, "try_again", "after")
+    assert 0 < told["retry_after"] <= 30
+    return client
 
 
 async def check_chat_works(client: ChatClient) -> None:
