@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.clients import ChatClient, connect, eventually, run
-from tests.support.databases import Database
+from tests.support.databases import Database, TestUser
 from tests.support.http_browser import HttpBrowser
 from tests.support.scenes import Pace, Serve, close_reasons, held_ids, records, start_together
 from tests.support.servers import Server, free_port
@@ -39,6 +39,38 @@ def nodes(database: Database) -> dict[str, int]:
     return dict(database.query("SELECT name, pid FROM connections_node WHERE serves AND fenced_at IS NULL"))
 
 
+async def opened(server: Server, database: Database, user: TestUser, **options: Any) -> tuple[ChatClient, str]:
+    """Connect a client to a server, and return it with the name of its node."""
+    before = {record.id for record in records(database, user)}
+    client = await connect(server, user, path="/orders/", **options)
+    mine = await eventually(lambda: [r for r in records(database, user) if r.id not in before])
+    return client, mine[0].node
+
+
+async def one_on_each_node(
+    servers: dict[str, Server], database: Database, user: TestUser
+) -> tuple[dict[str, ChatClient], str]:
+    """Connect clients until each process has one; return them by the names of the nodes, and the name of Daphne's."""
+    opening = [await opened(servers[name], database, user) for name in ("runserver", "daphne")]
+    clients = {node: client for client, node in opening}
+    daphne_node = list(clients)[1]
+    for _ in range(40):  # the kernel chooses which worker takes a connection
+        client, node = await opened(servers["uvicorn"], database, user)
+        if node in clients:
+            await client.close()
+        clients.setdefault(node, client)
+        if len(clients) == 4:
+            break
+    return clients, daphne_node
+
+
+async def recover_from_the_console(server: Server, database: Database, user: TestUser) -> None:
+    support = HttpBrowser(server, database.user("support"))
+    await asyncio.to_thread(support.get, f"/support/users/{user.id}/")
+    answer = await asyncio.to_thread(support.post, f"/support/users/{user.id}/recover/", reason="a ticket")
+    assert answer.status == 303, answer.text[-2000:]
+
+
 def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_database: Database) -> None:
     database, user = dropin_database, dropin_database.user("u1")
     servers = bare_servers(serve, database)
@@ -46,33 +78,15 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
     assert nodes(database) == {}, "nobody has opened a socket yet"
     assert servers["uvicorn"].get("/readyz")[0] == 503
 
-    async def opened(name: str, **options: Any) -> tuple[ChatClient, str]:
-        """Connect a client to a server, and return it with the name of its node."""
-        before = {record.id for record in records(database, user)}
-        client = await connect(servers[name], user, path="/orders/", **options)
-        mine = await eventually(lambda: [r for r in records(database, user) if r.id not in before])
-        return client, mine[0].node
-
     async def main() -> None:
-        clients = {node: client for client, node in [await opened("runserver"), await opened("daphne")]}
-        daphne_node = list(clients)[1]
-        for _ in range(40):  # the kernel chooses which worker takes a connection
-            client, node = await opened("uvicorn")
-            if node in clients:
-                await client.close()
-            clients.setdefault(node, client)
-            if len(clients) == 4:
-                break
+        clients, daphne_node = await one_on_each_node(servers, database, user)
         pids = nodes(database)
         assert pids.keys() == clients.keys()
         assert {pids[name] for name in clients} >= {servers["runserver"].pid, servers["daphne"].pid}
-        silent, _ = await opened("uvicorn", answers_pings=False)
+        silent, _ = await opened(servers["uvicorn"], database, user, answers_pings=False)
 
         # The processes have no bus, so a roll call reaches the clients of the others through the database.
-        support = HttpBrowser(servers["runserver"], database.user("support"))
-        await asyncio.to_thread(support.get, f"/support/users/{user.id}/")
-        answer = await asyncio.to_thread(support.post, f"/support/users/{user.id}/recover/", reason="a ticket")
-        assert answer.status == 303, answer.text[-2000:]
+        await recover_from_the_console(servers["runserver"], database, user)
         assert await silent.closed(PACE.back_at_limit + 2) == 4408
         assert all(client.of("ping") and client.is_open for client in clients.values())
         await eventually(
