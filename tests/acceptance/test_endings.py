@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from tests.support.clients import connect, eventually, run
-from tests.support.databases import Database
+from tests.support.databases import Database, TestUser
 from tests.support.endings import (
     APPS_ENV,
     AT_ONCE,
@@ -148,25 +148,27 @@ REPEATED = {  # by path: the reason of the ending, and the client's close code
 ROUNDS = 6
 
 
+async def end_once(server: Server, user: TestUser, path: str, code: int) -> None:
+    """Connect a client whose socket ends with this close code, as the path's application or the client ends it."""
+    client = await connect(server, user, path=path)
+    if path == "/ws/raise-in-connect/":
+        assert await client.closed() == code
+        return
+    await client.expect("ready")
+    if code == 1006:
+        await client.vanish()
+    elif path == "/ws/raise-in-disconnect/":
+        await client.close()
+    else:
+        await client.send("go")
+        assert await client.closed() == code
+
+
 @on_both_servers
 def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database: Database) -> None:
     roomy = SETTINGS | {"soft_limit": 100, "connect_rate": "1000/1"}  # all endings at once are one user's
     server = serve(database, ready="/readyz", kind=kind, env=APPS_ENV, **roomy)
-    stage = Stage(server, database)
-
-    async def once(path: str, code: int) -> None:
-        client = await connect(server, database.user("u1"), path=path)
-        if path == "/ws/raise-in-connect/":
-            assert await client.closed() == code
-            return
-        await client.expect("ready")
-        if code == 1006:
-            await client.vanish()
-        elif path == "/ws/raise-in-disconnect/":
-            await client.close()
-        else:
-            await client.send("go")
-            assert await client.closed() == code
+    stage, user = Stage(server, database), database.user("u1")
 
     async def main() -> None:
         counter = await stage.connect("admin", "/ws/census/")
@@ -182,15 +184,13 @@ def test_endings_leave_nothing_in_the_process(kind: str, serve: Serve, database:
                 assert time.monotonic() < until, (most, left)
                 await asyncio.sleep(0.5)
 
-        await once("/ws/chat/", 1006)  # some objects that the first chat creates stay for ever
+        await end_once(server, user, "/ws/chat/", 1006)  # some objects that the first chat creates stay for ever
         before = await settled({"managers": 1, "handlers": 1, "registered": 1})
         for _ in range(ROUNDS):
-            await asyncio.gather(*(once(path, code) for path, (_, code) in REPEATED.items()))
+            await asyncio.gather(*(end_once(server, user, path, code) for path, (_, code) in REPEATED.items()))
         await settled(before)
-        await eventually(
-            lambda: not held_ids(database, database.user("u1")), within=MARGIN, why="the last one is written"
-        )
-        found = close_reasons(database, database.user("u1"))
+        await eventually(lambda: not held_ids(database, user), within=MARGIN, why="the last one is written")
+        found = close_reasons(database, user)
         for reason in {reason for reason, _ in REPEATED.values()}:
             rounds = ROUNDS * sum(reason == each for each, _ in REPEATED.values())
             assert found[reason] == rounds + (reason == "client_gone"), found
