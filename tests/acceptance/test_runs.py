@@ -21,6 +21,7 @@ from tests.support.scenes import (
     wait_until_counted,
     wait_until_ready,
 )
+from tests.support.servers import Server
 
 PACE = Pace(sweep=0, probe=2.5)  # a long probe, so that the second request finds the first run open
 SETTINGS = PACE.settings()
@@ -51,52 +52,54 @@ def stalling_process(database: Database, user: TestUser, step: str) -> "subproce
     )
 
 
+async def the_command_is_killed(server: Server, database: Database, user: TestUser) -> None:
+    """The run of the killed command ends all the same."""
+    silent, living = await connect_many(2, server, user, answers_pings=False), await connect_many(3, server, user)
+    await wait_until_ready([*silent, *living])
+    command = recover_process(database, user)
+    try:
+        await eventually(
+            lambda: database.query("SELECT id FROM connections_recoveryrun WHERE user_id = ?", [user.id]),
+            within=20,
+            every=0.01,
+        )
+    finally:
+        command.kill()
+        await asyncio.to_thread(command.wait, 5)
+    assert ended_runs(database, user) == []
+    await eventually(lambda: ended_runs(database, user), within=PACE.back_at_limit + MARGIN)
+    assert ended_runs(database, user) == [("recovered", 5, 3)]
+    assert close_reasons(database, user) == {"unresponsive": 2}
+    await wait_until_counted(database, user, living, within=MARGIN)
+    await asyncio.gather(*map(check_chat_works, living))
+
+
+async def two_at_once(server: Server, database: Database, user: TestUser) -> None:
+    """Two members of staff ask for a recovery at once, and get the report of one run."""
+    silent, living = await connect_many(2, server, user, answers_pings=False), await connect_many(3, server, user)
+    await wait_until_ready([*silent, *living])
+
+    def click(reason: str) -> Any:
+        return manage_json("recover_user", f"{user.name}@example.org", "--reason", reason, db=database, **SETTINGS)
+
+    first, second = await asyncio.gather(*(asyncio.to_thread(click, reason) for reason in ("one", "two")))
+    assert first["run"] == second["run"]
+    for report in (first, second):
+        assert (report["outcome"], report["before"], report["after"]) == ("recovered", 5, 3)
+        assert report["freed"] == {"unresponsive": 2}
+    assert ended_runs(database, user) == [("recovered", 5, 3)]
+    entries = database.query("SELECT reason, outcome, run_id FROM connections_auditentry WHERE user_id = ?", [user.id])
+    assert {entry[0] for entry in entries} == {"one", "two"}
+    assert sorted(entry[1] for entry in entries) == ["joined", "opened"]
+    assert len({entry[2] for entry in entries}) == 1
+
+
 def test_a_run_outlives_its_command_and_two_requests_share_one_run(serve: Serve, database: Database) -> None:
     server = serve(database, ready="/readyz", **SETTINGS)
     ada, grace = database.user("u1"), database.user("u2")
 
-    async def the_command_is_killed() -> None:
-        silent, living = await connect_many(2, server, ada, answers_pings=False), await connect_many(3, server, ada)
-        await wait_until_ready([*silent, *living])
-        command = recover_process(database, ada)
-        try:
-            await eventually(
-                lambda: database.query("SELECT id FROM connections_recoveryrun WHERE user_id = ?", [ada.id]),
-                within=20,
-                every=0.01,
-            )
-        finally:
-            command.kill()
-            await asyncio.to_thread(command.wait, 5)
-        assert ended_runs(database, ada) == []
-        await eventually(lambda: ended_runs(database, ada), within=PACE.back_at_limit + MARGIN)
-        assert ended_runs(database, ada) == [("recovered", 5, 3)]
-        assert close_reasons(database, ada) == {"unresponsive": 2}
-        await wait_until_counted(database, ada, living, within=MARGIN)
-        await asyncio.gather(*map(check_chat_works, living))
-
-    async def two_at_once() -> None:
-        silent, living = await connect_many(2, server, grace, answers_pings=False), await connect_many(3, server, grace)
-        await wait_until_ready([*silent, *living])
-
-        def click(reason: str) -> Any:
-            return manage_json("recover_user", f"{grace.name}@example.org", "--reason", reason, db=database, **SETTINGS)
-
-        first, second = await asyncio.gather(*(asyncio.to_thread(click, reason) for reason in ("one", "two")))
-        assert first["run"] == second["run"]
-        for report in (first, second):
-            assert (report["outcome"], report["before"], report["after"]) == ("recovered", 5, 3)
-            assert report["freed"] == {"unresponsive": 2}
-        assert ended_runs(database, grace) == [("recovered", 5, 3)]
-        entries = database.query(
-            "SELECT reason, outcome, run_id FROM connections_auditentry WHERE user_id = ?", [grace.id]
-        )
-        assert {entry[0] for entry in entries} == {"one", "two"}
-        assert sorted(entry[1] for entry in entries) == ["joined", "opened"]
-        assert len({entry[2] for entry in entries}) == 1
-
     async def main() -> None:
-        await asyncio.gather(the_command_is_killed(), two_at_once())
+        await asyncio.gather(the_command_is_killed(server, database, ada), two_at_once(server, database, grace))
 
     run(main())
 
