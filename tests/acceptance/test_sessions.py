@@ -17,6 +17,19 @@ WITHIN = RECONCILE + 2 * PAUSED.beat + MARGIN
 STORED = {"db", "cache"}
 
 
+async def ended(
+    client: ChatClient, database: Database, user: TestUser, why: str, reason: str = "session_ended"
+) -> None:
+    """Wait until a socket is closed because its session has ended, and check what client and record say."""
+    assert await client.closed(WITHIN) == 4403
+    assert client.closing is not None
+    assert (client.closing["reason"], client.closing["reconnect"]) == (reason, "never")
+    manager = manager_of(client)
+    await eventually(lambda: record_of(database, user, manager).state == "closed")
+    record = record_of(database, user, manager)
+    assert (record.reason, record.evidence) == (reason, why)
+
+
 @pytest.mark.parametrize(("engine", "kind"), [("db", "daphne"), ("cache", "uvicorn"), ("signed_cookies", "daphne")])
 def test_only_sockets_of_ended_sessions_and_disabled_accounts_are_closed(
     engine: str, kind: str, serve: Serve, database: Database, tmp_path: Path
@@ -34,26 +47,17 @@ def test_only_sockets_of_ended_sessions_and_disabled_accounts_are_closed(
         await client.expect("ready")
         return browser, client
 
-    async def ended(client: ChatClient, user: TestUser, why: str, reason: str = "session_ended") -> None:
-        assert await client.closed(WITHIN) == 4403
-        assert client.closing is not None
-        assert (client.closing["reason"], client.closing["reconnect"]) == (reason, "never")
-        manager = manager_of(client)
-        await eventually(lambda: record_of(database, user, manager).state == "closed")
-        record = record_of(database, user, manager)
-        assert (record.reason, record.evidence) == (reason, why)
-
     async def main() -> None:
         (_, stays), (leaving, left), (_, changed), (_, disabled) = await asyncio.gather(
             *map(opened, ("u1", "u2", "u3", "u4"))
         )
         await asyncio.to_thread(leaving.log_out)
         if engine in STORED:
-            await ended(left, database.user("u2"), "the session was ended")
+            await ended(left, database, database.user("u2"), "the session was ended")
         database.query("UPDATE auth_user SET password = 'new' WHERE id = ?", [database.user("u3").id])
         database.query("UPDATE auth_user SET is_active = ? WHERE id = ?", [False, database.user("u4").id])
-        await ended(changed, database.user("u3"), "the password was changed")
-        await ended(disabled, database.user("u4"), "the account was deactivated", "account_disabled")
+        await ended(changed, database, database.user("u3"), "the password was changed")
+        await ended(disabled, database, database.user("u4"), "the account was deactivated", "account_disabled")
         # The reconcile that closed the last socket has checked these too.
         await check_chat_works(stays)
         if engine not in STORED:
