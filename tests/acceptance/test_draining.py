@@ -47,6 +47,17 @@ def test_a_drain_during_handshakes_leaves_no_slot_taken(kind: str, serve: Serve,
     assert database.query("SELECT retired_at IS NOT NULL, fenced_at IS NULL FROM connections_node") == [(1, 1)]
 
 
+async def sent(client: ChatClient, conversation: str | None, client_id: str, text: str) -> str | None:
+    """Send a message and return its conversation from the ack, or None if the socket ends first."""
+    try:
+        await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
+        ack = await client.expect("ack", client_id=client_id)
+    except (ConnectionClosed, AssertionError):
+        assert await client.closed() == 4012
+        return None
+    return str(ack["conversation"])
+
+
 @KINDS
 def test_a_client_that_chats_during_a_drain_goes_on_elsewhere_and_loses_nothing(
     kind: str, serve: Serve, database: Database
@@ -56,16 +67,6 @@ def test_a_client_that_chats_during_a_drain_goes_on_elsewhere_and_loses_nothing(
     )
     start_together(one, other)
     user = database.user("u1")
-
-    async def sent(client: ChatClient, conversation: str | None, client_id: str, text: str) -> str | None:
-        """Send a message and return its conversation from the ack, or None if the socket ends first."""
-        try:
-            await client.send("user_message", client_id=client_id, conversation=conversation, text=text)
-            ack = await client.expect("ack", client_id=client_id)
-        except (ConnectionClosed, AssertionError):
-            assert await client.closed() == 4012
-            return None
-        return str(ack["conversation"])
 
     async def main() -> None:
         client, moves, conversation = await connect(one, user), 0, None
