@@ -26,66 +26,72 @@ from tests.support.scenes import (
     start_together,
     wait_until_counted,
 )
+from tests.support.servers import Server
 
+SETTINGS = PAUSED.settings()
 FREED = {"node_lost": 12, "unresponsive": 5}
+
+
+def ask(database: Database, *arguments: object) -> dict[str, Any]:
+    document: dict[str, Any] = manage_json(*arguments, db=database, **SETTINGS)
+    return document
+
+
+async def diagnosed(database: Database, stuck: StuckUser) -> None:
+    found = await asyncio.to_thread(ask, database, "diagnose_user", stuck.user.name)
+    causes = {cause["code"]: cause["count"] for cause in found["causes"]}
+    assert causes["node_lost"] == 12, found
+    assert causes["unresponsive"] == 5, found
+    assert (found["held"], found["counted"], found["soft_limit"], found["ceiling"]) == (20, 20, 20, 25)
+    assert found["suggestion"] == "recover"
+    assert all(number in str(found["summary"]) for number in ("20", "17", "12", "5")), found["summary"]
+    assert fenced_nodes(database) == []
+
+
+async def foreseen(database: Database, stuck: StuckUser) -> None:
+    found = await asyncio.to_thread(ask, database, "recover_user", stuck.user.name, "--dry-run")
+    assert (found["kind"], found["outcome"]) == ("dry_run", "recovered")
+    would = {m["id"] for m in found["managers"] if m["action"] == "would_free"}
+    assert would == stuck.dead_ids
+    assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
+
+
+async def recovered(database: Database, stuck: StuckUser) -> None:
+    found = await asyncio.to_thread(ask, database, "recover_user", stuck.user.name, "--reason", "a ticket")
+    assert (found["kind"], found["outcome"]) == ("cleanup", "recovered")
+    assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
+    managers: list[dict[str, str]] = found["managers"]
+    assert {m["id"] for m in managers if m["action"] == "freed"} == stuck.dead_ids
+    assert {m["id"] for m in managers if m["action"] == "spared"} == stuck.living_ids
+    assert all(m["evidence"] for m in managers)
+    assert close_reasons(database, stuck.user) == FREED
+    assert [await client.closed() for client in stuck.silent] == [4408] * 5
+    await asyncio.gather(*map(check_chat_works, stuck.living))
+    assert counted_ids(database, stuck.user) == stuck.living_ids
+    audited = database.query("SELECT action, reason FROM connections_auditentry WHERE user_id = ?", [stuck.user.id])
+    assert ("cleanup", "a ticket") in audited
+
+
+async def gets_in(serving: Server, database: Database, stuck: StuckUser) -> None:
+    assert len(counted_ids(database, stuck.user)) == 20
+    started = time.monotonic()
+    new = await connect(serving, stuck.user, device=None)
+    await new.expect("ready", timeout=1, live=21)
+    assert time.monotonic() - started < 1
+    await wait_until_counted(database, stuck.user, [*stuck.living, new], within=PAUSED.back_at_limit)
+    await asyncio.gather(*map(check_chat_works, [*stuck.living, new]))
+    assert close_reasons(database, stuck.user) == FREED
 
 
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 def test_a_stuck_user_is_diagnosed_and_recovered_and_another_connects_without_staff(
     kind: str, serve: Serve, database: Database
 ) -> None:
-    settings = PAUSED.settings()
     nodes = [
-        serve(database, start=False, kind=kind, node_name=name, **settings) for name in ("web-1", "web-2", "web-3")
+        serve(database, start=False, kind=kind, node_name=name, **SETTINGS) for name in ("web-1", "web-2", "web-3")
     ]
     start_together(*nodes)
     serving, doomed, doomed_too = nodes
-
-    def ask(*arguments: object) -> dict[str, Any]:
-        document: dict[str, Any] = manage_json(*arguments, db=database, **settings)
-        return document
-
-    async def diagnosed(stuck: StuckUser) -> None:
-        found = await asyncio.to_thread(ask, "diagnose_user", stuck.user.name)
-        causes = {cause["code"]: cause["count"] for cause in found["causes"]}
-        assert causes["node_lost"] == 12, found
-        assert causes["unresponsive"] == 5, found
-        assert (found["held"], found["counted"], found["soft_limit"], found["ceiling"]) == (20, 20, 20, 25)
-        assert found["suggestion"] == "recover"
-        assert all(number in str(found["summary"]) for number in ("20", "17", "12", "5")), found["summary"]
-        assert fenced_nodes(database) == []
-
-    async def foreseen(stuck: StuckUser) -> None:
-        found = await asyncio.to_thread(ask, "recover_user", stuck.user.name, "--dry-run")
-        assert (found["kind"], found["outcome"]) == ("dry_run", "recovered")
-        would = {m["id"] for m in found["managers"] if m["action"] == "would_free"}
-        assert would == stuck.dead_ids
-        assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
-
-    async def recovered(stuck: StuckUser) -> None:
-        found = await asyncio.to_thread(ask, "recover_user", stuck.user.name, "--reason", "a ticket")
-        assert (found["kind"], found["outcome"]) == ("cleanup", "recovered")
-        assert (found["before"], found["after"], found["freed"], found["spared"]) == (20, 3, FREED, 3)
-        managers: list[dict[str, str]] = found["managers"]
-        assert {m["id"] for m in managers if m["action"] == "freed"} == stuck.dead_ids
-        assert {m["id"] for m in managers if m["action"] == "spared"} == stuck.living_ids
-        assert all(m["evidence"] for m in managers)
-        assert close_reasons(database, stuck.user) == FREED
-        assert [await client.closed() for client in stuck.silent] == [4408] * 5
-        await asyncio.gather(*map(check_chat_works, stuck.living))
-        assert counted_ids(database, stuck.user) == stuck.living_ids
-        audited = database.query("SELECT action, reason FROM connections_auditentry WHERE user_id = ?", [stuck.user.id])
-        assert ("cleanup", "a ticket") in audited
-
-    async def gets_in(stuck: StuckUser) -> None:
-        assert len(counted_ids(database, stuck.user)) == 20
-        started = time.monotonic()
-        new = await connect(serving, stuck.user, device=None)
-        await new.expect("ready", timeout=1, live=21)
-        assert time.monotonic() - started < 1
-        await wait_until_counted(database, stuck.user, [*stuck.living, new], within=PAUSED.back_at_limit)
-        await asyncio.gather(*map(check_chat_works, [*stuck.living, new]))
-        assert close_reasons(database, stuck.user) == FREED
 
     async def main() -> None:
         first, second = await asyncio.gather(
@@ -99,13 +105,13 @@ def test_a_stuck_user_is_diagnosed_and_recovered_and_another_connects_without_st
             within=PAUSED.lease + PAUSED.beat + 1,
         )
         before = rows_except_probes(database)
-        await diagnosed(first)
-        await foreseen(first)
+        await diagnosed(database, first)
+        await foreseen(database, first)
         assert rows_except_probes(database) == before
         others = records(database, second.user)
-        await recovered(first)
+        await recovered(database, first)
         assert records(database, second.user) == others  # the run changed no record of another user
-        await gets_in(second)
+        await gets_in(serving, database, second)
 
     run(main())
 
