@@ -108,6 +108,19 @@ def test_more_than_50_frames_in_a_second_close_the_socket(server: Server, shared
     assert [record["close_reason"] for record in closed] == ["protocol_abuse"]
 
 
+def check_the_user_is_named_as_the_closer(server: Server, shared: Database, user: TestUser) -> None:
+    """In the records, in the audit log, and on the user's page in the console."""
+    closed = manage_json("list_managers", "--user", user.name, "--state", "closed", db=shared)
+    assert {record["close_reason"] for record in closed} == {"closed_by_user"}
+    audited = shared.query("SELECT actor_kind, actor FROM connections_auditentry WHERE action = 'close_own'")
+    assert set(audited) == {("user", user.name)}
+    status, page = server.get(f"/console/users/{user.id}/", cookie=shared.user("support").cookie)
+    assert status == 200
+    timeline = page.split('id="timeline-title"')[1]
+    assert "Close own" in timeline
+    assert f"{user.name} (user)" in timeline
+
+
 def test_sessions_are_listed_and_ended_by_their_user(server: Server, shared: Database, user: TestUser) -> None:
     async def main() -> None:
         stranger = await connect(server, shared.user("viewer"))
@@ -140,15 +153,7 @@ def test_sessions_are_listed_and_ended_by_their_user(server: Server, shared: Dat
         await close_all([stranger])
 
     run(main())
-    closed = manage_json("list_managers", "--user", user.name, "--state", "closed", db=shared)
-    assert {record["close_reason"] for record in closed} == {"closed_by_user"}
-    audited = shared.query("SELECT actor_kind, actor FROM connections_auditentry WHERE action = 'close_own'")
-    assert set(audited) == {("user", user.name)}
-    status, page = server.get(f"/console/users/{user.id}/", cookie=shared.user("support").cookie)
-    assert status == 200
-    timeline = page.split('id="timeline-title"')[1]
-    assert "Close own" in timeline
-    assert f"{user.name} (user)" in timeline
+    check_the_user_is_named_as_the_closer(server, shared, user)
 
 
 def test_a_user_near_or_above_the_limit_gets_a_notice(serve: Serve, database: Database) -> None:
