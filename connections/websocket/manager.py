@@ -83,12 +83,13 @@ class Manager:
             self.turns -= 1
             self.turn_began = self.turn_began if self.turns else None
 
-    def deliver(self, text: str) -> bool:
-        """Send one text frame beside the application. False if the socket is not open, or its client too far behind."""
+    def deliver(self, *texts: str) -> bool:
+        """Send these frames beside the application; none if the socket is not open, or its client too far behind."""
         if self.closing or not self.accepted or self.outbound.behind:
             return False
         # No time-out here: the number of frames is bounded, and the keepalive closes a client that takes none.
-        self.outbound.send_in_background({"type": "websocket.send", "text": text}, None)
+        for text in texts:
+            self.outbound.send_in_background({"type": "websocket.send", "text": text}, None)
         return True
 
     def order_close(self, reason: CloseReason, evidence: str) -> None:

@@ -46,10 +46,11 @@ class Socket:
         self.closing = self.full = False
         self.came: list[int] = []
 
-    def deliver(self, text: str) -> bool:
+    def deliver(self, *texts: str) -> bool:
         if self.full or self.closing:
             return False
-        self.take(json.loads(text))
+        for text in texts:
+            self.take(json.loads(text))
         return True
 
     async def send(self, text: str) -> None:

@@ -37,10 +37,10 @@ class Socket:
         self.turns = self.most_turns = 0
         self.frames: list[dict[str, Any]] = []
 
-    def deliver(self, text: str) -> bool:
+    def deliver(self, *texts: str) -> bool:
         if self.full:
             return False
-        self.frames.append(json.loads(text))
+        self.frames += map(json.loads, texts)
         return True
 
     @contextmanager

@@ -10,7 +10,7 @@ from connections.policy.states import CloseReason, Refused
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
-from connections.websocket.outbound import BEHIND_BYTES, DRAIN_POLL_SECONDS
+from connections.websocket.outbound import BEHIND_BYTES, BEHIND_FRAMES, DRAIN_POLL_SECONDS
 
 ADMITTED = Admission(live=1, soft_limit=20, ceiling=25)
 
@@ -246,5 +246,26 @@ def test_an_application_waits_for_a_client_that_is_too_far_behind_but_not_after_
         await asyncio.wait_for(running, 5)
         assert [m["text"] for m in socket.sent if m["type"] == "websocket.send"][:2] == ["frame 0", "frame 1"]
         assert "frame 2" not in [message.get("text") for message in socket.sent]
+
+    asyncio.run(main())
+
+
+def test_many_frames_that_are_delivered_at_once_do_not_make_a_quick_client_count_as_behind() -> None:
+    """As the events so far of a long turn, for a client that has just come."""
+    many = 2 * BEHIND_FRAMES
+
+    async def main() -> None:
+        socket, node = Socket(), Node()
+        node.decision.set_result(ADMITTED)
+        manager, running = managed(socket, node, accepts)
+        await is_accepted(socket)
+        assert manager.deliver(*("x" * many))
+        assert not manager.deliver("these have not gone out yet")
+        await asyncio.sleep(0.01)
+        assert manager.deliver("now they have")
+        await asyncio.sleep(0.01)
+        assert socket.kinds.count("send") == many + 1
+        manager.order_close(CloseReason.RESET, "")
+        await running
 
     asyncio.run(main())

@@ -25,12 +25,12 @@ class Turn:
 
     def __init__(self) -> None:
         self.run, self.conversation, self.attempt = uuid4(), uuid4(), 1
-        self.turn_cursors: list[str] = []
+        self.frames: list[str] = []
         self.tool = ""
 
     def next(self, kind: str) -> Events:
-        self.turn_cursors.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.turn_cursors)}))
-        return self.numbered(len(self.turn_cursors) - 1, last=kind == COMPLETED)
+        self.frames.append(json.dumps({"type": kind, "attempt": self.attempt, "number": len(self.frames)}))
+        return self.numbered(len(self.frames) - 1, last=kind == COMPLETED)
 
     def so_far(self) -> Events:
         return self.numbered(0)
@@ -38,12 +38,12 @@ class Turn:
     def again(self) -> Events:
         """Begun again on another node."""
         self.attempt += 1
-        self.turn_cursors = []
+        self.frames = []
         return self.next(STARTED)
 
     def numbered(self, start: int, *, last: bool = False) -> Events:
-        frames = tuple(self.turn_cursors[start:])
-        return Events(self.run, self.attempt, self.conversation, start, len(self.turn_cursors), frames, self.tool, last)
+        frames = tuple(self.frames[start:])
+        return Events(self.run, self.attempt, self.conversation, start, len(self.frames), frames, self.tool, last)
 
 
 def shown(socket: Socket) -> list[tuple[int, int]]:
@@ -203,3 +203,47 @@ def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest
     asyncio.run(main())
     (done,) = socket.of(COMPLETED)
     assert (done["text"], done["seq"], done["success"], done["run"]) == ("the answer", 2, True, str(claimed.run))
+
+
+def test_the_end_of_a_turn_waits_for_a_client_that_is_too_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber_module, "BEHIND_SECONDS", 0.02)
+    user, hub = make_user("ada"), Hub(Bus())
+    socket = Socket(user)
+    stored = write(user, 1)[0]
+    claimed = turn_rows.claim(user.pk, None)
+    assert claimed is not None
+    turn = Turn()
+    turn.run, turn.conversation = claimed.run, stored.conversation
+
+    async def main() -> None:
+        Relay(hub, {})
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        ended = await asyncio.to_thread(turn_rows.finish, claimed.run, claimed.attempt, "the answer")
+        assert ended is not None
+        socket.full = True
+        hub.events(user.pk, turn.next(COMPLETED))
+        await asyncio.sleep(0.1)
+        socket.full = False
+        async with asyncio.timeout(5):
+            while not socket.of(COMPLETED):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert [frame["text"] for frame in socket.of(COMPLETED)] == ["the answer"]
+
+
+def test_a_turn_of_which_events_were_lost_still_ends() -> None:
+    user, turn, hub = make_user("ada"), Turn(), Hub(Bus())
+    socket = Socket(user)
+
+    async def main() -> None:
+        hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        hub.events(user.pk, turn.next(STARTED))
+        turn.next(DELTA)  # its bell is lost
+        assert not hub.events(user.pk, turn.next(DELTA))
+        assert hub.events(user.pk, turn.next(DELTA))  # the node is asked once
+        hub.turn_ended(user.pk, turn.run, json.dumps({"type": COMPLETED}))
+
+    asyncio.run(main())
+    assert [frame["type"] for frame in socket.frames] == [STARTED, COMPLETED]
