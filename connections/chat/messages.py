@@ -5,7 +5,7 @@ has read number n has missed nothing below n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -96,12 +96,14 @@ def _stored_with(user_id: Any, client_id: UUID) -> Stored | None:
 
 def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
     conversation = None if sent.conversation is None else locked(sent.conversation, user_id)
-    now = database.now()  # read under the lock, so that times have the order of the numbers
     earlier = _stored_with(user_id, sent.client_id)
     if earlier is not None:
         return earlier
     if conversation is None:
-        conversation = _begin(user_id, sent.text, now)
+        conversation = _begin(user_id, sent.text)
+        now = conversation.created_at
+    else:
+        now = database.now()  # read under the lock, so that times have the order of the numbers
     previous_at = conversation.updated_at if conversation.last_seq else None
     row = append(conversation, Role.USER, sent.text, now, sender_id=user_id, client_id=sent.client_id)
     return Stored(stored_form(row, previous_at), fresh=True, run=_queue_turn(conversation, row, now))
@@ -115,11 +117,12 @@ def locked(conversation_id: UUID, user_id: Any) -> Conversation:
     return found
 
 
-def _begin(user_id: Any, text: str, now: datetime) -> Conversation:
+def _begin(user_id: Any, text: str) -> Conversation:
     # The user's row is locked for the count, so that two conversations begun at once are counted one after the other.
     get_user_model().objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
         raise TooManyConversations
+    now = database.now()  # under the lock
     return Conversation.objects.create(
         id=uuid4(), user_id=user_id, title=title_of(text), created_at=now, updated_at=now
     )
@@ -189,12 +192,16 @@ def messages_after(
     return [stored_form(row) for row in rows.order_by("seq")[:limit]]
 
 
+def with_previous(row: Message) -> StoredMessage:
+    """A message, with the time of the one before it."""
+    before = Message.objects.filter(conversation_id=row.conversation_id, seq=row.seq - 1)
+    return stored_form(row, before.values_list("created_at", flat=True).first())
+
+
 def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | None:
     """One message, with the time of the one before it. Raises NotFound."""
-    _, last = messages_before(user_id, conversation_id, seq + 1, 2)
-    if not last or last[-1].seq != seq:
-        return None
-    return replace(last[-1], previous_at=last[0].created_at if len(last) == 2 else None)
+    row = _own(user_id, conversation_id).messages.filter(seq=seq).first()
+    return None if row is None else with_previous(row)
 
 
 def seq_at(user_id: Any, conversation_id: UUID, at: datetime) -> int:

@@ -115,6 +115,8 @@ class Hub:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
         except Exception:
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
+            for subscriber in subscribers:
+                subscriber.read_later(conversation, seq)
 
     async def _catch_up(self) -> None:
         """Find stored messages that were not sent here, because their bell was lost. The cost grows with the number of
@@ -133,16 +135,18 @@ class Hub:
     async def _catch_up_once(self, last: datetime | None) -> datetime | None:
         if not self._subscribers:
             return None
-        now = await in_database(database.now)
-        if last is not None:
+        if last is None:
+            since = min(subscriber.since for same in self._subscribers.values() for subscriber in same)
+        else:
             since = last - timedelta(seconds=OVERLAP_SECONDS)
-            for changed in await in_database(messages.changed_since, since):
-                lacking = [
-                    subscriber
-                    for subscriber in self._subscribers_of(changed.user_id)
-                    if subscriber.lacks(changed.conversation, changed.last_seq, changed.at)
-                ]
-                self._read_soon(lacking, changed.conversation, changed.last_seq)
+        now = await in_database(database.now)
+        for changed in await in_database(messages.changed_since, since):
+            lacking = [
+                subscriber
+                for subscriber in self._subscribers_of(changed.user_id)
+                if subscriber.lacks(changed.conversation, changed.last_seq, changed.at)
+            ]
+            self._read_soon(lacking, changed.conversation, changed.last_seq)
         return now
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:

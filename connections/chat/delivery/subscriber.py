@@ -82,7 +82,7 @@ class Subscriber:
 
     def _on_behind(self, conversation: UUID) -> None:
         """Called when the client was too far behind for an event: once it caught up, send the turn from its start."""
-        if conversation in self._sent and conversation not in self._reads:
+        if conversation not in self._reads:
             self._read_soon(conversation, BEHIND_SECONDS)
 
     def knows(self, conversation: UUID, seq: int) -> bool:
@@ -99,6 +99,13 @@ class Subscriber:
         return at > self.since
 
     # Messages from the rows
+
+    def read_later(self, conversation: UUID, seq: int) -> None:
+        """Read the rows again: this message was announced, and could not be read."""
+        if conversation in self._reads:
+            self._offered[conversation] = max(seq, self._offered.get(conversation, 0))
+        else:
+            self._read_soon(conversation, RETRY_SECONDS)
 
     async def resume(self, conversation: UUID, after_seq: int, send: Send) -> int:
         """Send the messages above `after_seq` that the socket was not sent yet, in order. Returns the last seq.
@@ -125,9 +132,9 @@ class Subscriber:
     async def _send_rest(self, conversation: UUID, sent: Sent, send: Send) -> None:
         """Send all messages above `upto`. Nothing is awaited after the last page, so no live message is missed."""
         while True:
-            self._offered.pop(conversation, None)  # an offered message is committed, so the page has it
+            offered = self._offered.get(conversation, 0)  # an offered message is committed, so the page has it
             page = await self._send_page(conversation, sent, sent.upto, None, send)
-            if len(page) < PAGE_OF_MESSAGES and self._offered.get(conversation, 0) <= sent.upto:
+            if len(page) < PAGE_OF_MESSAGES and self._offered.get(conversation, 0) <= max(offered, sent.upto):
                 return
 
     async def _send_page(
@@ -165,6 +172,9 @@ class Subscriber:
                 await asyncio.sleep(pause)
                 if self._closed or self.manager.closing:
                     return
+                if not self.manager.deliver():  # still too far behind to be sent anything
+                    pause = BEHIND_SECONDS
+                    continue
                 try:
                     await self._read_once(conversation)
                     break
@@ -190,6 +200,7 @@ class Subscriber:
             if self._closed or self.manager.closing:
                 raise ConnectionError("the socket is closing")
             await asyncio.sleep(BEHIND_SECONDS)
+        await asyncio.sleep(0)  # let the frame go out, so that a whole page does not count as a backlog
 
     def _follow(self, conversation: UUID, upto: int) -> Sent:
         """Begin to record what is sent of a conversation. Messages up to `upto` are left to a resume."""

@@ -16,7 +16,7 @@ from django.db.models import Count, F, Min
 
 from connections import database
 from connections.chat.limits import STRAY_SECONDS, TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
-from connections.chat.messages import NotFound, Step, StoredMessage, append, stored_form
+from connections.chat.messages import NotFound, Step, StoredMessage, append, with_previous
 from connections.chat.models import AgentTurn, Conversation
 from connections.chat.states import Role, TurnState
 
@@ -156,7 +156,7 @@ def _end_of(turn: AgentTurn) -> Ended:
     assert turn.finished_at is not None
     began = turn.started_at or turn.finished_at
     took = round((turn.finished_at - began).total_seconds() * 1000)
-    return Ended(turn.id, turn.user_id, stored_form(turn.answer), turn.state == TurnState.COMPLETED, took)
+    return Ended(turn.id, turn.user_id, with_previous(turn.answer), turn.state == TurnState.COMPLETED, took)
 
 
 def ended_among(runs: Collection[UUID]) -> list[Ended]:

@@ -212,3 +212,57 @@ def test_what_was_committed_after_a_look_is_told_although_it_says_that_it_is_old
 
     asyncio.run(main())
     assert [frame["seq"] for frame in socket.of("message")] == [1]
+
+
+def test_a_message_whose_rows_could_not_be_read_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscriber_module, "RETRY_SECONDS", 0.01)
+    user = make_user("ada")
+    hub, socket, came = Hub(Bus()), Socket(user), timezone.now()
+    read = messages.message
+
+    def fails_once(*arguments: Any) -> StoredMessage | None:
+        monkeypatch.setattr(messages, "message", read)
+        raise OperationalError("away")
+
+    async def main() -> None:
+        reader = hub.attach(socket, came)  # type: ignore[arg-type]
+        (message,) = await asyncio.to_thread(write, user, 1)
+        monkeypatch.setattr(messages, "message", fails_once)
+        hub._on_bell({"user": str(user.pk), "conversation": str(message.conversation), "seq": 1})
+        await come_to_rest(hub, reader)
+
+    asyncio.run(main())
+    assert [frame["seq"] for frame in socket.of("message")] == [1]
+
+
+def test_the_first_catch_up_covers_the_time_since_the_oldest_socket_was_admitted() -> None:
+    """As after an outage in which every earlier round failed."""
+    user = make_user("ada")
+    hub, socket, came = Hub(Bus()), Socket(user), timezone.now()
+
+    async def main() -> None:
+        reader = hub.attach(socket, came)  # type: ignore[arg-type]
+        await asyncio.to_thread(write, user, 1)  # its bell is lost
+        await hub._catch_up_once(None)
+        await come_to_rest(hub, reader)
+
+    asyncio.run(main())
+    assert [frame["seq"] for frame in socket.of("message")] == [1]
+
+
+def test_an_answer_that_is_committed_after_its_time_reaches_the_socket_that_came_in_between() -> None:
+    user = make_user("ada")
+    hub, socket = Hub(Bus()), Socket(user)
+    write(user, 1)
+    claimed = turn_rows.claim(user.pk, None)
+    assert claimed is not None
+    ended = turn_rows.finish(claimed.run, claimed.attempt, "the answer")
+    assert ended is not None
+
+    async def main() -> None:
+        reader = hub.attach(socket, timezone.now())  # type: ignore[arg-type]
+        hub.message(user.pk, ended.message)
+        await come_to_rest(hub, reader)
+
+    asyncio.run(main())
+    assert [frame["seq"] for frame in socket.of("message")] == [2]

@@ -167,6 +167,28 @@ def test_what_was_offered_while_a_resume_failed_is_sent(monkeypatch: pytest.Monk
     assert seqs(user, main) == [1, 2]
 
 
+def test_what_was_offered_before_a_resume_failed_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("ada")
+    written = write(user, 2)
+    page_of = messages.messages_after
+
+    async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
+        def fails_once(*arguments: Any) -> list[StoredMessage]:
+            monkeypatch.setattr(messages, "messages_after", page_of)
+            raise OperationalError("away")
+
+        hub.message(user.pk, written[0])
+        monkeypatch.setattr(messages, "messages_after", fails_once)
+        async with reader._reading:
+            resuming = asyncio.create_task(reader.resume(written[0].conversation, 1, sending(socket)))
+            await asyncio.sleep(0)
+            hub.message(user.pk, written[1])  # noted, since the resume waits for the lock
+        with pytest.raises(OperationalError):
+            await resuming
+
+    assert seqs(user, main) == [1, 2]
+
+
 def sending(socket: Socket) -> Send:
     async def send(text: str) -> None:
         socket.deliver(text)
