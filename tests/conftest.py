@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         tier = item.path.relative_to(Path(__file__).parent).parts[0]
-        if tier in {"unit", "integration", "property", "acceptance", "browser"}:
+        if tier in {"house", "unit", "integration", "property", "acceptance", "browser"}:
             item.add_marker(tier)
         own_process = tier in {"acceptance", "browser"}
         item.add_marker(pytest.mark.xdist_group(item.path.stem if own_process else "in-process"))

@@ -52,7 +52,7 @@ def test_every_package_says_in_one_sentence_what_is_in_it() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("tier", ["unit", "integration", "property", "acceptance", "browser"])
+@pytest.mark.parametrize("tier", ["house", "unit", "integration", "property", "acceptance", "browser"])
 def test_no_test_module_imports_another(tier: str) -> None:
     imports = {
         str(path.relative_to(ROOT)): module

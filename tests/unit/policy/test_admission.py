@@ -3,9 +3,6 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from connections.policy.admission import Admission, CountedRecord, Newcomer, admit, excess, rank
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,20 +71,3 @@ def test_excess_is_exactly_as_many_as_needed() -> None:
     first, second = (h.id for h in excess(counted, 21))
     assert [h.id for h in excess(counted, 21, {first})][:1] == [second]
     assert len(excess(counted, 21, {first})) == 2
-
-
-@given(held=st.integers(0, 60), soft=st.integers(1, 30), burst=st.integers(1, 10), newcomers=st.integers(1, 60))
-def test_no_admission_raises_the_count_above_the_ceiling_or_further_above_it(
-    held: int, soft: int, burst: int, newcomers: int
-) -> None:
-    counted = [holding(idle=n) for n in range(held)]
-    for _ in range(newcomers):
-        before = len(counted)
-        new = Newcomer(uuid.uuid4(), None, 0)
-        admission = admit(new, counted, soft_limit=soft, burst=burst, now=NOW, handshake=HANDSHAKE)
-        counted = [h for h in counted if h.id not in (admission.evicted, admission.replaced)]
-        counted.append(CountedRecord(new.id, NOW, NOW))
-        assert admission.live == len(counted) <= max(soft + burst, before)
-
-
-# The token bucket

@@ -4,8 +4,6 @@ import uuid
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from connections.policy.token_bucket import EARLY, MAX_RETRY_AFTER, TokenBucket
 
@@ -103,17 +101,3 @@ def test_a_client_without_a_device_gets_a_new_time_if_another_client_took_its_to
     again = tokens.retry_after(told, None)
     assert 0 < again <= MAX_RETRY_AFTER
     assert tokens.take(told + again)
-
-
-@given(st.lists(st.tuples(st.floats(0, 2), st.booleans(), st.booleans()), max_size=200))
-def test_retry_after_is_bounded_whatever_a_client_does(steps: list[tuple[float, bool, bool]]) -> None:
-    tokens, now = bucket(), 0.0
-    for passed, above, named in steps:
-        now += passed
-        if tokens.take(now):
-            tokens.settle(now, costs_two=above)
-        else:
-            assert 0 <= tokens.retry_after(now, uuid.uuid4() if named else None) <= MAX_RETRY_AFTER
-
-
-# Judging

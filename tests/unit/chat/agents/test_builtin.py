@@ -4,10 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from connections.chat.agents.builtin import BuiltinAgent, split_into_pieces
+from connections.chat.agents.builtin import BuiltinAgent
 from connections.chat.agents.intents import Intent, ParsedQuestion, parse_question
 from connections.chat.agents.phrases import ENDINGS
 from connections.chat.agents.protocol import Delta, Question, Thought, ToolCall, ToolResult
@@ -53,16 +51,6 @@ def test_requests_are_understood(text: str, intent: Intent, about: str) -> None:
 )
 def test_only_a_plain_order_signs_anybody_out(text: str) -> None:
     assert parse_question(text).intent is not Intent.SIGN_OUT_OTHERS
-
-
-@given(st.text(max_size=500))
-def test_any_text_is_understood_somehow(text: str) -> None:
-    parse_question(text)
-
-
-@given(st.text())
-def test_pieces_leave_nothing_out(text: str) -> None:
-    assert "".join(split_into_pieces(text)) == text
 
 
 def converse(text: str, result: ToolResult, joined: int = 0) -> tuple[list[str], str]:
