@@ -162,8 +162,8 @@ class Beat:
                 continue
             facts = (
                 manager.last_active_at,
-                _if_older(manager.pinged_at, beat_ago),
-                _if_older(manager.inbound.busy_since, beat_ago),
+                _if_before(manager.pinged_at, beat_ago),
+                _if_before(manager.inbound.busy_since, beat_ago),
                 manager.turn_began,
             )
             if facts != manager.written_facts:
@@ -219,7 +219,7 @@ class Beat:
             raise
 
 
-def _if_older(at: float | None, than: float) -> float | None:
+def _if_before(at: float | None, than: float) -> float | None:
     return at if at is not None and at <= than else None
 
 

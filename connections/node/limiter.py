@@ -54,7 +54,7 @@ class ConnectLimiter:
             wait = self._bucket(handshake.user_id).retry_after(time.monotonic(), handshake.device)
         else:
             wait = closing.draw_retry_after(refused)
-        if refused is not Refused.REPLACED:
+        if refused is not Refused.REPLACED:  # a newer connect of its own device took its place: nothing was refused
             self.refusals.add(handshake.user_id, refused, wait)
         return wait
 

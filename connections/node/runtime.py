@@ -163,6 +163,7 @@ class NodeRuntime:
         deadline = time.monotonic() + seconds
         for manager in self.registry.all():
             manager.order_close(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
+        # Of the last 3 s, 1 s is for close handshakes, and 2 s are for retiring.
         await _until(lambda: all(m.ended is not None for m in self.registry.all()), deadline - 3)
         await _until(lambda: not len(self.registry), time.monotonic() + CLOSING_SECONDS)
         await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))

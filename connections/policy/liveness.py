@@ -64,6 +64,7 @@ def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
             silent = now - pulse.pinged_at
             return Judgement(CloseReason.UNRESPONSIVE, f"did not answer a ping for {silent:.0f} s")
         return Judgement()
+    # In either direction: proxies cut a connection that is silent in one, and a sent frame does not prove a client.
     if now - min(pulse.last_received_at, pulse.last_sent_at) >= timeouts.heartbeat:
         return Judgement(ping=True)
     return Judgement()

@@ -87,7 +87,7 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             suspects = suspects.filter(pk__in=list(node_ids))
         for node in suspects:
             now = database.now()
-            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_ago(now, node)} before"
+            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_overdue(now, node)} before"
             done = (
                 Node.objects.lapsed(now)
                 .filter(Exists(witnesses(now, tunables)), pk=node.pk)
@@ -96,11 +96,11 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             if done:
                 node.fenced_at, node.fenced_evidence = now, evidence
                 fenced.append(node)
-                transaction.on_commit(partial(_tell, node))
+                transaction.on_commit(partial(_report_fenced, node))
     return fenced
 
 
-def _tell(node: Node) -> None:
+def _report_fenced(node: Node) -> None:
     metrics.fenced.inc()
     logger.warning("node_fenced", extra={"node": node.name, "id": str(node.pk), "evidence": node.fenced_evidence})
 
@@ -123,5 +123,5 @@ def retire(node_id: UUID) -> bool:
     return bool(Node.objects.holding().filter(pk=node_id).update(retired_at=database.now()))
 
 
-def _ago(now: datetime, node: Node) -> str:
+def _overdue(now: datetime, node: Node) -> str:
     return f"{max(0.0, (now - node.lease_expires_at).total_seconds()):.0f} s"

@@ -78,7 +78,7 @@ def limited_uvicorn(seconds: float) -> type[asyncio.Protocol]:
         def _watch(self) -> None:
             if self.cycle is not None and not self.cycle.response_complete:
                 self._stop_timer()  # the head of the request is complete
-            elif self._timer is None and self.transport.get_protocol() is self:
+            elif self._timer is None and self.transport.get_protocol() is self:  # not after an upgrade
                 self._timer = self.loop.call_later(seconds, self._cut)
 
         def _stop_timer(self) -> None:

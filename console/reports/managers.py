@@ -24,6 +24,7 @@ class Doubt(StrEnum):
     DEAD = "dead"
 
 
+# Where a verdict is listed here, it outweighs the other evidence.
 DOUBT_OF = dict.fromkeys(DEAD, Doubt.DEAD) | {Verdict.UNKNOWN: Doubt.SOME, Verdict.MOVED: Doubt.SOME}
 
 
