@@ -18,6 +18,7 @@ from connections import database
 from connections.admin.lists import InspectionAdmin
 from connections.models import ManagerRecord
 from connections.policy.actor import Actor
+from connections.policy.wording import count_of
 from connections.records.audit import AuditedAction
 from connections.records.staff import actor_of
 from connections.recovery import actions
@@ -167,10 +168,10 @@ def close_each(records: list[ManagerRecord], actor: Actor, reason: str) -> str:
             asked += actions.close_manager(record, actor=actor, reason=reason)
         except database.AWAY:
             raise
-        except Exception:
+        except Exception:  # one manager that can't be closed must not keep the others
             logger.exception("close_failed", extra={"manager": str(record.pk)})
             failed += 1
-    said = [f"{asked} {'manager' if asked == 1 else 'managers'} asked to close"]
+    said = [f"{count_of(asked, 'manager')} asked to close"]
     if before := len(records) - asked - failed:
         said.append(f"{before} already closed or closing")
     if failed:

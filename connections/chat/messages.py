@@ -5,7 +5,7 @@ has read number n has missed nothing below n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -122,7 +122,7 @@ def _begin(user_id: Any, text: str) -> Conversation:
     get_user_model().objects.select_for_update(no_key=True).filter(pk=user_id).first()
     if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
         raise TooManyConversations
-    now = database.now()  # under the lock
+    now = database.now()  # read under the lock, so that it is not long before the commit
     return Conversation.objects.create(
         id=uuid4(), user_id=user_id, title=title_of(text), created_at=now, updated_at=now
     )
@@ -193,15 +193,17 @@ def messages_after(
 
 
 def with_previous(row: Message) -> StoredMessage:
-    """A message, with the time of the one before it."""
+    """The message of a row, with the time of the one before it."""
     before = Message.objects.filter(conversation_id=row.conversation_id, seq=row.seq - 1)
     return stored_form(row, before.values_list("created_at", flat=True).first())
 
 
 def message(user_id: Any, conversation_id: UUID, seq: int) -> StoredMessage | None:
     """One message, with the time of the one before it. Raises NotFound."""
-    row = _own(user_id, conversation_id).messages.filter(seq=seq).first()
-    return None if row is None else with_previous(row)
+    _, last = messages_before(user_id, conversation_id, seq + 1, 2)
+    if not last or last[-1].seq != seq:
+        return None
+    return replace(last[-1], previous_at=last[0].created_at if len(last) == 2 else None)
 
 
 def seq_at(user_id: Any, conversation_id: UUID, at: datetime) -> int:

@@ -15,6 +15,7 @@ from connections.policy.actor import Actor
 from connections.policy.admission import CountedRecord, excess
 from connections.policy.node_state import NodeState
 from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, ProbeMode, RecordState, RunKind, Step
+from connections.policy.wording import count_of
 from connections.records import counting, lease, lifecycle, system_runs
 from connections.records.lifecycle import Ending
 from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
@@ -91,7 +92,7 @@ def _roll_call(context: StepContext) -> bool:
     )
     context.bells = set(ids.values())
     nodes = len(context.bells)
-    context.detail = f"{len(ids)} asked on {nodes} node{'' if nodes == 1 else 's'}"
+    context.detail = f"{len(ids)} asked on {count_of(nodes, 'node')}"
     return True
 
 

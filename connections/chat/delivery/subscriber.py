@@ -33,6 +33,10 @@ LOST_END_SECONDS = 2.0  # after an answer: if the end of its turn has not come b
 Send = Callable[[str], Awaitable[object]]
 
 
+class SocketClosing(Exception):
+    """The socket takes no more messages: its client resumes when it is back."""
+
+
 class Subscriber:
     """`since` is when the socket was admitted, on the database's clock. `show_turn` sends the events so far of a
     conversation's turn, or its end. Use it on the event loop.
@@ -178,8 +182,8 @@ class Subscriber:
                 try:
                     await self._read_once(conversation)
                     break
-                except (ConnectionError, messages.NotFound):
-                    return  # the socket is closing: the client resumes when it is back
+                except (SocketClosing, messages.NotFound):
+                    return
                 except Exception as error:  # noqa: BLE001 - whatever it is, the client needs these rows
                     logger.warning("chat_fill_failed", extra={"conversation": str(conversation), "error": repr(error)})
                     pause = RETRY_SECONDS * random.uniform(0.8, 1.2)
@@ -198,7 +202,7 @@ class Subscriber:
     async def _deliver(self, text: str) -> None:
         while not self.manager.deliver(text):
             if self._closed or self.manager.closing:
-                raise ConnectionError("the socket is closing")
+                raise SocketClosing
             await asyncio.sleep(BEHIND_SECONDS)
         await asyncio.sleep(0)  # let the frame go out, so that a whole page does not count as a backlog
 

@@ -5,6 +5,7 @@ import json
 from uuid import UUID, uuid4
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from connections.bus import Bus
@@ -14,6 +15,7 @@ from connections.chat.delivery.subscriber import Subscriber
 from connections.chat.turn_events import COMPLETED, DELTA, STARTED, Events
 from connections.chat.turns import rows as turn_rows
 from connections.chat.turns.relay import Relay
+from connections.chat.turns.rows import Claimed
 from tests.support.chat_turns import Socket, told, write
 from tests.support.rows import make_user
 
@@ -44,6 +46,16 @@ class Turn:
     def numbered(self, start: int, *, last: bool = False) -> Events:
         frames = tuple(self.frames[start:])
         return Events(self.run, self.attempt, self.conversation, start, len(self.frames), frames, self.tool, last)
+
+
+def claim_turn(user: User) -> tuple[Claimed, Turn]:
+    """A question of this user and its claimed turn, and the events of that turn."""
+    write(user, 1)
+    claimed = turn_rows.claim(user.pk, None)
+    assert claimed is not None
+    turn = Turn()
+    turn.run, turn.conversation = claimed.run, claimed.conversation
+    return claimed, turn
 
 
 def shown(socket: Socket) -> list[tuple[int, int]]:
@@ -183,11 +195,7 @@ def test_a_turn_whose_last_event_was_lost_is_told_to_be_over(monkeypatch: pytest
     monkeypatch.setattr(subscriber_module, "LOST_END_SECONDS", 0.05)
     user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
-    stored = write(user, 1)[0]
-    claimed = turn_rows.claim(user.pk, None)
-    assert claimed is not None
-    shows = Turn()
-    shows.run, shows.conversation = claimed.run, stored.conversation
+    claimed, shows = claim_turn(user)
 
     async def main() -> None:
         Relay(hub, {})
@@ -209,11 +217,7 @@ def test_the_end_of_a_turn_waits_for_a_client_that_is_too_far_behind(monkeypatch
     monkeypatch.setattr(subscriber_module, "BEHIND_SECONDS", 0.02)
     user, hub = make_user("ada"), Hub(Bus())
     socket = Socket(user)
-    stored = write(user, 1)[0]
-    claimed = turn_rows.claim(user.pk, None)
-    assert claimed is not None
-    turn = Turn()
-    turn.run, turn.conversation = claimed.run, stored.conversation
+    claimed, turn = claim_turn(user)
 
     async def main() -> None:
         Relay(hub, {})
