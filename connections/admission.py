@@ -118,7 +118,7 @@ class Guard:
             if watch.passed:
                 raise
             logger.warning("handshake_timed_out", extra={"path": scope.get("path")})
-        except Exception:
+        except Exception:  # whatever the stack raised before the admission, the client is told to come back
             if watch.passed:
                 raise
             logger.exception("handshake_failed", extra={"path": scope.get("path")})

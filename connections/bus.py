@@ -110,7 +110,7 @@ class Bus:
         for callback in self._listeners.get(str(message.get("topic", "")), ()):
             try:
                 callback(message.get("data") or {})
-            except Exception:
+            except Exception:  # an error of one listener must not keep the bell from the others
                 logger.exception("bell_failed", extra={"topic": message.get("topic")})
 
     def _note_failure(self, call: str, error: Exception) -> None:

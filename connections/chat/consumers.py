@@ -166,7 +166,7 @@ class ChatConsumer(AsyncConsumer):
         except OSError as error:  # servers raise it for a send to a client that has left
             logger.info("chat_client_left", extra=self.context() | {"error": repr(error)})
             self.gone = True
-        except Exception:
+        except Exception:  # one frame that fails must not end the socket
             logger.exception("chat_frame_failed", extra=self.context())
             words = "Something went wrong on our side, and this was not done."
             await self.send_text(frames.error(ErrorCode.INTERNAL, words, **error_fields))

@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 
 
 class Deadline:
-    """One connection's deadline: `move` before a statement, `clear` when none runs, `close` at the end.
+    """The deadline of one connection. Call `move` before a statement, `clear` after it, and `close` at the end.
 
     `descriptor` gives the connection's socket, None where it has none. It is called from the watcher's thread, only
     between `move` and `clear`.

@@ -64,7 +64,7 @@ class WorkerThread:
                 except DatabaseError:
                     self.last = time.monotonic()
                     logger.exception("round_failed", extra={"worker": self._name})
-                except Exception:
+                except Exception:  # the thread must run for as long as the process; `last` shows that it failed
                     logger.exception("round_failed", extra={"worker": self._name})
                 self._bell.wait(max(gap, self._every()))
                 if self._bell.is_set() and not self._stopping:

@@ -29,7 +29,10 @@ WRITE_AFTER = 0.9  # beats since the last write: an earlier round came by a bell
 
 
 class Beat:
-    """One node's beat. `ring_recovery` wakes the recovery thread, whose runs await probes."""
+    """What a node does on each beat: carry out what the rows ask of it, and write what has changed here.
+
+    `ring_recovery` wakes the recovery thread when probes have ended, since runs wait for them.
+    """
 
     def __init__(self, parts: NodeParts, *, ring_recovery: Callable[[], None]) -> None:
         self._parts = parts

@@ -128,6 +128,6 @@ def _existing_sessions(keys: set[str]) -> set[str]:
         return {key for key in keys if store(key).exists(key)}
     except database.AWAY:
         raise
-    except Exception:
+    except Exception:  # an engine raises whatever its store does; then no session counts as ended
         logger.exception("session_engine_failed", extra={"engine": settings.SESSION_ENGINE})
         return keys

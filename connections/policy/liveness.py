@@ -22,7 +22,7 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What to do with one manager now: close it for the reason `end`, `ping` its client, or nothing."""
+    """The node's decision on one manager: close it for the reason `end`, ping its client if `ping`, or do nothing."""
 
     end: CloseReason | None = None
     evidence: str = ""

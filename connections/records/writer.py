@@ -205,7 +205,7 @@ class Writer:
                     self._failed(item)
                 else:
                     self._keep([item])
-            except Exception:
+            except Exception:  # this thread must outlive any one item
                 logger.exception("item_failed", extra={"manager": str(item.id)})
                 self._failed(item)
 

@@ -60,7 +60,7 @@ def recover_each(users: Sequence[Any], actor: Actor, reason: str) -> Bulk:
             logger.warning("bulk_recovery_ended", extra={"user": str(user.pk), "left_out": len(users) - number})
             done.left_out = [left.get_username() for left in users[number:]]  # each would wait as long
             break
-        except Exception:
+        except Exception:  # one user who can't be recovered must not keep the others
             logger.exception("bulk_recovery_failed", extra={"user": str(user.pk)})
             done.failed.append(user.get_username())
         else:

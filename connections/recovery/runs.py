@@ -172,7 +172,7 @@ def _take_step(step: Step, context: StepContext) -> bool:
     except database.Busy as error:
         logger.warning("run_found_lock", extra={"run": str(run.pk), "step": step, "error": str(error)})
         return False
-    except Exception as error:
+    except Exception as error:  # a step that fails is in the report, and the run goes on
         logger.exception("step_failed", extra={"run": str(run.pk), "step": step})
         RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])
         run.error = run.error or f"{step}: {error}"[:500]

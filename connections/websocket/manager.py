@@ -174,7 +174,7 @@ class Manager:
                     self._connect_seen = True
                     self.inbound.put(message)
                     self._wakeup.notify()
-        except Exception:
+        except Exception:  # a server that can't receive has ended the socket
             logger.exception("receive_failed", extra={"manager": str(self.id)})
         self._transport_ended(end)
 

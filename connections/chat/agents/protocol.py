@@ -22,7 +22,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """One sentence for the user on what the agent does next."""
+    """One sentence that tells the user what the agent does next."""
 
     text: str
 

@@ -113,7 +113,7 @@ class Hub:
                 self._offer(subscribers, message)
         except messages.NotFound:
             logger.info("chat_bell_for_nothing", extra={"conversation": str(conversation)})
-        except Exception:
+        except Exception:  # whatever it is, the sockets need this message
             logger.exception("chat_read_failed", extra={"conversation": str(conversation)})
             for subscriber in subscribers:
                 subscriber.read_later(conversation, seq)

@@ -45,7 +45,7 @@ class AnswerTask:
                 "chat_agent_failed", extra={"run": str(self.running.turn.run), "said": str(error), "error": repr(cause)}
             )
             return f"{self.running.text.rstrip()}\n\n{error}".lstrip(), f"{error} {cause!r}"
-        except Exception as error:
+        except Exception as error:  # whatever an agent raises, its turn ends with an apology
             logger.exception("chat_turn_failed", extra={"run": str(self.running.turn.run)})
             return turn_rows.APOLOGY, repr(error)
         logger.error("chat_turn_failed", extra={"run": str(self.running.turn.run), "failure": failure})
@@ -121,7 +121,7 @@ class AnswerTask:
             result = await in_tool_thread(limits.TOOL_SECONDS, run_tool, context, call.tool, call.parameters)
         except TimeoutError:
             result = ToolResult("This took too long. It may still be done.", success=False)
-        except Exception:
+        except Exception:  # a tool that fails is a result, with which the agent goes on
             logger.exception("chat_tool_failed", extra={"run": str(turn.run), "tool": call.tool})
             result = ToolResult("This did not work. Please try again later.", success=False)
         finally:

@@ -1,1 +1,1 @@
-"""One module for each command of `manage.py`. Code here may touch every room, and none of it is imported."""
+"""The commands of `manage.py`, a module for each. A command may import every room; no other module imports one."""

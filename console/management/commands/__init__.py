@@ -1,1 +1,1 @@
-"""One module for each command of `manage.py`: the demo and its cluster. None of it is imported."""
+"""The commands that run the demo and its cluster, a module for each. No other module imports a command."""
