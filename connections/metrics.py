@@ -8,6 +8,7 @@ from functools import partial
 from django.db import transaction
 from prometheus_client import Counter, Histogram
 
+from connections.models.routing import alias
 from connections.policy.states import DEAD, CloseReason
 
 _DEAD = {verdict.value for verdict in DEAD}
@@ -48,7 +49,7 @@ bus_trouble = Counter("connections_bus_trouble", "Calls of the bus that failed."
 def closed(reason: CloseReason | str, count: int = 1) -> None:
     """So many records got this reason in the transaction under way."""
     if count:
-        transaction.on_commit(partial(_closed, str(reason), count))
+        transaction.on_commit(partial(_closed, str(reason), count), using=alias())
 
 
 def _closed(reason: str, count: int) -> None:

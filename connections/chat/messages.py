@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.contrib.auth import get_user_model
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 from django.db.models import Q
 
 from connections import database
@@ -79,7 +79,7 @@ def add_user_message(user_id: Any, sent: UserMessage) -> Stored:
     Raises NotFound, TooManyConversations, and the database's errors.
     """
     try:
-        with transaction.atomic():
+        with database.atomic():
             return _add_user_message(user_id, sent)
     except IntegrityError:
         # Another socket sent the same client_id at the same time, and that message was stored first.

@@ -3,14 +3,31 @@
 from connections.database.connection import (
     AWAY,
     Busy,
+    atomic,
+    current,
     idle,
     is_busy,
     is_sqlite,
     now,
+    on_commit,
     own_connection,
     round_of,
     throw_away,
     use_wal,
 )
 
-__all__ = ["AWAY", "Busy", "idle", "is_busy", "is_sqlite", "now", "own_connection", "round_of", "throw_away", "use_wal"]
+__all__ = [
+    "AWAY",
+    "Busy",
+    "atomic",
+    "current",
+    "idle",
+    "is_busy",
+    "is_sqlite",
+    "now",
+    "on_commit",
+    "own_connection",
+    "round_of",
+    "throw_away",
+    "use_wal",
+]

@@ -13,20 +13,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from django.db import (
-    DEFAULT_DB_ALIAS,
-    DatabaseError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    connection,
-    connections,
-)
+from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 from django.utils import timezone
 
 from connections import metrics
 from connections.database.deadline import Deadline
+from connections.models.routing import alias
 
 logger = logging.getLogger(__name__)
 
@@ -51,30 +45,46 @@ def is_busy(error: Exception) -> bool:
     return isinstance(error, Busy) or getattr(error.__cause__, "sqlstate", None) in BUSY_STATES
 
 
+def current() -> BaseDatabaseWrapper:
+    """The calling thread's connection to the database that holds our tables."""
+    return connections[alias()]
+
+
+def atomic() -> "transaction.Atomic":
+    """Django's `transaction.atomic`, on the database that holds our tables."""
+    return transaction.atomic(using=alias())
+
+
+def on_commit(function: Callable[[], object]) -> None:
+    """Django's `transaction.on_commit`, on the database that holds our tables."""
+    transaction.on_commit(function, using=alias())
+
+
 def now() -> datetime:
     """The database's clock. On SQLite that is the machine's, since all its users share one machine."""
-    if connection.vendor == "sqlite":
+    if is_sqlite():
         return timezone.now()
-    with connection.cursor() as cursor:
+    with current().cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         (value,) = cursor.fetchone()
     return value  # type: ignore[no-any-return]  # psycopg gives an aware datetime
 
 
 def is_sqlite() -> bool:
-    return connection.vendor == "sqlite"
+    return current().vendor == "sqlite"
 
 
 @contextmanager
 def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) -> Iterator[None]:
-    """Give the calling thread a connection of its own under the default alias, outside any pool, until the block ends.
+    """Give the calling thread a connection of its own under our alias, outside any pool, until the block ends.
 
     A statement waits at most `lock_seconds` for locks (None: a beat), runs a little longer at most, and then raises
     Busy. If the server is gone or frozen, it raises one of AWAY. The thread calls `idle` before it waits for anything
     else.
     """
     wait = max(beat_seconds, MIN_WAIT_SECONDS)
-    settings = copy.deepcopy(connections.settings[DEFAULT_DB_ALIAS])
+    name = alias()
+    settings = copy.deepcopy(connections.settings[name])
     settings["CONN_MAX_AGE"] = None
     options = settings.setdefault("OPTIONS", {})
     options.pop("pool", None)
@@ -83,9 +93,9 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
         options |= {"timeout": beat_seconds, "transaction_mode": "IMMEDIATE"}
     elif settings["ENGINE"].endswith("postgresql"):
         options |= _postgres_options(options, wait, wait if lock_seconds is None else lock_seconds)
-    before = connections[DEFAULT_DB_ALIAS]
-    own = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, DEFAULT_DB_ALIAS)
-    connections[DEFAULT_DB_ALIAS] = own
+    before = connections[name]
+    own = load_backend(settings["ENGINE"]).DatabaseWrapper(settings, name)
+    connections[name] = own
     if own.vendor == "postgresql":
         _thread.deadline = Deadline(lambda: _socket_of(own), wait * DEADLINE_BEATS)
         own.execute_wrappers.append(_bounded(_thread.deadline))
@@ -96,7 +106,7 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
         if own.vendor == "postgresql":
             _thread.deadline.close()
             _thread.deadline = None
-        connections[DEFAULT_DB_ALIAS] = before
+        connections[name] = before
 
 
 def idle() -> None:
@@ -109,7 +119,7 @@ def idle() -> None:
 def throw_away() -> None:
     """Close this thread's connection; the next statement opens a new one."""
     idle()
-    connection.close()
+    current().close()
 
 
 def _postgres_options(options: dict[str, Any], wait: float, lock: float) -> dict[str, Any]:
@@ -169,6 +179,6 @@ def round_of(name: str) -> Iterator[None]:
 
 def use_wal() -> None:
     """Set SQLite's file to WAL mode, so that reads go on during a write. Does nothing on PostgreSQL."""
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
+    if is_sqlite():
+        with current().cursor() as cursor:
             cursor.execute("PRAGMA journal_mode = WAL")

@@ -7,8 +7,18 @@ from uuid import UUID
 from django.db import models
 from django.db.models import Q
 
+from connections.models.routing import alias
 
-class NodeQuerySet(models.QuerySet[Any]):
+
+class OurQuerySet(models.QuerySet[Any]):
+    """Reads from the database that it writes to, whatever replicas a project's routers read from."""
+
+    @property
+    def db(self) -> str:
+        return self._db or alias()  # type: ignore[attr-defined]  # Django's, set by `using`
+
+
+class NodeQuerySet(OurQuerySet):
     def holding(self) -> Self:
         """Neither fenced nor retired: may own records."""
         return self.filter(fenced_at=None, retired_at=None)
@@ -24,7 +34,7 @@ class NodeQuerySet(models.QuerySet[Any]):
         return self.holding().filter(renewed_at__gte=now - late, steady_since__lte=now - lease)
 
 
-class ManagerRecordQuerySet(models.QuerySet[Any]):
+class ManagerRecordQuerySet(OurQuerySet):
     """States are told by what is null, which a constraint ties to `state`: so the partial indexes serve everywhere."""
 
     def held(self) -> Self:
@@ -46,12 +56,12 @@ class ManagerRecordQuerySet(models.QuerySet[Any]):
         return self.filter(node_id=node_id)
 
 
-class UserGateQuerySet(models.QuerySet[Any]):
+class UserGateQuerySet(OurQuerySet):
     def overridden(self, now: datetime) -> Self:
         return self.filter(soft_limit__isnull=False).filter(Q(expires_at=None) | Q(expires_at__gt=now))
 
 
-class RecoveryRunQuerySet(models.QuerySet[Any]):
+class RecoveryRunQuerySet(OurQuerySet):
     def open(self) -> Self:
         return self.filter(finished_at=None)
 

@@ -12,8 +12,6 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from connections import database, metrics
 from connections.models import ManagerRecord, Refusal
 from connections.node.parts import NodeParts
@@ -139,7 +137,7 @@ class Beat:
         locked: set[UUID] = set()
         for wanted_at, ids in ids_by_wanted_at.items():
             rows = ManagerRecord.objects.filter(pk__in=ids, probe_wanted_at=wanted_at, probe_answered_at=None)
-            with transaction.atomic():
+            with database.atomic():
                 unlocked = rows.order_by("pk").select_for_update(skip_locked=True, no_key=True)
                 ManagerRecord.objects.filter(pk__in=list(unlocked.values_list("pk", flat=True))).update(
                     probe_answered_at=now, probe_verdict=verdict, probe_evidence=evidence[:300]
@@ -176,7 +174,7 @@ class Beat:
     def _write_changes_of(
         self, ids: list[UUID], changed: dict[UUID, tuple[Manager, tuple[Any, ...]]], node_id: UUID
     ) -> None:
-        with transaction.atomic():
+        with database.atomic():
             # Read both clocks together, after BEGIN, which on SQLite may have waited for a lock.
             now, clock = database.now(), self._parts.clock.now()
             rows = list(

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from django.db import connection, transaction
 from django.db.models import Case, Exists, F, QuerySet, Value, When
 
 from connections import database, metrics
@@ -28,7 +27,7 @@ def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
 
     Returns whether somebody wants the node to drain. Raises NodeGone.
     """
-    with transaction.atomic():
+    with database.atomic():
         now = database.now()
         late = now - timedelta(seconds=tunables.late_seconds)
         expires = now + timedelta(seconds=tunables.lease_seconds)
@@ -68,8 +67,8 @@ def hold_node(node_id: UUID) -> None:
     sql = "SELECT 1 FROM connections_node WHERE id = %s AND fenced_at IS NULL AND retired_at IS NULL"
     if not database.is_sqlite():
         sql += " FOR KEY SHARE"  # not in the ORM; it conflicts with the fence's FOR UPDATE, not with a renewal
-    key = Node._meta.pk.get_db_prep_value(node_id, connection)
-    with connection.cursor() as cursor:
+    key = Node._meta.pk.get_db_prep_value(node_id, database.current())
+    with database.current().cursor() as cursor:
         cursor.execute(sql, [key])
         if cursor.fetchone() is None:
             raise NodeGone(str(node_id))
@@ -81,7 +80,7 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
     Returns the nodes fenced by this call. Sweep, runs and commands all call this function.
     """
     fenced = []
-    with transaction.atomic():
+    with database.atomic():
         suspects = Node.objects.lapsed(database.now()).select_for_update(skip_locked=True).order_by("pk")
         if node_ids is not None:
             suspects = suspects.filter(pk__in=list(node_ids))
@@ -96,7 +95,7 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             if done:
                 node.fenced_at, node.fenced_evidence = now, evidence
                 fenced.append(node)
-                transaction.on_commit(partial(_report_fenced, node))
+                database.on_commit(partial(_report_fenced, node))
     return fenced
 
 

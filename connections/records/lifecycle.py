@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError
 from django.db.models import Case, F, QuerySet, Value, When
 from django.db.models.functions import Concat, Left
 
@@ -60,7 +60,7 @@ def lock_available(ids: Iterable[UUID]) -> set[UUID]:
     """
     wanted = sorted(ids)
     try:
-        with transaction.atomic():
+        with database.atomic():
             return _lock(wanted)
     except database.Busy as error:
         logger.warning("records_skipped_as_locked", extra={"error": str(error), "records": len(wanted)})
@@ -68,7 +68,7 @@ def lock_available(ids: Iterable[UUID]) -> set[UUID]:
 
 
 def _lock(ids: list[UUID], *, skip_locked: bool = False) -> set[UUID]:
-    if not ids or not connection.features.has_select_for_update:  # SQLite has one writer
+    if not ids or not database.current().features.has_select_for_update:  # SQLite has one writer
         return set(ids)
     rows = ManagerRecord.objects.filter(pk__in=ids).order_by("pk")
     return set(rows.select_for_update(skip_locked=skip_locked, no_key=True).values_list("pk", flat=True))
@@ -152,7 +152,7 @@ def _together_or_singly(
     """
     wanted = sorted(ids)
     try:
-        with transaction.atomic():
+        with database.atomic():
             locked = lock_available(wanted)
             changed = change([pk for pk in wanted if pk in locked])
             return [changed], dict.fromkeys(set(wanted) - locked, LOCKED_ELSEWHERE)
@@ -165,7 +165,7 @@ def _together_or_singly(
     done, failed = list[Result](), dict[UUID, str]()
     for pk in wanted:
         try:
-            with transaction.atomic():
+            with database.atomic():
                 lock([pk])
                 done.append(change([pk]))
         except database.AWAY:
@@ -192,7 +192,7 @@ def _log(event: str, rows: Iterable[tuple[UUID, str, Any]], ending: Ending) -> N
         for line in lines:
             logger.info(event, extra=line)
 
-    transaction.on_commit(log_lines)
+    database.on_commit(log_lines)
 
 
 def accepted(ids: Iterable[UUID], now: datetime) -> int:

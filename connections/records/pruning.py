@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from connections import database
@@ -47,7 +46,7 @@ def prune_in_batches(older_than: timedelta, *, audit: bool) -> Iterator[tuple[st
             yield kind, count
 
 
-@transaction.atomic
+@database.atomic()
 def _delete_batch(rows: "QuerySet[Any]") -> int:
     # Rows that another node is deleting are skipped, so that no two nodes wait for each other.
     ids = list(rows.select_for_update(skip_locked=True).values_list("pk", flat=True)[:BATCH])

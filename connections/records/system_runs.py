@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db import transaction
 
+from connections import database
 from connections.models import RecoveryRun
 from connections.policy.states import ActorKind, RunKind
 
@@ -42,5 +42,5 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
     RecoveryRun.objects.bulk_create(runs, ignore_conflicts=True)
     for run in runs:  # two concurrent calls both log it, though only one run is stored
         facts = {"run": str(run.pk), "user": str(run.user_id), "kind": run.kind, "actor": "", "reason": run.reason}
-        transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
+        database.on_commit(partial(logger.info, "run_opened", extra=facts))
     return len(wanted)

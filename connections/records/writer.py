@@ -14,8 +14,6 @@ from concurrent.futures import Future
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
-
 from connections import database, metrics
 from connections.conf import Tunables
 from connections.policy.actor import Actor
@@ -105,7 +103,7 @@ class Writer:
         leaving = [i for i in items if isinstance(i, Release) and i.id not in newcomers]
         if admits:
             ensure_gates({(handshake.user_id, handshake.pool) for handshake in admits})
-        with transaction.atomic():
+        with database.atomic():
             plan = self._plan(admits, {i.id for i in leaving})
             waiting = {handshake.id for handshake in plan.batch.locked}
             opened = {i.id for i in items if isinstance(i, Accepted) and i.id not in waiting}

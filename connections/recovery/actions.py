@@ -9,8 +9,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
-
 from connections import database
 from connections.bus import ring
 from connections.models import ManagerRecord, Node, UserGate
@@ -30,7 +28,7 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
     target = str(record.pk)
     with (
         audited(actor, "close_manager", user=record.user, target=target, reason=reason) as audit,
-        transaction.atomic(),
+        database.atomic(),
     ):
         ordered = lifecycle.order_close(
             ManagerRecord.objects.filter(pk=record.pk),
@@ -57,7 +55,7 @@ def close_own(
     False.
     """
     target = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
-    with audited(actor, "close_own", user=user, target=target) as audit, transaction.atomic():
+    with audited(actor, "close_own", user=user, target=target) as audit, database.atomic():
         mine = ManagerRecord.objects.counted().filter(user_id=user.pk)
         if except_id is not None and not mine.filter(pk=except_id).exists():
             raise Obsolete("The session that asked has ended, so nothing was signed out.")
@@ -90,7 +88,7 @@ def set_limit(
         if soft_limit is not None and soft_limit < 1:
             raise ValueError("The soft limit must be at least 1.")
         UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
-        with transaction.atomic():
+        with database.atomic():
             gate: UserGate = UserGate.objects.select_for_update().get(user=user, pool=pool)
             gate.soft_limit = soft_limit
             gate.expires_at = expires_at if soft_limit is not None else None
@@ -104,7 +102,7 @@ def set_limit(
 
 def drain(node: Node, *, actor: Actor, reason: str = "") -> bool:
     """Ask a node to drain. False if it is gone, or was asked already."""
-    with audited(actor, "drain_node", target=node.name, reason=reason) as audit, transaction.atomic():
+    with audited(actor, "drain_node", target=node.name, reason=reason) as audit, database.atomic():
         asked = Node.objects.holding().filter(pk=node.pk, drain_wanted_at=None).update(drain_wanted_at=database.now())
         audit.done("asked to drain" if asked else "was draining or gone already")
     ring({node.pk})

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from connections import database, metrics
 from connections.bus import ring
@@ -36,7 +36,7 @@ def request(
     the run, and the constraint makes the other join it. Database errors are raised.
     """
     action = action or ("dry_run" if dry_run else kind.value)
-    with audited(actor, action, user=user, reason=reason) as audit, transaction.atomic():
+    with audited(actor, action, user=user, reason=reason) as audit, database.atomic():
         run, joined = _open_or_join(user, kind, actor, reason, dry_run, delay)
         audit.done("joined" if joined else "opened", target=str(run.pk), run=run)
     ring()
@@ -48,7 +48,7 @@ def _open_or_join(
 ) -> tuple[RecoveryRun, bool]:
     for _ in range(2):
         # IntegrityError: another caller opened a run in between. Join that run, unless it has ended since.
-        with suppress(IntegrityError), transaction.atomic():
+        with suppress(IntegrityError), database.atomic():
             return _open_unless_open(user, kind, actor, reason, dry_run, delay)
     return _open_unless_open(user, kind, actor, reason, dry_run, delay)
 
@@ -73,7 +73,7 @@ def _open_unless_open(
         due_at=now + timedelta(seconds=delay),
     )
     facts = {"run": str(run.pk), "user": str(user.pk), "kind": run.shown_kind, "actor": run.actor, "reason": run.reason}
-    transaction.on_commit(partial(logger.info, "run_opened", extra=facts))
+    database.on_commit(partial(logger.info, "run_opened", extra=facts))
     return run, False
 
 
@@ -117,7 +117,7 @@ def wait(run_id: UUID, timeout: float) -> RecoveryRun:
 
 def _advance_once(run_id: UUID, values: Tunables) -> bool:
     """Take one step. False if the run has finished, is not due, or is being advanced elsewhere."""
-    with transaction.atomic():
+    with database.atomic():
         run = RecoveryRun.objects.select_for_update(skip_locked=True).filter(pk=run_id).first()
         if run is None or run.finished_at is not None:
             return False
@@ -128,7 +128,7 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
             run.finished_at, run.outcome = now, Outcome.FAILED
             run.error = "the account was deleted meanwhile"
             run.save()
-            transaction.on_commit(partial(_log_finished, run))
+            database.on_commit(partial(_log_finished, run))
             return False
         step = Step(run.step)
         context = StepContext(run, now, values)
@@ -142,10 +142,10 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         run.save()
         if finished:
             follow_up(context)
-            transaction.on_commit(partial(_log_finished, run))
+            database.on_commit(partial(_log_finished, run))
         if context.bells:
             bells = set(context.bells)
-            transaction.on_commit(lambda: ring(bells))
+            database.on_commit(lambda: ring(bells))
         return done
 
 
@@ -165,7 +165,7 @@ def _take_step(step: Step, context: StepContext) -> bool:
     """
     run, now = context.run, context.now
     try:
-        with transaction.atomic():
+        with database.atomic():
             done = STEP_OF[step](context)
     except database.AWAY:
         raise

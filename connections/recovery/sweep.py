@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.db.models import Count, Q
 
 from connections import database
@@ -150,7 +150,7 @@ def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) 
     """Free a batch; on error, free its records one by one. Returns how many were freed, by close reason."""
     now = database.now()
     try:
-        with transaction.atomic():
+        with database.atomic():
             return _free(ids, label, now)
     except database.AWAY:
         raise
@@ -162,7 +162,7 @@ def _free_batch(ids: list[UUID], label: str, swept: Swept, set_aside: SetAside) 
     freed: Counter[str] = Counter()
     for pk in ids:
         try:
-            with transaction.atomic():
+            with database.atomic():
                 freed += _free([pk], label, now)
         except database.AWAY:
             raise
@@ -180,7 +180,7 @@ def _mark_set_aside(pk: UUID, error: DatabaseError, now: datetime, set_aside: Se
     written either, keep the record in `set_aside`, in memory.
     """
     try:
-        with transaction.atomic():
+        with database.atomic():
             ManagerRecord.objects.filter(pk=pk).update(
                 sweep_error=str(error)[:300], sweep_retry_at=now + timedelta(seconds=SET_ASIDE_SECONDS)
             )

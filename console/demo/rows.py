@@ -15,7 +15,6 @@ from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import Group
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 
 from connections import database
@@ -86,7 +85,7 @@ def _runs_here(node: Node) -> bool:
 
 def clear() -> None:
     """Delete the rows of earlier demos. Users stay, so that a browser stays logged in."""
-    with transaction.atomic():
+    with database.atomic():
         users: Any = get_user_model()._default_manager.filter(_demo("email"))
         AuditEntry.objects.filter(Q(user__in=users) | Q(user=None, actor_user__in=users)).delete()
         ManagerRecord.objects.filter(user__in=users).delete()
@@ -114,7 +113,7 @@ def make_people() -> dict[str, Any]:
     """Make or update the users of `people.PEOPLE`, with the demo's password. Return them by name."""
     model = get_user_model()
     groups = {group.name: group for group in Group.objects.all()}
-    with transaction.atomic():
+    with database.atomic():
         known = {user.get_username(): user for user in model._default_manager.filter(_demo("email"))}
         good = {password for password in {user.password for user in known.values()} if _is_ours(password)}
         password = good.pop() if good else make_password(PASSWORD)  # one hash for all, since hashing is slow on purpose

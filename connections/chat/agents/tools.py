@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import QuerySet
 
+from connections import database
 from connections.chat import sessions
 from connections.chat.agents.protocol import ToolResult
 from connections.chat.frames import MAX_SEQ
@@ -172,10 +172,10 @@ TOOLS: dict[str, Tool] = {
 @contextmanager
 def _statement_timeout() -> Iterator[None]:
     """Limit each statement's time, so that none runs on after its caller gave up. SQLite has no such limit."""
-    if connection.vendor != "postgresql":
+    if database.current().vendor != "postgresql":
         yield
         return
-    with connection.cursor() as cursor:
+    with database.current().cursor() as cursor:
         cursor.execute("SHOW statement_timeout")
         (default,) = cursor.fetchone()
         cursor.execute("SELECT set_config('statement_timeout', %s, false)", [f"{TOOL_SECONDS:g}s"])

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError
 from django.db.models import Count, F, Min
 
 from connections import database
@@ -65,7 +65,7 @@ def claim(user_id: Any, node_id: UUID | None) -> Claimed | None:
     """
     for _ in range(TURNS_PER_USER):
         try:
-            with transaction.atomic():
+            with database.atomic():
                 return _claim(user_id, node_id, database.now())
         except IntegrityError:
             continue  # another node took this slot or conversation at the same time
@@ -127,7 +127,7 @@ def finish(run: UUID, attempt: int, text: str, *, failure: str = "", steps: Sequ
     state = TurnState.FAILED if failure else TurnState.COMPLETED
     if failure == CANCELLED:
         state = TurnState.CANCELLED
-    with transaction.atomic():
+    with database.atomic():
         turn = AgentTurn.objects.running().filter(id=run, attempt=attempt).first()
         if turn is None or not _write_end(turn, state, text, failure, steps):
             return _stored_end(run, attempt)
@@ -174,7 +174,7 @@ def cancel(user_id: Any, run: UUID) -> Ended | None:
     turn = AgentTurn.objects.filter(id=run, user_id=user_id).first()
     if turn is None:
         raise NotFound("You have no such turn.")
-    with transaction.atomic():
+    with database.atomic():
         Conversation.objects.select_for_update(no_key=True).filter(id=turn.conversation_id).first()
         AgentTurn.objects.unfinished().filter(id=run).update(cancel_wanted_at=database.now())
         waits = AgentTurn.objects.queued().filter(id=run).first()

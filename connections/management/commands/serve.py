@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
@@ -38,7 +38,7 @@ class Command(Base):
         self.refuse_inconsistent()
         self.refuse_unmigrated()
         database.use_wal()
-        connection.close()
+        database.current().close()
         app = import_string(settings.ASGI_APPLICATION)
         values = tunables()
         name = values.node_name or f"{socket.gethostname()}:{port}"
@@ -70,7 +70,7 @@ class Command(Base):
 
     def refuse_unmigrated(self) -> None:
         try:
-            executor = MigrationExecutor(connection)
+            executor = MigrationExecutor(database.current())
             plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         except OperationalError as error:
             raise CommandError(f"The database does not answer: {error}") from error
