@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from connections import metrics
@@ -59,22 +60,31 @@ class ManagerHost:
             async with asyncio.timeout(self.tunables.admission_seconds):
                 decision = await asyncio.wrap_future(future)
         except TimeoutError:
-            # The writer may have committed the admission after all, so free its record.
-            parts.writer.release(manager.id, CloseReason.CLIENT_GONE, "its admission was given up after 4 s")
+            pass  # `manager_refused` is logged, and the writer gives the admission up
         finally:
-            parts.limiter.settle(manager.handshake, decision)
+            self._settle(manager, decision, future)
         return decision
+
+    def _settle(self, manager: Manager, decision: Admission | Refused, future: "Future[Admission | Refused]") -> None:
+        """Count the decision. Who was not admitted has no slot, unless the writer decided just now."""
+        self._parts.limiter.settle(manager.handshake, decision)
+        if isinstance(decision, Admission):
+            return
+        if not future.cancel() and isinstance(future.result(), Admission):
+            evidence = "its admission came too late"
+            self._parts.writer.release(manager.id, CloseReason.CLIENT_GONE, evidence, manager.user_id)
+        self._parts.registry.remove(manager)
 
     def retry_after(self, manager: Manager, refused: Refused) -> float:
         return self._parts.limiter.retry_after(manager.handshake, refused)
 
     def accepted(self, manager: Manager) -> None:
-        self._parts.writer.accepted(manager.id)
+        self._parts.writer.accepted(manager.id, manager.user_id)
 
     def released(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
         if self._parts.registry.get(manager.id) is None:
-            return  # a manager that never asked for a slot has none to release
-        self._parts.writer.release(manager.id, reason, evidence)
+            return  # a manager that was not admitted has no slot to release
+        self._parts.writer.release(manager.id, reason, evidence, manager.user_id)
         if manager.admission is not None:
             why = {"reason": reason, "evidence": evidence, "seconds": round(self.clock.now() - manager.opened, 3)}
             logger.info("manager_closed", extra=self._facts_of(manager) | why)

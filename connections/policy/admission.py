@@ -85,34 +85,42 @@ def admit(
     now: datetime,
     handshake: timedelta,
     enforce: bool = True,
-) -> Admission:
-    """Decide one admission over the counted records of one user and pool. Never refuses."""
+    unclosable: Collection[UUID] = (),
+) -> Admission | None:
+    """Decide one admission over the counted records of one user and pool. Never refuses.
+
+    `unclosable`: the records that are locked or can't be written. They are passed over by rank, and a device's new
+    connect is admitted beside its old record. None: at the ceiling, and nothing can make room now; try again.
+    """
     ceiling = soft_limit + burst
     others = list(counted)
-    replaced: UUID | None = None
-    if newcomer.device is not None and enforce:
-        same = [h for h in others if h.device == newcomer.device]
-        if any(h.attempt > newcomer.attempt and now - h.opened_at < handshake for h in same):
-            return Admission(len(others), soft_limit, ceiling, superseded=True, at=now)
-        if same:
-            replaced = rank(same)[0].id
-            others = [h for h in others if h.id != replaced]
-    evicted: UUID | None = None
+    same = [h for h in others if h.device == newcomer.device] if newcomer.device is not None and enforce else []
+    if any(h.attempt > newcomer.attempt and now - h.opened_at < handshake for h in same):
+        return Admission(len(others), soft_limit, ceiling, superseded=True, at=now)
+    replaced, evicted = _first_closable(same, unclosable), None
+    others = [h for h in others if h.id != replaced]
     if enforce and len(others) >= ceiling:
-        evicted = rank(others)[0].id
+        evicted = _first_closable(others, unclosable)
+        if evicted is None:
+            return None
         others = [h for h in others if h.id != evicted]
-    live = len(others) + 1
-    over = live > soft_limit
+    over = len(others) + 1 > soft_limit
+    beside = any(h.id in unclosable for h in same)  # then the run closes what could not be replaced
     return Admission(
-        live,
+        len(others) + 1,
         soft_limit,
         ceiling,
         replaced=replaced,
         evicted=evicted,
-        open_run=over and enforce,
+        open_run=(over or beside) and enforce,
         costs_two=over and replaced is None and not any(h.on_late_node for h in counted),
         at=now,
     )
+
+
+def _first_closable(records: Iterable[CountedRecord], unclosable: Collection[UUID]) -> UUID | None:
+    ranked = rank(record for record in records if record.id not in unclosable)
+    return ranked[0].id if ranked else None
 
 
 def excess(counted: Sequence[CountedRecord], soft_limit: int, unclosable: Collection[UUID] = ()) -> list[CountedRecord]:

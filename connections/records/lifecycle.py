@@ -3,8 +3,9 @@
 A transition is one conditional UPDATE whose row count is checked; losing a race is normal, and then the first
 reason written stands. Every function runs in its caller's transaction, or is a transaction of its own.
 
-A transaction that changes several records locks all of them before the first change, in one statement and in order of
-their ids, so that two such transactions never deadlock. Gates are locked before records.
+A transaction that changes several records locks all of them before the first change, in one statement. It passes over
+those that another transaction has locked, so it waits for nobody, and two such transactions never deadlock. Gates are
+locked before records.
 """
 
 import logging
@@ -26,7 +27,7 @@ from connections.policy.states import CloseReason, RecordState
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
-LOCKED_ELSEWHERE = "somebody else has locked it, or deleted it"
+LOCKED_ELSEWHERE = "another transaction has locked it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,41 +49,34 @@ class Ending:
         }
 
 
-def lock(ids: Iterable[UUID]) -> set[UUID]:
-    """Lock these records until the transaction ends. Returns the ids that exist. Raises database.Busy."""
-    return _lock(sorted(ids))
-
-
 def lock_available(ids: Iterable[UUID]) -> set[UUID]:
-    """Lock these records; if waiting for a lock times out, lock those that no other transaction holds.
+    """Lock those of these held records that no other transaction holds, until this one ends. Never waits.
 
-    Returns the ids of the locked records.
+    Returns the ids of the locked records. What is not among them is locked elsewhere, closed, or does not exist.
     """
     wanted = sorted(ids)
-    try:
-        with database.atomic():
-            return _lock(wanted)
-    except database.Busy as error:
-        logger.warning("records_skipped_as_locked", extra={"error": str(error), "records": len(wanted)})
-        return _lock(wanted, skip_locked=True)
+    if not wanted or not database.current().features.has_select_for_update:  # SQLite has one writer
+        return set(wanted)
+    rows = ManagerRecord.objects.held().filter(pk__in=wanted).order_by("pk")
+    return set(rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
 
 
-def _lock(ids: list[UUID], *, skip_locked: bool = False) -> set[UUID]:
-    if not ids or not database.current().features.has_select_for_update:  # SQLite has one writer
-        return set(ids)
-    rows = ManagerRecord.objects.filter(pk__in=ids).order_by("pk")
-    return set(rows.select_for_update(skip_locked=skip_locked, no_key=True).values_list("pk", flat=True))
+def held_among(ids: Iterable[UUID]) -> set[UUID]:
+    """Which of these records are held: of those that could not be locked, the ones that somebody else has locked."""
+    wanted = list(ids)
+    return set(ManagerRecord.objects.held().filter(pk__in=wanted).values_list("pk", flat=True)) if wanted else set()
 
 
 def order_close(records: "QuerySet[ManagerRecord]", ending: Ending, now: datetime) -> dict[UUID, UUID]:
     """live -> closing: order the node that holds the socket to close it. The record takes no slot from now on.
 
-    Returns {record id: node id} of the records that were live until now. Call this in a transaction.
+    Returns {record id: node id} of the records that were live until now. Those that another transaction has locked are
+    passed over. Call this in a transaction.
     """
     rows = list(
         records.filter(state=RecordState.LIVE)
         .order_by("pk")
-        .select_for_update(of=("self",), no_key=True)
+        .select_for_update(of=("self",), skip_locked=True, no_key=True)
         .values_list("pk", "node__name", "user_id", "node_id")
     )
     found = {pk: node_id for pk, _, _, node_id in rows}
@@ -155,7 +149,7 @@ def _together_or_singly(
         with database.atomic():
             locked = lock_available(wanted)
             changed = change([pk for pk in wanted if pk in locked])
-            return [changed], dict.fromkeys(set(wanted) - locked, LOCKED_ELSEWHERE)
+            return [changed], dict.fromkeys(held_among(set(wanted) - locked), LOCKED_ELSEWHERE)
     except database.AWAY:
         raise
     except DatabaseError as error:
@@ -166,8 +160,10 @@ def _together_or_singly(
     for pk in wanted:
         try:
             with database.atomic():
-                lock([pk])
-                done.append(change([pk]))
+                if lock_available([pk]):
+                    done.append(change([pk]))
+                elif held_among([pk]):
+                    failed[pk] = LOCKED_ELSEWHERE
         except database.AWAY:
             raise
         except DatabaseError as error:

@@ -1,8 +1,8 @@
-"""Group commit: one thread with one connection writes all waiting items in one transaction, at most one each 20 ms.
+"""Group commit: one thread with one connection writes what waits in one transaction, at most one each 20 ms.
 
-Items of one manager keep their order. A batch that fails is replayed item by item, so that one bad row fails one
-handshake. While the database does not answer, releases wait; a handshake is refused after 4 s, and a release is queued
-in case its record was committed.
+Nobody waits for another's lock or bad row: what is locked is passed over and tried again, and a batch that fails is
+replayed entry by entry within a budget. While the database does not answer, endings wait; a handshake is refused after
+4 s.
 """
 
 import logging
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from connections import database, metrics
@@ -19,15 +19,19 @@ from connections.conf import Tunables
 from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import ActorKind, CloseReason, Refused
-from connections.records import lifecycle
-from connections.records.batch import Batch, Plan, ensure_gates, plan_batch, write_batch
+from connections.records import gates, lifecycle
+from connections.records.batch import Batch, Demand, VictimFailed, plan_batch, write_batch
 from connections.records.lease import NodeGone
 from connections.records.lifecycle import Ending
-from connections.records.queue import Accepted, Admit, Item, Release, WriteQueue
+from connections.records.queue import GIVEN_UP, Admit, Item, Release, WriteQueue
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS = 0.25  # PostgreSQL's lock_timeout; the whole queue waits for one locked row
+LOCK_SECONDS = 0.25  # PostgreSQL's lock_timeout: rows are skipped, so only a lock on a table is waited for
+REPLAY_BEATS = 0.25  # the budget of a replay; what is left goes on in the next batch
+TABLE_LOCKED = 2  # batches in which nothing could be written for a lock: then everything waits
+MIN_PAUSE, AWAY_PAUSE = 0.02, 0.05  # seconds until what found a lock, or no database, is tried again
+BAD_SECONDS, MAX_BAD = 60.0, 1000  # how long a record that can't be written is passed over, and how many are
 
 
 class Writer:
@@ -37,11 +41,15 @@ class Writer:
         self.tunables = tunables
         self.node_id: UUID | None = None
         self.node_name = ""
-        self.last_round = time.monotonic()
+        self.last_round = time.monotonic()  # when the last round ended, with or without a commit
+        self.failing_since: float | None = None  # time.monotonic(): every transaction since then has failed
+        self.failure = ""  # why the last one did
         self._on_committed = on_committed
         self._queue = WriteQueue(tunables.beat_seconds / 2)
         self._logged_away_at = -math.inf
         self._began = -math.inf  # time.monotonic() of the last transaction
+        self._unserved = 0  # batches in a row that found a lock
+        self._unclosable: dict[UUID, float] = {}  # until when, on time.monotonic()
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
 
     def start(self) -> None:
@@ -53,24 +61,32 @@ class Writer:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    @property
+    def thread_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def admit(self, handshake: Handshake) -> "Future[Admission | Refused]":
-        """Return a future of the decision. Cancelling it withdraws the handshake; call `release` even then."""
+        """Return a future of the decision. Cancelling it withdraws the handshake: then the writer frees what it stored.
+
+        Only who got an Admission calls `release`.
+        """
         future: Future[Admission | Refused] = Future()
-        self._queue.put(Admit(handshake, future, time.monotonic() + self.tunables.admission_seconds))
+        self._queue.put_admission(Admit(handshake, future, time.monotonic() + self.tunables.admission_seconds))
         return future
 
-    def accepted(self, manager_id: UUID) -> None:
-        self._queue.put(Accepted(manager_id))
+    def accepted(self, manager_id: UUID, user_id: Any = None) -> None:
+        self._queue.put_accepted(manager_id, user_id)
 
-    def release(self, manager_id: UUID, reason: CloseReason, evidence: str) -> None:
-        self._queue.put(Release(manager_id, reason, evidence))
+    def release(self, manager_id: UUID, reason: CloseReason, evidence: str, user_id: Any = None) -> None:
+        """End a manager's record. With its `user_id`, before any newcomer of this user is counted."""
+        self._queue.put_release(manager_id, Release(reason, evidence), user_id)
 
     def is_writing(self, manager_id: UUID) -> bool:
-        """Whether an item of this manager is still to be written; reconcile skips such a manager."""
+        """Whether something of this manager is still to be written; reconcile skips such a manager."""
         return self._queue.is_writing(manager_id)
 
     def backlog(self) -> int:
-        """How many admissions, accepts and releases are still to be written."""
+        """Of how many managers an admission, accept or release is still to be written."""
         return self._queue.backlog()
 
     def _run(self) -> None:
@@ -82,52 +98,80 @@ class Writer:
                     self._write(items)
                 elif self._queue.stopping:
                     break
+                for admit in self._queue.give_up(time.monotonic()):
+                    _resolve(admit.future, Refused.TRY_AGAIN)
                 database.idle()
                 self.last_round = time.monotonic()
+
+    # One batch
 
     def _write(self, items: list[Item]) -> None:
         try:
             self._commit(items)
-        except NodeGone:
+        except Exception as error:  # noqa: BLE001 - this thread must outlive any one item
+            self._failed(items, error)
+
+    def _failed(self, items: list[Item], error: Exception) -> None:
+        if isinstance(error, NodeGone):
             self._node_gone(items)
-        except database.AWAY as error:
+        elif isinstance(error, database.AWAY):
             self._away(error, items)
-        except Exception as error:  # noqa: BLE001 - this thread must outlive any one item; each is tried by itself
+        elif isinstance(error, VictimFailed):
+            self._pass_over(error)
+            self._queue.keep(items)
+        elif isinstance(error, database.Busy):
+            self._found_lock(error, items)
+        elif len(items) > 1:
             logger.warning("batch_replayed", extra={"error": repr(error), "items": len(items)})
             self._replay(items)
+        else:
+            logger.error("item_failed", exc_info=error, extra={"manager": str(items[0].id)})
+            self._give_up(items[0])
 
     def _commit(self, items: list[Item]) -> None:
         """One transaction: releases, admissions, accepts, then releases of records admitted in this batch."""
-        admits = [i.handshake for i in items if isinstance(i, Admit) and not i.withdrawn]
-        newcomers = {handshake.id for handshake in admits}
-        leaving = [i for i in items if isinstance(i, Release) and i.id not in newcomers]
-        if admits:
-            ensure_gates({(handshake.user_id, handshake.pool) for handshake in admits})
-        with database.atomic():
-            plan = self._plan(admits, {i.id for i in leaving})
-            waiting = {handshake.id for handshake in plan.batch.locked}
-            opened = {i.id for i in items if isinstance(i, Accepted) and i.id not in waiting}
-            lifecycle.lock({i.id for i in leaving} | (opened - newcomers) | plan.victims.keys())
-            now = database.now()
-            self._end(leaving, now)
-            batch = write_batch(plan)
-            if opened:
-                lifecycle.accepted(opened, now)
-            self._end([i for i in items if isinstance(i, Release) and i.id in newcomers - waiting], now)
+        newcomers = {item.id: item.admit for item in items if item.admit is not None}
+        if newcomers:
+            gates.ensure({(admit.handshake.user_id, admit.handshake.pool) for admit in newcomers.values()})
+        committing = False
+        try:
+            with database.atomic():
+                plan = plan_batch(self._demand(items), self.node_id, self.tunables)
+                self._end([i for i in items if i.id not in newcomers and i.id in plan.mine])
+                batch = write_batch(plan)
+                opened = {item.id for item in items if item.accepted} & plan.mine
+                if opened:
+                    lifecycle.accepted(opened, plan.now)
+                self._end([i for i in items if i.id in batch.admissions])
+                locked = {i.id for i in items if i.id not in newcomers} - plan.mine
+                batch.locked |= lifecycle.held_among(locked)
+                committing = True
+        except database.AWAY:
+            for admit in newcomers.values():
+                admit.may_be_stored |= committing
+            raise
         self._settle(items, batch)
 
-    def _plan(self, admits: list[Handshake], leaving: set[UUID]) -> Plan:
-        if admits and self.node_id is not None:
-            return plan_batch(admits, self.node_id, self.tunables, leaving)
-        # Without a node row, treat every gate as locked: handshakes wait until their 4 s are over.
-        return Plan(Batch(locked=admits))
+    def _demand(self, items: list[Item]) -> Demand:
+        now = time.monotonic()
+        self._unclosable = {pk: until for pk, until in self._unclosable.items() if until > now}
+        newcomers = {item.id for item in items if item.admit is not None}
+        return Demand(
+            [item.admit.handshake for item in items if item.admit is not None],
+            leaving={item.id for item in items if item.release is not None} - newcomers,
+            accepted={item.id for item in items if item.accepted} - newcomers,
+            patient={item.id for item in items if item.entry.tries < 2},
+            unclosable=self._unclosable,
+        )
 
-    def _end(self, items: list[Release], now: datetime) -> None:
-        groups: dict[tuple[CloseReason, str], list[UUID]] = {}
+    def _end(self, items: list[Item]) -> None:
+        groups: dict[Release, list[UUID]] = {}
         for item in items:
-            groups.setdefault((item.reason, item.evidence), []).append(item.id)
-        for (reason, evidence), ids in groups.items():
-            lifecycle.end(ids, Ending(reason, evidence, self._actor(reason)), now)
+            if item.release is not None:
+                groups.setdefault(item.release, []).append(item.id)
+        for release, ids in groups.items():
+            ending = Ending(release.reason, release.evidence, self._actor(release.reason))
+            lifecycle.end(ids, ending, database.now())
 
     def _actor(self, reason: CloseReason) -> Actor:
         if reason is CloseReason.CLIENT_CLOSED:
@@ -135,90 +179,119 @@ class Writer:
         return Actor.system(self.node_name)
 
     def _settle(self, items: list[Item], batch: Batch) -> None:
-        """Resolve the futures of a committed transaction. Items that wait for a locked gate are retried."""
-        locked = {h.id for h in batch.locked}
-        now = time.monotonic()
-        again: list[Item] = []
+        """Resolve the futures of a committed transaction. What waits for a lock is tried again."""
+        if len(batch.locked) < len(items):
+            self._unserved, self.failing_since, self.failure = 0, None, ""
         for item in items:
-            expired = isinstance(item, Admit) and item.deadline <= now
-            if item.id in locked and not expired:
-                again.append(item)
+            if item.id in batch.locked:
+                self._try_again(item)
                 continue
-            if isinstance(item, Admit) and not item.withdrawn:
-                decided: Admission | Refused | None = batch.admissions.get(item.id)
-                _resolve(item.future, decided or batch.refused.get(item.id, Refused.TRY_AGAIN))
             self._queue.done(item)
-        if again:
-            self._queue.put_back(again)
-            time.sleep(0.02)  # another transaction holds the gate, usually for milliseconds
+            if item.admit is not None:
+                decided: Admission | Refused = batch.admissions.get(item.id) or batch.refused[item.id]
+                if not _resolve(item.admit.future, decided) and item.id in batch.admissions:
+                    self.release(item.id, GIVEN_UP.reason, GIVEN_UP.evidence, item.entry.user_id)
         try:
             self._on_committed(batch)
         except Exception:  # the batch is committed: a failed bell must not repeat it
             logger.exception("bell_failed", extra={"worker": "writer"})
 
+    # What could not be written
+
+    def _try_again(self, item: Item, *, alone: bool = False) -> None:
+        """Another transaction holds a lock, usually for milliseconds. Within a beat after its end it is tried again."""
+        if self._queue.stopping and item.admit is None:
+            self._queue.done(item)  # the node's retirement frees it
+            return
+        pause = min(MIN_PAUSE * 2.0 ** min(item.entry.tries, 10), self.tunables.beat_seconds / 2)
+        self._queue.keep([item], seconds=pause, alone=alone)
+
+    def _found_lock(self, error: Exception, items: list[Item]) -> None:
+        """A statement waited for a lock in vain: for one of a table, or for one that a single item needs."""
+        metrics.database_trouble.labels("writer", "locked").inc()
+        logger.warning("batch_found_lock", extra={"error": str(error), "items": len(items)})
+        self._note_failure(error)
+        if self._unserved == 0 and len(items) == 1 and items[0].entry.alone:  # others were served since its last try
+            self._give_up(items[0], refuse=False)
+            return
+        self._unserved += 1
+        if self._unserved % (TABLE_LOCKED + 1) < TABLE_LOCKED:
+            self._replay(items)
+        else:
+            self._queue.keep(items, seconds=LOCK_SECONDS / 2)
+
+    def _replay(self, items: list[Item]) -> None:
+        """Write the items one by one, each in a transaction of its own, until the budget is used up.
+
+        An item that found a lock where others were written goes alone from now on; if none was, a table may be locked.
+        """
+        until = time.monotonic() + self.tunables.beat_seconds * REPLAY_BEATS
+        left = sorted(items, key=lambda item: item.entry.tries)
+        blocked: list[Item] = []
+        served = False
+        while left and (time.monotonic() < until or len(left) == len(items)):
+            item = left.pop(0)
+            try:
+                self._commit([item])
+                served = True
+            except database.Busy as error:
+                self._note_failure(error)
+                blocked.append(item)
+            except database.AWAY as error:
+                self._away(error, [item, *left])
+                left = []
+            except Exception as error:  # noqa: BLE001 - this thread must outlive any one item
+                self._failed([item], error)
+        for item in blocked:
+            self._try_again(item, alone=served)
+        self._queue.keep(left)
+
     def _away(self, error: Exception, items: list[Item]) -> None:
         metrics.database_trouble.labels("writer", "away").inc()
+        self._note_failure(error)
         # If the database refuses at once, the writer retries often but logs once a beat.
         if time.monotonic() - self._logged_away_at >= self.tunables.beat_seconds:
             self._logged_away_at = time.monotonic()
             logger.warning("database_unreachable", extra={"worker": "writer", "error": str(error), "items": len(items)})
         database.throw_away()
-        self._keep(items)
+        self._queue.keep(items)
+        time.sleep(AWAY_PAUSE)
 
-    def _keep(self, items: list[Item]) -> None:
-        """Put items back: releases wait for the database, handshakes until their deadline."""
-        now = time.monotonic()
-        keep: list[Item] = []
-        for item in items:
-            if isinstance(item, Admit) and (item.withdrawn or item.deadline <= now):
-                _resolve(item.future, Refused.TRY_AGAIN)
-                # Its transaction may have been committed, so release the record in any case.
-                keep.append(Release(item.id, CloseReason.CLIENT_GONE, "its admission was given up"))
-            else:
-                keep.append(item)
-        self._queue.put_back(keep)
-        time.sleep(0.05)
+    def _note_failure(self, error: Exception) -> None:
+        self.failing_since = self.failing_since or time.monotonic()
+        self.failure = str(error).strip().partition("\n")[0]
 
     def _node_gone(self, items: list[Item]) -> None:
         """The node was fenced: put handshakes back until it has a new identity, or their deadline. Write the other
         items now; the sweep frees what the old identity still holds.
         """
-        rest: list[Item] = [i for i in items if not isinstance(i, Admit)]
-        self._keep([i for i in items if isinstance(i, Admit)])
+        rest = [item for item in items if item.admit is None]
+        self._queue.keep([item for item in items if item.admit is not None], seconds=AWAY_PAUSE)
         if rest:
             self._write(rest)
 
-    def _replay(self, items: list[Item]) -> None:
-        for item in items:
-            try:
-                self._commit([item])
-            except NodeGone:
-                self._node_gone([item])
-            except database.AWAY as error:
-                self._away(error, [item])
-            except database.Busy as error:
-                metrics.database_trouble.labels("writer", "locked").inc()
-                logger.warning("item_found_lock", extra={"manager": str(item.id), "error": str(error)})
-                if isinstance(item, Release):
-                    self._failed(item)
-                else:
-                    self._keep([item])
-            except Exception:  # this thread must outlive any one item
-                logger.exception("item_failed", extra={"manager": str(item.id)})
-                self._failed(item)
+    def _pass_over(self, failed: VictimFailed) -> None:
+        logger.error("victim_passed_over", exc_info=failed.__cause__, extra={"manager": str(failed.record_id)})
+        if len(self._unclosable) >= MAX_BAD:
+            del self._unclosable[next(iter(self._unclosable))]
+        self._unclosable[failed.record_id] = time.monotonic() + BAD_SECONDS
 
-    def _failed(self, item: Item) -> None:
-        if isinstance(item, Admit):
-            _resolve(item.future, Refused.TRY_AGAIN)
-        elif isinstance(item, Release):
-            item.failures += 1
-            item.retry_at = time.monotonic() + 2.0 ** min(item.failures, 6)  # a minute at most
-            if not self._queue.stopping:  # when stopping, the node's retirement frees it
-                self._queue.put_back([item])
-                return
-        self._queue.done(item)
+    def _give_up(self, item: Item, *, refuse: bool = True) -> None:
+        """This item can't be written: refuse its handshake, or try its ending again later, alone."""
+        if item.admit is not None and refuse:
+            _resolve(item.admit.future, Refused.TRY_AGAIN)
+            self._queue.drop(item, admit=True, accepted=True, release=not item.admit.may_be_stored)
+            if item.admit.may_be_stored:
+                self.release(item.id, GIVEN_UP.reason, GIVEN_UP.evidence, item.entry.user_id)
+        elif self._queue.stopping:
+            self._queue.done(item)  # the node's retirement frees it
+        else:
+            self._queue.keep([item], seconds=2.0 ** min(item.entry.tries + 1, 6), alone=True)  # a minute at most
 
 
-def _resolve(future: "Future[Admission | Refused]", value: Admission | Refused) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_result(value)
+def _resolve(future: "Future[Admission | Refused]", value: Admission | Refused) -> bool:
+    """Whether somebody still waits for it."""
+    if not future.set_running_or_notify_cancel():
+        return False
+    future.set_result(value)
+    return True

@@ -24,7 +24,10 @@ class Obsolete(Exception):
 
 
 def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
-    """Close one manager for staff. False if it was closing or closed already; the audit entry says so too."""
+    """Close one manager for staff. False if it was closing or closed already; the audit entry says so too.
+
+    Raises database.Busy if another transaction has locked its record.
+    """
     target = str(record.pk)
     with (
         audited(actor, "close_manager", user=record.user, target=target, reason=reason) as audit,
@@ -35,6 +38,8 @@ def close_manager(record: ManagerRecord, *, actor: Actor, reason: str) -> bool:
             Ending(CloseReason.CLOSED_BY_STAFF, f"closed by {actor.label}: {reason}", actor),
             database.now(),
         )
+        if not ordered and ManagerRecord.objects.counted().filter(pk=record.pk).exists():
+            raise database.Busy("another transaction has locked the record of this manager: try again in a moment")
         audit.done("told to close" if ordered else "was closed already")
     ring(set(ordered.values()))
     return bool(ordered)
@@ -52,7 +57,7 @@ def close_own(
 
     Returns the ids of those that were live until now. Raises Obsolete and closes nothing if the record `except_id` has
     ended (the requester may have reconnected under another id), or if `wanted`, called in the same transaction, is
-    False.
+    False. Records that another transaction has locked are passed over; the audit entry counts them.
     """
     target = f"all but {except_id}" if ids is None else ", ".join(str(pk) for pk in ids)
     with audited(actor, "close_own", user=user, target=target) as audit, database.atomic():
@@ -67,7 +72,9 @@ def close_own(
         ordered = lifecycle.order_close(
             mine, Ending(CloseReason.CLOSED_BY_USER, "closed by its user", actor), database.now()
         )
-        audit.done(f"{len(ordered)} told to close", target=", ".join(str(pk) for pk in sorted(ordered)))
+        locked = mine.count()  # of those that were to be closed, since the others are not counted any more
+        outcome = f"{len(ordered)} told to close" + (f", {locked} locked by another transaction" if locked else "")
+        audit.done(outcome, target=", ".join(str(pk) for pk in sorted(ordered)))
     ring(set(ordered.values()))
     return sorted(ordered)
 

@@ -75,6 +75,7 @@ class Core(Invariants, RuleBasedStateMachine):
             now=world.now,
             handshake=timedelta(seconds=VALUES.handshake_seconds),
         )
+        assert admission is not None, "nothing is locked"
         assert not admission.superseded, "nothing is younger than the newest attempt"
         for row in world.counted(user, pool):
             if row.pk == admission.replaced:

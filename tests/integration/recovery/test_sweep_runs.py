@@ -58,7 +58,7 @@ def test_admissions_and_staff_open_runs_while_the_sweep_waits() -> None:
     ended(bob, Outcome.FAILED, ago=5)
     handshake = Handshake(uuid.uuid4(), ada.pk, "chat")
     with transaction.atomic():
-        assert batch.write_batch(batch.plan_batch([handshake], node.pk, tunables())).runs_opened == 1
+        assert batch.write_batch(batch.plan_batch(batch.Demand([handshake]), node.pk, tunables())).runs_opened == 1
     _, joined = runs.request(bob, RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
     assert not joined
 

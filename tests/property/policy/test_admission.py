@@ -22,6 +22,7 @@ def test_no_admission_raises_the_count_above_the_ceiling_or_further_above_it(
         before = len(counted)
         new = Newcomer(uuid.uuid4(), None, 0)
         admission = admit(new, counted, soft_limit=soft, burst=burst, now=NOW, handshake=HANDSHAKE)
+        assert admission is not None
         counted = [h for h in counted if h.id not in (admission.evicted, admission.replaced)]
         counted.append(CountedRecord(new.id, NOW, NOW))
         assert admission.live == len(counted) <= max(soft + burst, before)

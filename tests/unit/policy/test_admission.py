@@ -19,7 +19,10 @@ def holding(idle: float = 0, *, age: float = 60, **facts: object) -> CountedReco
 
 
 def admit_one(counted: list[CountedRecord], *, device: uuid.UUID | None = None, attempt: int = 0) -> Admission:
-    return admit(Newcomer(uuid.uuid4(), device, attempt), counted, soft_limit=20, burst=5, now=NOW, handshake=HANDSHAKE)
+    newcomer = Newcomer(uuid.uuid4(), device, attempt)
+    admission = admit(newcomer, counted, soft_limit=20, burst=5, now=NOW, handshake=HANDSHAKE)
+    assert admission is not None
+    return admission
 
 
 def test_below_the_soft_limit_a_newcomer_is_admitted_and_nothing_else_happens() -> None:
