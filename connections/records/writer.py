@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -137,12 +138,12 @@ class Writer:
         try:
             with database.atomic():
                 plan = plan_batch(self._demand(items), self.node_id, self.tunables)
-                self._end([i for i in items if i.id not in newcomers and i.id in plan.mine])
+                self._end([i for i in items if i.id not in newcomers and i.id in plan.mine], plan.now)
                 batch = write_batch(plan)
                 opened = {item.id for item in items if item.accepted} & plan.mine
                 if opened:
                     lifecycle.accepted(opened, plan.now)
-                self._end([i for i in items if i.id in batch.admissions])
+                self._end([i for i in items if i.id in batch.admissions], plan.now)
                 locked = {i.id for i in items if i.id not in newcomers} - plan.mine
                 batch.locked |= lifecycle.held_among(locked)
                 committing = True
@@ -164,14 +165,14 @@ class Writer:
             unclosable=self._unclosable,
         )
 
-    def _end(self, items: list[Item]) -> None:
+    def _end(self, items: list[Item], now: datetime) -> None:
         groups: dict[Release, list[UUID]] = {}
         for item in items:
             if item.release is not None:
                 groups.setdefault(item.release, []).append(item.id)
         for release, ids in groups.items():
             ending = Ending(release.reason, release.evidence, self._actor(release.reason))
-            lifecycle.end(ids, ending, database.now())
+            lifecycle.end(ids, ending, now)
 
     def _actor(self, reason: CloseReason) -> Actor:
         if reason is CloseReason.CLIENT_CLOSED:
