@@ -14,7 +14,7 @@ from connections import database, metrics
 from connections.models import ManagerRecord
 from connections.node.parts import NodeParts
 from connections.policy.actor import Actor
-from connections.policy.states import CLOSING_FRAMES, CloseReason
+from connections.policy.states import CloseReason, is_sent
 from connections.records import lifecycle
 from connections.records.lifecycle import Ending
 from connections.websocket.manager import Manager
@@ -62,7 +62,7 @@ def _close_lost(parts: NodeParts, managers: dict[UUID, Manager], held: dict[UUID
     reasons = {pk: reason for pk, (closed_at, reason) in rows.items() if closed_at is not None}
     reasons |= dict.fromkeys((pk for pk in lost if pk not in rows), CloseReason.ORPHANED.value)
     for pk, reason in reasons.items():
-        sent = CloseReason(reason) if reason in CLOSING_FRAMES else CloseReason.ORPHANED
+        sent = CloseReason(reason) if is_sent(reason) else CloseReason.ORPHANED
         parts.order_close(managers[pk], sent, "its record was closed")
     return len(reasons)
 
@@ -78,7 +78,7 @@ def close_ended_sessions(parts: NodeParts, managers: list[Manager]) -> int:
 def close_reasons_of(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:
     """The close reasons of these records, closing or closed, as far as clients may be sent them."""
     rows = ManagerRecord.objects.filter(pk__in=list(ids)).values_list("pk", "close_reason")
-    return {pk: CloseReason(reason) for pk, reason in rows if reason in CLOSING_FRAMES}
+    return {pk: CloseReason(reason) for pk, reason in rows if is_sent(reason)}
 
 
 def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:

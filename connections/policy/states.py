@@ -2,6 +2,28 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+
+class OpenEnum(StrEnum):
+    """Words that are read from rows, where a node of a newer version may have written one that this version lacks.
+
+    Calling the class with such a word returns a value that equals it and stands for nothing else, so that no reader
+    fails. Whoever checks input asks `known`.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = str(value)
+        return word
+
+    @property
+    def known(self) -> bool:
+        """Whether this version has the word."""
+        return self._value_ in type(self)._value2member_map_
 
 
 class RecordState(StrEnum):
@@ -15,7 +37,7 @@ class RecordState(StrEnum):
 HELD = (RecordState.LIVE, RecordState.CLOSING)
 
 
-class CloseReason(StrEnum):
+class CloseReason(OpenEnum):
     """Why a record was closed. The first reason written stands."""
 
     CLIENT_CLOSED = "client_closed"
@@ -39,7 +61,7 @@ class CloseReason(StrEnum):
     TOO_BIG = "too_big"
 
 
-class Refused(StrEnum):
+class Refused(OpenEnum):
     """Why a handshake was refused. All but those of the account are transient."""
 
     RATE_LIMITED = "rate_limited"
@@ -100,15 +122,30 @@ CLOSING_FRAMES: dict[str, ClosingFrame] = {
     CloseReason.HANDLER_FAILED: ClosingFrame(4500, Reconnect.AFTER, _SHORT),
 }
 
+# For a word of a newer version: nothing is known against the client, so it may come back.
+_UNKNOWN_FRAME = ClosingFrame(4408, Reconnect.AFTER, _SOON)
 
-class ProbeMode(StrEnum):
+
+def closing_frame(reason: str) -> ClosingFrame:
+    """Return what a client is sent for a reason, also for one that only a newer version has."""
+    return CLOSING_FRAMES.get(reason, _UNKNOWN_FRAME)
+
+
+def is_sent(reason: str) -> bool:
+    """Whether a client may be sent this close reason. No reason and the ends that need none, such as
+    `client_closed`, are not; a reason that only a newer version has is.
+    """
+    return reason in CLOSING_FRAMES or (bool(reason) and not CloseReason(reason).known)
+
+
+class ProbeMode(OpenEnum):
     """What a node does with a client that stays silent in a roll call."""
 
     REPORT = "report"
     CLOSE = "close"
 
 
-class Verdict(StrEnum):
+class Verdict(OpenEnum):
     """What is known of one manager in a roll call."""
 
     ALIVE = "alive"
@@ -124,7 +161,7 @@ class Verdict(StrEnum):
 DEAD = frozenset({Verdict.UNRESPONSIVE, Verdict.NODE_LOST, Verdict.ORPHANED, Verdict.NEVER_OPENED, Verdict.STUCK})
 
 
-class Action(StrEnum):
+class Action(OpenEnum):
     """What a run did, or would do, with one manager."""
 
     SPARED = "spared"
@@ -138,19 +175,19 @@ class Action(StrEnum):
     WOULD_CLOSE = "would_close"
 
 
-class RunKind(StrEnum):
+class RunKind(OpenEnum):
     CLEANUP = "cleanup"
     RESET = "reset"
 
 
-class Outcome(StrEnum):
+class Outcome(OpenEnum):
     RECOVERED = "recovered"
     NOTHING_TO_DO = "nothing_to_do"
     PARTIAL = "partial"
     FAILED = "failed"
 
 
-class Step(StrEnum):
+class Step(OpenEnum):
     """The steps of a run, in order."""
 
     TAKE_STOCK = "take_stock"
@@ -165,7 +202,7 @@ class Step(StrEnum):
 STEPS = tuple(Step)
 
 
-class ActorKind(StrEnum):
+class ActorKind(OpenEnum):
     SYSTEM = "system"
     STAFF = "staff"
     USER = "user"

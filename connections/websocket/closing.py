@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from connections.policy.states import CLOSING_FRAMES
+from connections.policy.states import closing_frame
 from connections.websocket import frames
 from connections.websocket.asgi_types import Message, Receive, Send
 
@@ -12,7 +12,7 @@ CLOSE_SECONDS = 2.0  # to send the last frames, and again for the close handshak
 
 def draw_retry_after(reason: str) -> float:
     """Draw the seconds after which one client reconnects. Each call draws anew, so that many do not return at once."""
-    return random.uniform(*CLOSING_FRAMES[reason].delay)
+    return random.uniform(*closing_frame(reason).delay)
 
 
 async def send_closing(
@@ -35,7 +35,7 @@ async def send_closing(
     if inject:
         wait = draw_retry_after(reason) if retry_after is None else retry_after
         await send({"type": "websocket.send", "text": frames.closing(reason, wait)})
-    await send({"type": "websocket.close", "code": CLOSING_FRAMES[reason].code})
+    await send({"type": "websocket.close", "code": closing_frame(reason).code})
 
 
 async def until_disconnect(receive: Receive) -> None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from connections.policy.states import CLOSING_FRAMES, Reconnect
+from connections.policy.states import Reconnect, closing_frame
 
 
 def ping(nonce: str) -> str:
@@ -26,7 +26,7 @@ def pong_nonce(text: str | None) -> str | None:
 
 def closing(reason: str, retry_after: float) -> str:
     """The frame sent before a close, since browsers and Daphne drop a close's reason. `retry_after` is in seconds."""
-    sent = CLOSING_FRAMES[reason]
+    sent = closing_frame(reason)
     wait = round(retry_after, 3) if sent.reconnect is Reconnect.AFTER else 0
     return json.dumps(
         {
