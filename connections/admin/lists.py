@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
@@ -32,6 +32,20 @@ class CappedPaginator(AnyPaginator):
         return found
 
 
+def column(model: Any, name: str) -> Any:
+    """What a list or page of the admin shows under this name. A field with choices becomes a function, since Django
+    shows a word that only a newer version has as if it were empty.
+    """
+    found = {field.name: field for field in model._meta.get_fields()}.get(name)
+    if not getattr(found, "choices", None):
+        return name
+
+    def shown(row: Model) -> str:
+        return str(getattr(row, f"get_{name}_display")())
+
+    return admin.display(description=name.replace("_", " "), empty_value="-")(shown)
+
+
 class InspectionAdmin(ModelAdmin):
     """A read-only list with read-only pages. Subclasses define the search in `matching`."""
 
@@ -43,6 +57,12 @@ class InspectionAdmin(ModelAdmin):
     sortable_by = ()  # only the order of an index
     search_fields = ("pk",)  # not empty, so that the admin shows a search field; see `matching`
     search_help_text = "A username or its beginning, or #id."
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return [column(self.model, name) for name in self.list_display if isinstance(name, str)]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return [column(self.model, name) for name in super().get_fields(request, obj) if isinstance(name, str)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

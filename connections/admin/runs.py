@@ -19,10 +19,14 @@ else:
 
 class RunStepInline(TabularInline):
     model = RunStep
-    fields = ("step", "at", "detail", "error")
+    fields = ("taken", "at", "detail", "error")
     readonly_fields = fields
     extra = 0
     can_delete = False
+
+    @admin.display(description="step")
+    def taken(self, row: RunStep) -> str:
+        return str(row.get_step_display())
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return bool(request.user.has_perm("connections.view_recoveryrun"))

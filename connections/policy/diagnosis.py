@@ -85,10 +85,10 @@ def diagnose(facts: Facts) -> Diagnosis:
     held = len(facts.managers)
     counted = sum(manager.counted for manager in facts.managers)
     dead = _dead(facts)
-    unknown = sum(manager.verdict is Verdict.UNKNOWN for manager in facts.managers)
+    unknown = _unknown(facts)
     causes = _blocking(facts) + dead.causes
-    if unknown:
-        causes.append(Cause(CauseCode.UNKNOWN, unknown, f"{unknown} whose node has not answered"))
+    if unknown is not None:
+        causes.append(unknown)
     if facts.counted_in_pool > facts.soft_limit:
         over = facts.counted_in_pool - facts.soft_limit
         causes.append(Cause(CauseCode.OVER_LIMIT, over, f"{over} over the limit of {facts.soft_limit}"))
@@ -149,6 +149,15 @@ def _dead(facts: Facts) -> _Dead:
             found.causes.append(Cause(code, counts[verdict], text))
     found.count = sum(cause.count for cause in found.causes)
     return found
+
+
+def _unknown(facts: Facts) -> Cause | None:
+    """The managers of which this version can't say whether they live, if there are any."""
+    silent = sum(manager.verdict is Verdict.UNKNOWN for manager in facts.managers)
+    parts = [f"{silent} whose node has not answered"] if silent else []
+    newer = Counter(manager.verdict for manager in facts.managers if not manager.verdict.known)
+    parts += [f"{count} that a newer version found to be {word!s}" for word, count in sorted(newer.items())]
+    return Cause(CauseCode.UNKNOWN, silent + newer.total(), _joined(parts)) if parts else None
 
 
 def _summary(facts: Facts, held: int, dead: _Dead, causes: list[Cause]) -> str:

@@ -74,6 +74,8 @@ def manager_row(record: ManagerRecord, now: datetime, fenceable: Collection[Any]
         verdict = verdict_of(record, set(fenceable), now, values)
     found = _evidence(record, state, now, values)
     doubt = max((level for level, _ in found), key=list(Doubt).index, default=Doubt.NONE)
+    if not verdict.known:  # of a newer version: it may mean anything
+        doubt = max(doubt, Doubt.SOME, key=list(Doubt).index)
     return ManagerRow(record, state, verdict, DOUBT_OF.get(verdict, doubt), tuple(text for _, text in found))
 
 

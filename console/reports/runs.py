@@ -114,9 +114,10 @@ def _steps(run: RecoveryRun) -> tuple[StepView, ...]:
     taken: dict[str, RunStep] = {}
     for step in run.steps.all():
         taken[step.step] = step
-    current = STEPS.index(run.step) if run.step in STEPS else 0
+    codes = _codes([*taken, run.step])
+    current = codes.index(run.step)
     views = []
-    for place, code in enumerate(STEPS):
+    for place, code in enumerate(codes):
         row = taken.get(code)
         past = run.finished_at is not None or place < current
         state = "done" if past else "now" if place == current else "todo"
@@ -124,6 +125,17 @@ def _steps(run: RecoveryRun) -> tuple[StepView, ...]:
             StepView(code, state, row.detail if row else "", row.error if row else "", row.at if row else None)
         )
     return tuple(views)
+
+
+def _codes(met: list[str]) -> list[str]:
+    """The steps in order. A step that only a newer version has comes after the one before it in `met`."""
+    codes: list[str] = list(STEPS)
+    before = -1
+    for code in met:
+        if code not in codes:
+            codes.insert(before + 1, code)
+        before = codes.index(code)
+    return codes
 
 
 def _next_handshake(run: RecoveryRun) -> ManagerRecord | None:

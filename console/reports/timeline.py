@@ -48,7 +48,7 @@ def _runs(user: Any) -> list[Event]:
             Event(
                 at=run.opened_at,
                 kind="run",
-                title=f"{wording.KINDS[run.shown_kind]}: {result}",
+                title=f"{wording.in_words(run.shown_kind, wording.KINDS)}: {result}",
                 detail=", ".join(part for part in (counts, run.reason) if part),
                 actor=who(run.actor_kind, run.actor),
                 url=reverse("console:run", args=[run.pk]),

@@ -10,6 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from connections.models import RecoveryRun
+from connections.policy.states import DEAD, Verdict
 from connections.policy.wording import duration, in_short
 from console import wording
 
@@ -26,6 +27,16 @@ for _name, _catalogue in {
     "suggestion": wording.SUGGESTIONS,
 }.items():
     register.filter(_name, partial(wording.in_words, catalogue=_catalogue))
+
+
+@register.filter
+def verdict_badge(verdict: str) -> str:
+    """The class of a verdict's badge. One of a newer version may mean anything, so it is neither alive nor dead."""
+    if not verdict:
+        return ""
+    if verdict == Verdict.ALIVE:
+        return "ok"
+    return "dead" if verdict in DEAD else "near"
 
 
 @register.filter

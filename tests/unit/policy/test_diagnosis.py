@@ -82,3 +82,14 @@ def test_an_unknown_manager_is_never_called_dead() -> None:
     assert "1 whose node has not answered" in found.summary
     assert found.dead == 0
     assert found.suggestion is Suggestion.WAIT
+
+
+def test_a_verdict_of_a_newer_version_is_told_as_it_is_and_is_neither_alive_nor_dead() -> None:
+    asleep = ManagerFact(Verdict("asleep"), "web-1")
+    found = diagnose(facts(ALIVE, asleep, asleep, ManagerFact(Verdict.UNKNOWN, "web-2")))
+    assert found.summary == (
+        "Ada holds 4 managers at a limit of 20, none known to be dead. "
+        "1 whose node has not answered, and 2 that a newer version found to be asleep."
+    )
+    assert [(c.code, c.count) for c in found.causes] == [(CauseCode.UNKNOWN, 3)]
+    assert found.suggestion is Suggestion.WAIT
