@@ -39,9 +39,12 @@ def limits_of_gate(gate: UserGate, now: datetime, tunables: Tunables) -> Limits:
 
 
 def limits_of(user_ids: Collection[Any], now: datetime, tunables: Tunables, *, lock: bool = False) -> LimitsByPool:
-    """Return the limits of these users by pool. `lock`: lock their gates, in the order of user and pool."""
+    """Return the limits of these users by pool. `lock`: lock their gates, in the order of user and pool.
+
+    A gate that another transaction has locked is not waited for: that raises an error which is `database.is_busy`.
+    """
     gates = UserGate.objects.filter(user_id__in=user_ids).order_by("user_id", "pool")
-    return LimitsByPool(gates.select_for_update() if lock else gates, now, tunables)
+    return LimitsByPool(gates.select_for_update(nowait=True) if lock else gates, now, tunables)
 
 
 def counted_records(

@@ -1,7 +1,8 @@
 """The cleanup runs that the system itself opens, for users over their soft limit."""
 
 import logging
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,16 +17,25 @@ logger = logging.getLogger(__name__)
 SYSTEM_REASON = "over the soft limit"
 
 
-def open_system_runs(user_ids: set[Any], now: datetime) -> int:
-    """Open a cleanup run of the system for each user without one. Of concurrent calls the constraint lets one win."""
-    if not user_ids:
-        return 0
+def without_run(user_ids: Iterable[Any]) -> list[Any]:
+    """Return those of these users who have no open cleanup run, in the same order."""
+    wanted = list(user_ids)
     taken = set(
         RecoveryRun.objects.open()
-        .filter(user_id__in=user_ids, kind=RunKind.CLEANUP, dry_run=False)
+        .filter(user_id__in=wanted, kind=RunKind.CLEANUP, dry_run=False)
         .values_list("user_id", flat=True)
     )
-    wanted = [user_id for user_id in user_ids if user_id not in taken]
+    return [user_id for user_id in wanted if user_id not in taken]
+
+
+def open_system_runs(user_ids: Iterable[Any], now: datetime, pace: float = 0.0) -> int:
+    """Open a cleanup run of the system for each user without one, due `pace` seconds apart from `now` on.
+
+    Of concurrent calls the constraint lets one win.
+    """
+    wanted = without_run(user_ids)
+    if not wanted:
+        return 0
     labels = {u.pk: u.get_username() for u in get_user_model()._default_manager.filter(pk__in=wanted)}
     runs = [
         RecoveryRun(
@@ -35,9 +45,9 @@ def open_system_runs(user_ids: set[Any], now: datetime) -> int:
             actor_kind=ActorKind.SYSTEM,
             reason=SYSTEM_REASON,
             opened_at=now,
-            due_at=now,
+            due_at=now + timedelta(seconds=number * pace),
         )
-        for user_id in wanted
+        for number, user_id in enumerate(wanted)
     ]
     RecoveryRun.objects.bulk_create(runs, ignore_conflicts=True)
     for run in runs:  # two concurrent calls both log it, though only one run is stored

@@ -75,10 +75,16 @@ def finding_of(row: ManagerRecord, run: RecoveryRun, now: datetime, fenceable: C
 
 
 def _answered(row: ManagerRecord, run: RecoveryRun) -> Verdict | None:
-    started = run.roll_call_at
-    if started is None or row.probe_answered_at is None or row.probe_answered_at < started or not row.probe_verdict:
-        return None
-    return Verdict(row.probe_verdict)
+    return Verdict(row.probe_verdict) if row.probe_verdict and answered_since(row, run.roll_call_at) else None
+
+
+def answered_since(row: ManagerRecord, started: datetime | None) -> bool:
+    """Whether the node of this record answered a roll call after `started`. An answer to a request of later than that
+    counts as well, though the database's clock was set back before it came.
+    """
+    if started is None or row.probe_answered_at is None:
+        return False
+    return row.probe_answered_at >= started or (row.probe_wanted_at is not None and row.probe_wanted_at >= started)
 
 
 def conclude(run: RecoveryRun, now: datetime, values: Tunables) -> None:

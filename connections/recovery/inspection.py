@@ -112,7 +112,7 @@ def verdict_of(row: ManagerRecord, lost: set[Any], now: datetime, values: Tunabl
 
 def _rate_limited(user: Any, now: datetime) -> float:
     until = (
-        Refusal.objects.filter(user_id=user.pk, cause=Refused.RATE_LIMITED, until__gt=now)
+        Refusal.objects.filter(user_id=user.pk, cause=Refused.RATE_LIMITED, at__lte=now, until__gt=now)
         .order_by("-until")
         .values_list("until", flat=True)
         .first()

@@ -5,12 +5,13 @@ allow, and commits. Any node and any waiting command may call it; if the caller 
 import logging
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 from functools import partial
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError
+from django.db import DatabaseError, IntegrityError
 
 from connections import database, metrics
 from connections.bus import ring
@@ -19,6 +20,8 @@ from connections.models import RecoveryRun, RunStep
 from connections.policy.actor import Actor
 from connections.policy.states import STEPS, Outcome, RunKind, Step
 from connections.records.audit import audited
+from connections.recovery import due
+from connections.recovery.budget import Budget
 from connections.recovery.steps import STEP_OF, StepContext, follow_up
 
 logger = logging.getLogger(__name__)
@@ -77,20 +80,14 @@ def _open_unless_open(
     return run, False
 
 
-def advance_due(values: Tunables) -> float | None:
-    """Advance every run that is due. Returns the seconds until the next is, None if none is open."""
-    now = database.now()
-    for run_id in RecoveryRun.objects.due(now).order_by("due_at").values_list("pk", flat=True):
-        try:
-            advance(run_id, values)
-        except database.AWAY:
-            raise
-        except database.Busy as error:
-            logger.warning("run_found_lock", extra={"run": str(run_id), "error": str(error)})
-        except Exception:  # one run that can't go on must not keep the others
-            logger.exception("run_not_advanced", extra={"run": str(run_id)})
-    next_due = RecoveryRun.objects.open().order_by("due_at").values_list("due_at", flat=True).first()
-    return None if next_due is None else max(0.0, (next_due - database.now()).total_seconds())
+class Progress(Enum):
+    """How far `take_steps` came."""
+
+    MOVED = "a step was taken, and the next may be due"
+    WAITS = "its next step is not due"
+    LOCKED = "another transaction holds the run, or a lock that it needs"
+    LEFT = "only a newer version knows its step or its kind"
+    FINISHED = "it has finished"
 
 
 def advance(run_id: UUID, values: Tunables | None = None) -> RecoveryRun:
@@ -98,11 +95,24 @@ def advance(run_id: UUID, values: Tunables | None = None) -> RecoveryRun:
 
     Raises RecoveryRun.DoesNotExist.
     """
-    values = values or tunables()
-    for _ in range(STEPS_A_ROUND):
-        if not _advance_once(run_id, values):
-            break
+    take_steps(run_id, values or tunables())
     return RecoveryRun.objects.get(pk=run_id)
+
+
+def take_steps(run_id: UUID, values: Tunables, budget: Budget | None = None) -> Progress:
+    """Take the steps of one run that are due, until the budget is over. It waits for no lock of another transaction."""
+    progress = Progress.MOVED
+    for _ in range(STEPS_A_ROUND):
+        try:
+            progress = _advance_once(run_id, values)
+        except DatabaseError as error:
+            if not database.is_busy(error):
+                raise
+            logger.warning("run_found_lock", extra={"run": str(run_id), "error": str(error)})
+            return Progress.LOCKED
+        if progress is not Progress.MOVED or (budget is not None and budget.over):
+            break
+    return progress
 
 
 def wait(run_id: UUID, timeout: float) -> RecoveryRun:
@@ -115,30 +125,33 @@ def wait(run_id: UUID, timeout: float) -> RecoveryRun:
         time.sleep(min(0.2, tunables().beat_seconds / 4))
 
 
-def _advance_once(run_id: UUID, values: Tunables) -> bool:
-    """Take one step. False if the run has finished, is not due, or is being advanced elsewhere."""
+def _advance_once(run_id: UUID, values: Tunables) -> Progress:
+    """Take one step, if it is due and this version knows it."""
     with database.atomic():
-        run = RecoveryRun.objects.select_for_update(skip_locked=True).filter(pk=run_id).first()
-        if run is None or run.finished_at is not None:
-            return False
-        now = database.now()
-        if run.due_at > now:
-            return False
+        # NO KEY: rows that refer to a run, such as the audit entry of somebody who joins it, need not wait.
+        locked = RecoveryRun.objects.select_for_update(skip_locked=True, no_key=True)
+        run = locked.filter(pk=run_id).first()
+        if run is None:
+            return Progress.LOCKED
+        if run.finished_at is not None:
+            return Progress.FINISHED
+        step, now = Step(run.step), database.now()
+        if not (step.known and RunKind(run.kind).known):
+            return Progress.LEFT
+        if not due.is_due(run, now):
+            return Progress.WAITS
+        due.bring_back(run, now)
         if run.user_id is None:  # user_id=None would match the records of every deleted user
-            run.finished_at, run.outcome = now, Outcome.FAILED
-            run.error = "the account was deleted meanwhile"
-            run.save()
-            database.on_commit(partial(_log_finished, run))
-            return False
-        step = Step(run.step)
+            end_as_failed(run, now, "the account was deleted meanwhile")
+            return Progress.FINISHED
         context = StepContext(run, now, values)
         done = _take_step(step, context)
         finished = context.run.finished_at is not None
         if done and not finished:
             run.step = STEPS[STEPS.index(step) + 1]
             run.due_at = now
-        elif not done:  # from the current time, since the step may have waited for a lock
-            run.due_at = database.now() + timedelta(seconds=min(0.25, values.beat_seconds / 4))
+        elif not done:  # from the current time, since the step may have taken long
+            run.due_at = database.now() + timedelta(seconds=min(due.PAUSE_SECONDS, values.beat_seconds / 4))
         run.save()
         if finished:
             follow_up(context)
@@ -146,7 +159,14 @@ def _advance_once(run_id: UUID, values: Tunables) -> bool:
         if context.bells:
             bells = set(context.bells)
             database.on_commit(lambda: ring(bells))
-        return done
+        return Progress.FINISHED if finished else Progress.MOVED if done else Progress.WAITS
+
+
+def end_as_failed(run: RecoveryRun, now: datetime, error: str) -> None:
+    """End a run that no step can end, in the transaction that has locked it."""
+    run.finished_at, run.outcome, run.error = now, Outcome.FAILED, error
+    run.save()
+    database.on_commit(partial(_log_finished, run))
 
 
 def _log_finished(run: RecoveryRun) -> None:
@@ -167,12 +187,12 @@ def _take_step(step: Step, context: StepContext) -> bool:
     try:
         with database.atomic():
             done = STEP_OF[step](context)
-    except database.AWAY:
-        raise
-    except database.Busy as error:
-        logger.warning("run_found_lock", extra={"run": str(run.pk), "step": step, "error": str(error)})
-        return False
     except Exception as error:  # a step that fails is in the report, and the run goes on
+        if isinstance(error, DatabaseError) and database.is_busy(error):
+            logger.warning("run_found_lock", extra={"run": str(run.pk), "step": step, "error": str(error)})
+            return False
+        if isinstance(error, database.AWAY):
+            raise
         logger.exception("step_failed", extra={"run": str(run.pk), "step": step})
         RunStep.objects.create(run=run, step=step, at=now, error=str(error)[:500])
         run.error = run.error or f"{step}: {error}"[:500]

@@ -18,7 +18,7 @@ from connections.policy.states import DEAD, ActorKind, CloseReason, Outcome, Pro
 from connections.policy.wording import count_of
 from connections.records import counting, lease, lifecycle, system_runs
 from connections.records.lifecycle import Ending
-from connections.recovery.findings import conclude, evidence_of, finding_of, outcome_of, stock_of
+from connections.recovery.findings import answered_since, conclude, evidence_of, finding_of, outcome_of, stock_of
 
 
 class StepContext:
@@ -48,6 +48,10 @@ class StepContext:
     def since_roll_call(self) -> float:
         started = self.run.roll_call_at or self.run.opened_at
         return (self.now - started).total_seconds()
+
+    def before(self, beats: float) -> bool:
+        """Whether the roll call has had less than its probe and so many beats."""
+        return self.since_roll_call() < self.values.probe_seconds + beats * self.values.beat_seconds
 
 
 def _take_stock(context: StepContext) -> bool:
@@ -140,28 +144,44 @@ def _evict(context: StepContext) -> bool:
         return False  # commit before evicting: no transaction locks records twice
     # Within two beats the probe's request reaches its node and the answer comes back. Wait a quarter beat less, so that
     # the eviction falls within them too.
-    deadline = context.values.probe_seconds + 1.75 * context.values.beat_seconds
-    if context.since_roll_call() < deadline and any(_awaited(row, context) for row in context.rows()):
+    if context.before(1.75) and any(_awaited(row, context) for row in context.rows()):
         return False
     if run.dry_run:
         return True
     evicted = _evict_over(context)
+    if evicted is None:
+        return False
     context.detail = f"{evicted} evicted" if evicted else "not over the limit"
     return True
 
 
-def _evict_over(context: StepContext) -> int:
-    """Evict down to the soft limit in every pool. Lock the gates first, then all possible victims in one statement."""
+def _evict_over(context: StepContext) -> int | None:
+    """Evict down to the soft limit in every pool. Lock the gates first, then all possible victims in one statement, and
+    only then count: a record that ends meanwhile is counted no more.
+
+    None if another transaction holds one of them: most likely it is ending it. Two beats after the probe, one that is
+    still held is passed over for the next by rank.
+    """
     if context.values.observe and context.run.actor_kind == ActorKind.SYSTEM:
         return 0
     gates = counting.limits_of({context.user_id}, context.now, context.values, lock=True)
     limits = {pool: limits.soft_limit for (_, pool), limits in gates.items()}
-    counted = counting.counted_records({context.user_id}, context.now, context.values)
+    crowded = {pool for pool, records in _living(context).items() if pool in limits and len(records) > limits[pool]}
+    if not crowded:
+        return 0
+    counted = ManagerRecord.objects.counted().filter(user_id=context.user_id, pool__in=crowded)
+    locked = lifecycle.lock_available(counted.values_list("pk", flat=True))
+    living = {pool: records for pool, records in _living(context).items() if pool in crowded}
+    if context.before(2) and any(record.id not in locked for records in living.values() for record in records):
+        return None
+    return sum(_evict_among(records, limits[pool], locked, context) for pool, records in living.items())
+
+
+def _living(context: StepContext) -> dict[str, list[CountedRecord]]:
+    """The user's counted records by pool, without those that the roll call found dead."""
     dying = {row.pk for row in context.rows() if finding_of(row, context.run, context.now).verdict in DEAD}
-    living = {pool: [h for h in counted[context.user_id, pool] if h.id not in dying] for pool in limits}
-    crowded = [pool for pool in limits if len(living[pool]) > limits[pool]]
-    locked = lifecycle.lock_available(record.id for pool in crowded for record in living[pool])
-    return sum(_evict_among(living[pool], limits[pool], locked, context) for pool in crowded)
+    counted = counting.counted_records({context.user_id}, context.now, context.values)
+    return {pool: [record for record in records if record.id not in dying] for (_, pool), records in counted.items()}
 
 
 def _evict_among(living: list[CountedRecord], soft_limit: int, locked: set[UUID], context: StepContext) -> int:
@@ -189,7 +209,7 @@ def _awaited(row: ManagerRecord, context: StepContext) -> bool:
     """Whether the node of this record may still answer the roll call or confirm a close."""
     if row.state != RecordState.LIVE or row.node.gone or row.node_id in context.lost:
         return False
-    answered = row.probe_answered_at is not None and row.probe_answered_at >= (context.run.roll_call_at or context.now)
+    answered = answered_since(row, context.run.roll_call_at)
     return not answered or (row.probe_verdict in DEAD and not context.run.dry_run)
 
 
@@ -221,7 +241,7 @@ def follow_up(context: StepContext) -> None:
     counted = counting.counted_records({context.user_id}, context.now, values)
     for (_, pool), records in counted.items():
         # Only for new records: otherwise runs that can't evict would follow each other without end.
-        newcomers = any(record.opened_at > run.opened_at for record in records)
+        newcomers = any(run.opened_at < record.opened_at <= context.now for record in records)
         if newcomers and len(records) > limits[context.user_id, pool].soft_limit:
             system_runs.open_system_runs({context.user_id}, context.now)
 

@@ -13,6 +13,7 @@ from connections.policy.admission import Handshake
 from connections.policy.states import CloseReason, RunKind
 from connections.records import lease
 from connections.recovery import actions, runs, sweep
+from connections.recovery.open_runs import OpenRuns
 from tests.property.cluster import HELD_SECONDS, VALUES, ClusterNode
 from tests.property.engine_threads import Job, hold_locks
 from tests.property.judges import Judge
@@ -99,7 +100,7 @@ class Moves:
         lease.fence(VALUES)
 
     def advance(self) -> None:
-        runs.advance_due(VALUES)
+        OpenRuns(VALUES).advance()
 
     def recover(self, user: int, kind: RunKind, dry_run: bool) -> None:
         runs.request(self.users[user], kind, actor=STAFF, reason="can't connect", dry_run=dry_run)

@@ -17,6 +17,7 @@ from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.recovery import runs
 from connections.recovery.findings import report
+from connections.recovery.open_runs import OpenRuns
 from tests.support.bad_rows import unwritable
 from tests.support.concurrency import run_concurrently
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_user
@@ -114,7 +115,7 @@ def test_a_run_that_cannot_go_on_holds_up_no_other() -> None:
     bad, _ = runs.request(ada, RunKind.CLEANUP, actor=STAFF, reason="first")
     RecoveryRun.objects.filter(pk=bad.pk).update(step="no such step")
     good, _ = runs.request(bob, RunKind.CLEANUP, actor=STAFF, reason="second")
-    runs.advance_due(tunables())
+    OpenRuns(tunables()).advance()
     good.refresh_from_db()
     assert good.outcome == Outcome.NOTHING_TO_DO
 

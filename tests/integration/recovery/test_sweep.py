@@ -27,9 +27,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 def test_a_sweep_fences_frees_and_explains() -> None:
     ada = make_user("ada")
-    make_node("witness")
     dead = make_node("web-2", silent=60)
     make_records(150, ada, dead)
+    make_node("witness")
     assert would_sweep(tunables()).freed == {"node_lost": 150}
     assert ManagerRecord.objects.counted().count() == 150
     swept = sweep(tunables(), "witness")

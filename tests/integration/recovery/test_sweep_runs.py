@@ -1,6 +1,8 @@
 """The sweep opens runs for users over their limit, and waits after a failed one before it opens the next."""
 
+import itertools
 import uuid
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +17,9 @@ from connections.policy.actor import Actor
 from connections.policy.admission import Handshake
 from connections.policy.states import ActorKind, Outcome, RunKind
 from connections.records import batch
-from connections.recovery import runs
-from connections.recovery.sweep import RUN_AGAIN_SECONDS, open_runs
+from connections.recovery import crowding, runs
+from connections.recovery.bulk import PACE_SECONDS
+from connections.recovery.crowding import RUN_AGAIN_SECONDS, open_runs
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_gate, make_node, make_record, make_records, make_run, make_user
 
@@ -107,3 +110,29 @@ def finish(run: RecoveryRun) -> RecoveryRun:
             long_ago = run.roll_call_at - timedelta(seconds=2 * tunables().lease_seconds + 1)
             RecoveryRun.objects.filter(pk=run.pk).update(due_at=database.now(), roll_call_at=long_ago)
     return runs.advance(run.pk)
+
+
+def test_a_lowered_default_is_paced_and_those_furthest_over_it_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowding, "USERS", 40)
+    users = User.objects.bulk_create([User(username=f"user-{number}") for number in range(300)])
+    now, node = database.now(), make_node()
+    rows = [
+        ManagerRecord(user=user, pool="chat", node=node, opened_at=now, last_active_at=now)
+        for number, user in enumerate(users)
+        for _ in range(3 if number < 200 else 4)
+    ]
+    ManagerRecord.objects.bulk_create(rows)
+    lowered = replace(tunables(), soft_limit=2)
+    assert open_runs(lowered) == crowding.RUNS_AT_ONCE == 100
+    first = RecoveryRun.objects.open()
+    assert set(first.values_list("user_id", flat=True)) == {user.pk for user in users[200:]}
+    due = [run.due_at for run in first.order_by("due_at")]
+    apart = {round((after - before).total_seconds(), 3) for before, after in itertools.pairwise(due)}
+    assert apart == {PACE_SECONDS}
+    assert open_runs(lowered) == 0, "as long as so many are open"
+    _, joined = runs.request(users[0], RunKind.CLEANUP, actor=Actor.command("support"), reason="stuck")
+    assert not joined, "who asks for one does not wait"
+    ended = list(first.filter(actor_kind=ActorKind.SYSTEM)[:30].values_list("pk", flat=True))
+    RecoveryRun.objects.filter(pk__in=ended).update(finished_at=now, outcome=Outcome.FAILED)
+    assert open_runs(lowered) == 30
+    assert RecoveryRun.objects.open().count() == 101

@@ -11,7 +11,8 @@ from connections.conf import tunables
 from connections.models import ManagerRecord
 from connections.node.sweeper import Sweeper
 from connections.records import lifecycle
-from connections.recovery.sweep import SET_ASIDE_MAXIMUM, SET_ASIDE_SECONDS, SetAside, sweep
+from connections.recovery.set_aside import SET_ASIDE_MAXIMUM, SET_ASIDE_SECONDS, SetAside
+from connections.recovery.sweep import sweep
 from tests.support.bad_rows import unwritable
 from tests.support.rows import lost_node, make_node, make_records, make_user
 
