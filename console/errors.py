@@ -20,11 +20,13 @@ Request = TypeVar("Request", bound=HttpRequest)
 View = Callable[Concatenate[Request, P], HttpResponseBase]
 
 AWAY = "The database does not answer. Wait a moment, then reload the page to see what was done, and try again."
+LOCKED = "Another transaction holds a lock that this needs, so nothing was done. Try again in a moment."
 ANSWERED_BY_DJANGO = (Http404, PermissionDenied, SuspiciousOperation)
 
 
 def answer_errors(view: View[Request, P]) -> View[Request, P]:
-    """Answer 503 if the database is away and 500 if an action fails; htmx gets a fragment.
+    """Answer 503 if the database is away or another transaction holds a lock, and 500 if an action fails; htmx gets a
+    fragment.
 
     Any other failure of a page is a bug, which Django answers.
     """
@@ -34,8 +36,12 @@ def answer_errors(view: View[Request, P]) -> View[Request, P]:
         try:
             return view(request, *args, **kwargs)
         except database.AWAY as error:
+            if database.is_busy(error):
+                return _locked(request, error)
             logger.warning("database_unreachable", extra={"path": request.path, "error": str(error)})
             return _error_response(request, AWAY, status=503)
+        except database.Busy as error:
+            return _locked(request, error)
         except ANSWERED_BY_DJANGO:
             raise
         except Exception as error:
@@ -46,6 +52,11 @@ def answer_errors(view: View[Request, P]) -> View[Request, P]:
             return _error_response(request, said, status=500)
 
     return answered
+
+
+def _locked(request: HttpRequest, error: Exception) -> HttpResponse:
+    logger.warning("page_found_lock", extra={"path": request.path, "error": str(error)})
+    return _error_response(request, LOCKED, status=503)
 
 
 def _error_response(request: HttpRequest, said: str, *, status: int) -> HttpResponse:

@@ -11,13 +11,14 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError
 
 from connections import database
 from connections.models import Node
 from connections.records.audit import in_a_line
 from connections.recovery.inspection import UnknownUser, find_user
 
+LOCKED = "Another transaction holds a lock that this needs."
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -47,6 +48,8 @@ class Command(BaseCommand):
     """Base of our commands. `answer` prints the one JSON document, or lines for people."""
 
     requires_system_checks: Any = []
+    done_before = "Nothing was done."
+    """What a command has done when it finds the database away or locked. One that works bit by bit changes it."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
@@ -60,13 +63,18 @@ class Command(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         try:
             return super().execute(*args, **options)
-        except database.AWAY as error:
-            said = in_a_line(error)
-            raise CommandError(f"The database does not answer, or has not been migrated: {said}") from error
-        except DatabaseError as error:
-            raise CommandError(f"The database refused that, and it was not done: {in_a_line(error)}") from error
+        except (DatabaseError, InterfaceError) as error:
+            raise CommandError(self._in_words(error)) from error
         except ImproperlyConfigured as error:  # it names the variable
             raise CommandError(str(error)) from error
+
+    def _in_words(self, error: Exception) -> str:
+        said = in_a_line(error)
+        if database.is_busy(error):
+            return f"{LOCKED} {self.done_before} Try again in a moment. ({said})"
+        if isinstance(error, database.AWAY):
+            return f"The database does not answer, or has not been migrated: {said}. {self.done_before}"
+        return f"The database refused that, and it was not done: {said}"
 
     def stop(self, status: int) -> NoReturn:
         sys.stdout.flush()

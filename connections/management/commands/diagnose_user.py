@@ -32,6 +32,7 @@ class Command(Base):
                 dry_run=True,
                 action="check",
             )
+            self.done_before = f"Nothing was closed. The roll call goes on: see run {run.pk} in the console."
             run = runs.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 5)
             if run.finished_at is None:
                 raise CommandError("The roll call did not end in time.")

@@ -10,6 +10,7 @@ from connections.records.pruning import outdated, prune
 
 
 class Command(Base):
+    done_before = "What was deleted before stays deleted; run it again for the rest."
     help = "Delete closed records, runs, refusals and audit entries past retention."
 
     def add_arguments(self, parser: CommandParser) -> None:

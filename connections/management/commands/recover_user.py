@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -5,6 +6,7 @@ from django.core.management.base import CommandParser
 from connections.conf import tunables
 from connections.management.base import Command as Base
 from connections.management.base import table
+from connections.models import RecoveryRun
 from connections.policy.actor import Actor
 from connections.policy.states import Outcome, RunKind
 from connections.recovery import runs
@@ -28,10 +30,13 @@ class Command(Base):
         user = self.user(options["user"])
         values = tunables()
         kind = RunKind.RESET if options["reset"] else RunKind.CLEANUP
-        with acting_as_witness(values, needed=not options["dry_run"]):
+        with nullcontext() if options["dry_run"] else acting_as_witness(values) as witness:
+            if witness is not None:
+                witness.wait_until_steady()
             run, joined = runs.request(
                 user, kind, actor=Actor.command(), reason=options["reason"], dry_run=options["dry_run"]
             )
+            self.done_before = f"The run goes on by itself: see run {run.pk} in the console."
             # Two leases for nodes that do not answer, and the steps around them.
             run = runs.wait(run.pk, 2 * values.lease_seconds + values.probe_seconds + 4 * values.beat_seconds + 5)
         document = report(run)
@@ -44,5 +49,11 @@ class Command(Base):
         self.answer(document, as_json=options["json"], lines=lines)
         if run.outcome not in (Outcome.RECOVERED, Outcome.NOTHING_TO_DO):
             if not options["json"]:
-                self.stderr.write(run.error or f"The outcome is {run.outcome or 'not known yet'}.")
+                self.stderr.write(run.error or _why(run))
             self.stop(1)
+
+
+def _why(run: RecoveryRun) -> str:
+    if run.finished_at is not None:
+        return f"The outcome is {run.outcome}."
+    return f"It has not finished: step {run.step} waits. It goes on by itself: see run {run.pk} in the console."
