@@ -30,8 +30,12 @@ class NodeQuerySet(OurQuerySet):
         return self.holding().filter(lease_expires_at__gte=now)
 
     def witnesses(self, now: datetime, *, lease: timedelta, late: timedelta) -> Self:
-        """Steady nodes that are not late now: their word is good that the database was reachable."""
-        return self.holding().filter(renewed_at__gte=now - late, steady_since__lte=now - lease)
+        """Steady nodes that are not late now: their word is good that the database was reachable.
+
+        A renewal that lies ahead by more than `late` is from before the clock was set back, and says nothing.
+        """
+        on_time = (now - late, now + late)
+        return self.holding().filter(renewed_at__range=on_time, steady_since__lte=now - lease)
 
 
 class ManagerRecordQuerySet(OurQuerySet):
@@ -64,6 +68,3 @@ class UserGateQuerySet(OurQuerySet):
 class RecoveryRunQuerySet(OurQuerySet):
     def open(self) -> Self:
         return self.filter(finished_at=None)
-
-    def due(self, now: datetime) -> Self:
-        return self.open().filter(due_at__lte=now)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
-from django.db.models import Case, Exists, F, QuerySet, Value, When
+from django.db.models import Case, Exists, F, Q, QuerySet, Value, When
 
 from connections import database, metrics
 from connections.conf import Tunables
@@ -17,13 +17,16 @@ from connections.models import Node
 
 logger = logging.getLogger(__name__)
 
+FENCED_AT_ONCE = 100  # nodes in one transaction; the next sweep has the others
+
 
 class NodeGone(Exception):
     """This node was fenced or has retired: it may write no more under this identity."""
 
 
 def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
-    """Renew the lease, on the database's clock, in one UPDATE. A late renewal starts `steady_since` anew.
+    """Renew the lease, on the database's clock, in one UPDATE. A late renewal starts `steady_since` anew, and so does
+    one after the clock was set back, since nobody knows how late that one is.
 
     Returns whether somebody wants the node to drain. Raises NodeGone.
     """
@@ -31,11 +34,12 @@ def renew(node_id: UUID, tunables: Tunables, sockets: int = 0) -> bool:
         now = database.now()
         late = now - timedelta(seconds=tunables.late_seconds)
         expires = now + timedelta(seconds=tunables.lease_seconds)
+        set_back = Q(renewed_at__gt=now) | Q(steady_since__gt=now)
         renewed = (
             Node.objects.holding()
             .filter(pk=node_id)
             .update(
-                steady_since=Case(When(renewed_at__lt=late, then=Value(now)), default=F("steady_since")),
+                steady_since=Case(When(Q(renewed_at__lt=late) | set_back, then=Value(now)), default=F("steady_since")),
                 renewed_at=now,
                 lease_expires_at=expires,
                 sockets=sockets,
@@ -81,11 +85,16 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
     """
     fenced = []
     with database.atomic():
-        suspects = Node.objects.lapsed(database.now()).select_for_update(skip_locked=True).order_by("pk")
+        now = database.now()
+        doubtful = Node.objects.holding().filter(Q(lease_expires_at__lt=now) | Q(renewed_at__gt=now))
+        suspects = doubtful.select_for_update(skip_locked=True).order_by("pk")
         if node_ids is not None:
             suspects = suspects.filter(pk__in=list(node_ids))
-        for node in suspects:
+        for node in suspects[:FENCED_AT_ONCE]:
             now = database.now()
+            if node.renewed_at > now:
+                _shorten_lease(node, now)
+                continue
             evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_overdue(now, node)} before"
             done = (
                 Node.objects.lapsed(now)
@@ -97,6 +106,14 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
                 fenced.append(node)
                 database.on_commit(partial(_report_fenced, node))
     return fenced
+
+
+def _shorten_lease(node: Node, now: datetime) -> None:
+    """Let a lease that was renewed before the database's clock was set back end a whole lease from now: its node, if it
+    lives, renews it by then.
+    """
+    lease = node.lease_expires_at - node.renewed_at
+    Node.objects.filter(pk=node.pk).update(renewed_at=now, steady_since=now, lease_expires_at=now + lease)
 
 
 def _report_fenced(node: Node) -> None:
