@@ -19,15 +19,24 @@ class WorkerThread:
 
     `last` is when the last round ended, on time.monotonic(). It is a test of the thread and not of the database, so a
     round counts that found the database away, a row locked, or a row that can't be written. A round that failed for
-    another cause does not count.
+    another cause does not count. `lock_seconds` is how long a statement waits for a lock; None: a beat.
     """
 
-    def __init__(self, name: str, body: Callable[[], None], every: Callable[[], float], *, beat_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Callable[[], None],
+        every: Callable[[], float],
+        *,
+        beat_seconds: float,
+        lock_seconds: float | None = None,
+    ) -> None:
         self.last = time.monotonic()
         self._name = name
         self._body = body
         self._every = every
         self._beat_seconds = beat_seconds
+        self._lock_seconds = lock_seconds
         self._bell = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"connections-{name}", daemon=True)
@@ -47,7 +56,7 @@ class WorkerThread:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        with database.own_connection(self._beat_seconds):
+        with database.own_connection(self._beat_seconds, lock_seconds=self._lock_seconds):
             while not self._stopping:
                 self._bell.clear()
                 # Otherwise a database that refuses at once would be asked, and logged, a hundred times a second.

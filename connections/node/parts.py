@@ -1,7 +1,7 @@
 """The objects that the parts of one node share."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,9 @@ from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
 from connections.websocket.registry import Registry
 
+CloseOrder = tuple[Manager, CloseReason, str]  # the manager, why, and the evidence
+LOOP_SLICE = 200  # calls that the event loop makes in one go, for which its sockets wait some milliseconds
+
 
 @dataclass(slots=True)
 class Identity:
@@ -27,7 +30,7 @@ class Identity:
 
 @dataclass(slots=True)
 class NodeParts:
-    """The objects of which a node has one each. `order_close` and `call` may be used from any thread."""
+    """The objects of which a node has one each. Its methods may be used from any thread."""
 
     identity: Identity
     tunables: Tunables
@@ -43,6 +46,20 @@ class NodeParts:
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(function, *arguments)
 
+    def call_each(self, function: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -> None:
+        """Have the event loop call `function` with each of these arguments, in few steps that let others in between."""
+        for start in range(0, len(calls), LOOP_SLICE):
+            self.call(_call_each, function, calls[start : start + LOOP_SLICE])
+
     def order_close(self, manager: Manager, reason: CloseReason, evidence: str) -> None:
         """Close a manager from another thread."""
         self.call(manager.order_close, reason, evidence)
+
+    def order_closes(self, orders: Sequence[CloseOrder]) -> None:
+        """Close many managers from another thread."""
+        self.call_each(Manager.order_close, orders)
+
+
+def _call_each(function: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -> None:
+    for arguments in calls:
+        function(*arguments)

@@ -1,133 +1,94 @@
-"""Compare all of a node's records with its registry, both ways, and its managers with their sessions."""
+"""Compare all of a node's records with its registry, both ways."""
 
 import logging
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
-
-from django.conf import settings
-from django.contrib.auth import get_user_model
-from django.utils.module_loading import import_string
 
 from connections import database, metrics
 from connections.models import ManagerRecord
-from connections.node.parts import NodeParts
-from connections.policy.actor import Actor
+from connections.node.budget import Budget, Turns
+from connections.node.orphans import Orphans
+from connections.node.parts import CloseOrder, NodeParts
 from connections.policy.states import CloseReason, is_sent
-from connections.records import lifecycle
-from connections.records.lifecycle import Ending
-from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
+SLICE = 500  # records between two looks at the budget
+READ = 5000  # ids of one statement; PostgreSQL takes 65,535 parameters, and SQLite 250,000
 
-def reconcile(parts: NodeParts, node_id: UUID) -> int:
-    """Free records that have no manager; close managers that have no record or no session. Returns how many differed.
+
+class Reconcile:
+    """Find records that have no manager, and leave them to `orphans`; close managers that have no record.
 
     Records younger than a handshake, and managers that the writer still writes, are passed over.
     """
-    managers = {m.id: m for m in parts.registry.all() if m.admission is not None and not m.closing}
-    now = database.now()
-    held = dict(ManagerRecord.objects.held().on(node_id).values_list("pk", "opened_at"))
-    orphans = _free_orphans(parts, held, now)
-    lost = _close_lost(parts, managers, held)
-    ended = close_ended_sessions(parts, [m for pk, m in managers.items() if pk in held])
-    for kind, count in (("orphaned", orphans), ("lost", lost), ("session", ended)):
-        metrics.drift.labels(kind).inc(count)
-    if orphans or lost or ended:
-        logger.info("reconciled", extra={"orphaned": orphans, "lost": lost, "sessions": ended})
-    return orphans + lost + ended
 
+    def __init__(self, parts: NodeParts, orphans: Orphans) -> None:
+        self._parts = parts
+        self._orphans = orphans
+        self._turns = Turns()
+        self._due_at = time.monotonic() + parts.tunables.reconcile_seconds
+        self._lost: set[UUID] = set()  # managers without a held record, still to be looked at
 
-def _free_orphans(parts: NodeParts, held: dict[UUID, datetime], now: datetime) -> int:
-    """Free records without a manager. Returns how many."""
-    handshake_ago = now - timedelta(seconds=parts.tunables.handshake_seconds)
-    orphans = [
-        pk
-        for pk, opened_at in held.items()
-        if parts.registry.get(pk) is None and opened_at < handshake_ago and not parts.writer.is_writing(pk)
-    ]
-    if orphans:
-        actor = Actor.system(parts.identity.name)
-        lifecycle.end_each(orphans, Ending(CloseReason.ORPHANED, "its node does not know it", actor), now)
-    return len(orphans)
+    def step(self, node_id: UUID, budget: Budget) -> bool:
+        """Compare, if it is due; close a slice of what was found. Returns whether some is left for the next round."""
+        now = time.monotonic()
+        if not self._lost and now >= self._due_at:
+            self._compare(node_id)
+            self._due_at = now + self._parts.tunables.reconcile_seconds
+        for some in self._turns.slices(self._lost, SLICE, budget):
+            self._close_lost(some)
+            self._lost.difference_update(some)
+        return self._turns.left
 
+    def _compare(self, node_id: UUID) -> None:
+        parts = self._parts
+        managers = {m.id for m in parts.registry.all() if m.admission is not None and not m.closing}
+        now = database.now()
+        held = dict(ManagerRecord.objects.held().on(node_id).values_list("pk", "opened_at"))
+        orphans = self._orphans_among(held, now)
+        self._orphans.add(node_id, orphans)
+        self._lost = managers - held.keys()
+        metrics.drift.labels("orphaned").inc(len(orphans))
+        if orphans:
+            logger.info("reconciled", extra={"orphaned": len(orphans), "lost": 0})
 
-def _close_lost(parts: NodeParts, managers: dict[UUID, Manager], held: dict[UUID, datetime]) -> int:
-    """Close managers whose record is closed or deleted. Returns how many."""
-    lost = [pk for pk in managers.keys() - held.keys() if not parts.writer.is_writing(pk)]
-    rows = {pk: (closed_at, reason) for pk, closed_at, reason in _rows(lost)}
-    # A row without `closed_at` was admitted since `held` was read; a missing row was deleted by hand.
-    reasons = {pk: reason for pk, (closed_at, reason) in rows.items() if closed_at is not None}
-    reasons |= dict.fromkeys((pk for pk in lost if pk not in rows), CloseReason.ORPHANED.value)
-    for pk, reason in reasons.items():
-        sent = CloseReason(reason) if is_sent(reason) else CloseReason.ORPHANED
-        parts.order_close(managers[pk], sent, "its record was closed")
-    return len(reasons)
+    def _orphans_among(self, held: dict[UUID, datetime], now: datetime) -> list[UUID]:
+        parts = self._parts
+        handshake_ago = now - timedelta(seconds=parts.tunables.handshake_seconds)
+        return [
+            pk
+            for pk, opened_at in held.items()
+            if parts.registry.get(pk) is None and opened_at < handshake_ago and not parts.writer.is_writing(pk)
+        ]
 
-
-def close_ended_sessions(parts: NodeParts, managers: list[Manager]) -> int:
-    """Close those of these managers whose account or session has ended. Returns how many."""
-    ended = _ended_sessions(managers)
-    for manager, reason, evidence in ended:
-        parts.order_close(manager, reason, evidence)
-    return len(ended)
+    def _close_lost(self, ids: list[UUID]) -> None:
+        """Close those of these managers whose record is closed or deleted."""
+        parts = self._parts
+        lost = [pk for pk in ids if not parts.writer.is_writing(pk)]
+        rows = ManagerRecord.objects.filter(pk__in=lost).values_list("pk", "closed_at", "close_reason")
+        found = {pk: (closed_at, reason) for pk, closed_at, reason in rows}
+        orders: list[CloseOrder] = []
+        for pk in lost:
+            manager = parts.registry.get(pk)
+            # A row without `closed_at` was admitted since the comparison; a missing row was deleted by hand.
+            closed_at, word = found.get(pk, (None, ""))
+            if manager is None or manager.closing or (pk in found and closed_at is None):
+                continue
+            reason = CloseReason(word) if is_sent(word) else CloseReason.ORPHANED
+            orders.append((manager, reason, "its record was closed"))
+        parts.order_closes(orders)
+        metrics.drift.labels("lost").inc(len(orders))
+        if orders:
+            logger.info("reconciled", extra={"orphaned": 0, "lost": len(orders)})
 
 
 def close_reasons_of(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:
     """The close reasons of these records, closing or closed, as far as clients may be sent them."""
-    rows = ManagerRecord.objects.filter(pk__in=list(ids)).values_list("pk", "close_reason")
-    return {pk: CloseReason(reason) for pk, reason in rows if is_sent(reason)}
-
-
-def _rows(ids: list[UUID]) -> list[tuple[UUID, datetime | None, str]]:
-    return list(ManagerRecord.objects.filter(pk__in=ids).values_list("pk", "closed_at", "close_reason"))
-
-
-def _ended_sessions(managers: list[Manager]) -> list[tuple[Manager, CloseReason, str]]:
-    users = _users({m.user_id for m in managers})
-    existing = _existing_sessions({m.handshake.session_key for m in managers if m.handshake.session_key})
-    ended: list[tuple[Manager, CloseReason, str]] = []
-    for manager in managers:
-        user = users.get(manager.user_id)
-        if user is None:
-            ended.append((manager, CloseReason.SESSION_ENDED, "the account was deleted"))
-        elif not user.is_active:
-            ended.append((manager, CloseReason.ACCOUNT_DISABLED, "the account was deactivated"))
-        elif manager.session_hash and not _hash_holds(user, manager.session_hash):
-            ended.append((manager, CloseReason.SESSION_ENDED, "the password was changed"))
-        elif manager.handshake.session_key and manager.handshake.session_key not in existing:
-            ended.append((manager, CloseReason.SESSION_ENDED, "the session was ended"))
-    return ended
-
-
-def _users(ids: set[Any]) -> dict[Any, Any]:
-    return dict(get_user_model()._default_manager.in_bulk(list(ids)))
-
-
-def _hash_holds(user: Any, session_hash: str) -> bool:
-    hashes = [user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()]
-    return session_hash in hashes
-
-
-def _existing_sessions(keys: set[str]) -> set[str]:
-    """The keys of sessions that still exist, whichever engine keeps them.
-
-    A signed cookie is kept by its browser, so every one counts as existing. A cache that does not answer is no evidence
-    that a session has ended.
-    """
-    if settings.SESSION_ENGINE.endswith("signed_cookies"):
-        return keys
-    store = import_string(f"{settings.SESSION_ENGINE}.SessionStore")
-    if getattr(store, "get_model_class", None) is not None and "cached" not in settings.SESSION_ENGINE:
-        model = store.get_model_class()
-        found = model.objects.filter(session_key__in=keys, expire_date__gt=database.now())
-        return set(found.values_list("session_key", flat=True))
-    try:
-        return {key for key in keys if store(key).exists(key)}
-    except database.AWAY:
-        raise
-    except Exception:  # an engine raises whatever its store does; then no session counts as ended
-        logger.exception("session_engine_failed", extra={"engine": settings.SESSION_ENGINE})
-        return keys
+    wanted, reasons = list(ids), dict[UUID, CloseReason]()
+    for start in range(0, len(wanted), READ):
+        rows = ManagerRecord.objects.filter(pk__in=wanted[start : start + READ]).values_list("pk", "close_reason")
+        reasons |= {pk: CloseReason(reason) for pk, reason in rows if is_sent(reason)}
+    return reasons

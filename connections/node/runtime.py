@@ -15,11 +15,12 @@ from connections.bus import Bus
 from connections.conf import Tunables
 from connections.database.worker import WorkerThread
 from connections.models import ManagerRecord
-from connections.node.beat import Beat
+from connections.node.beat import LOCK_BEATS, Beat
 from connections.node.doorbell import Doorbell
 from connections.node.keepalive import Keepalive
 from connections.node.lease_keeper import LeaseKeeper
 from connections.node.limiter import ConnectLimiter
+from connections.node.logins import Logins
 from connections.node.manager_host import ManagerHost
 from connections.node.parts import Identity, NodeParts
 from connections.node.sweeper import Sweeper
@@ -62,10 +63,13 @@ class NodeRuntime:
         beat, sweeper = values.beat_seconds, Sweeper(values, name)
         self._recovery_thread = WorkerThread("recovery", sweeper.round, sweeper.next_round, beat_seconds=beat)
         self._beat = Beat(self.parts, ring_recovery=self._recovery_thread.ring)
-        self._beat_thread = WorkerThread("beat", self._beat, lambda: beat, beat_seconds=beat)
+        self._beat_thread = WorkerThread(
+            "beat", self._beat, self._beat.next_round, beat_seconds=beat, lock_seconds=beat * LOCK_BEATS
+        )
+        self._logins = Logins(self.parts)
         self._lease_thread = WorkerThread("lease", self.lease.round, lambda: beat, beat_seconds=beat)
         self.host = ManagerHost(self.parts, on_probe_answered=self._beat_thread.ring)
-        self._doorbell = Doorbell(self.parts, self.bus, wake=self._wake, check_sessions=self._check_sessions)
+        self._doorbell = Doorbell(self.parts, self.bus, wake=self._wake, check_sessions=self._logins.check)
         self._looped_at = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -109,6 +113,7 @@ class NodeRuntime:
         self.writer.start()
         for thread in (self._lease_thread, self._beat_thread, self._recovery_thread):
             thread.start()
+        self._logins.start()
         bells.ring_through(self._doorbell)
         self._tasks = [
             self.loop.create_task(self.parts.keepalive.run(), name="connections-keepalive"),
@@ -143,10 +148,6 @@ class NodeRuntime:
         self._beat_thread.ring()
         self._recovery_thread.ring()
 
-    def _check_sessions(self, user_id: str) -> None:
-        self._beat.check_sessions(user_id)
-        self._beat_thread.ring()
-
     def _committed(self, batch: Batch) -> None:
         if batch.closing:
             self._doorbell.ring(set(batch.closing.values()))
@@ -173,6 +174,7 @@ class NodeRuntime:
 
     def _retire(self, seconds: float) -> None:
         """Stop the threads, release what they left, and retire the node row. What fails is left to the fence."""
+        self._logins.stop()
         for thread in (self._lease_thread, self._beat_thread, self._recovery_thread):
             thread.stop(seconds / 4)
         self.writer.stop(seconds / 4)

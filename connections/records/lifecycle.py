@@ -114,13 +114,23 @@ def end_each(ids: Iterable[UUID], ending: Ending, now: datetime) -> tuple[int, d
     Returns how many were still held, and the error of each record that could not be ended.
     """
 
-    def change(some: list[UUID]) -> int:
-        held = ManagerRecord.objects.held().filter(pk__in=some)
-        _log("manager_freed", held.values_list("pk", "node__name", "user_id"), ending)
-        return end(some, ending, now)
-
-    done, failed = _together_or_singly(change, ids, ending.reason)
+    done, failed = _together_or_singly(lambda some: _end_freed(some, ending, now), ids, ending.reason)
     return sum(done), failed
+
+
+def end_available(ids: Iterable[UUID], ending: Ending, now: datetime) -> int:
+    """`end` those of these records that no other transaction has locked, in one transaction. Nothing is tried twice.
+
+    Returns how many were still held.
+    """
+    with database.atomic():
+        return _end_freed(sorted(lock_available(ids)), ending, now)
+
+
+def _end_freed(ids: list[UUID], ending: Ending, now: datetime) -> int:
+    held = ManagerRecord.objects.held().filter(pk__in=ids)
+    _log("manager_freed", held.values_list("pk", "node__name", "user_id"), ending)
+    return end(ids, ending, now)
 
 
 def order_each(ids: Iterable[UUID], ending: Ending, now: datetime) -> tuple[dict[UUID, UUID], dict[UUID, str]]:

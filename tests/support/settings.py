@@ -1,7 +1,7 @@
 """The project's settings with the applications of `tests.support.misbehaving_apps`, for servers that tests start.
 
 The environment variable SESSION_ENGINE chooses Django's session engine. CACHE_FOLDER is the folder of a file-based
-cache, which several processes can share.
+cache, which several processes can share; CACHE_BACKEND is its class, if not Django's.
 """
 
 import os
@@ -18,7 +18,7 @@ SESSION_ENGINE = os.environ.get("SESSION_ENGINE", "django.contrib.sessions.backe
 if "CACHE_FOLDER" in os.environ:
     CACHES = {
         "default": {
-            "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+            "BACKEND": os.environ.get("CACHE_BACKEND", "django.core.cache.backends.filebased.FileBasedCache"),
             "LOCATION": os.environ["CACHE_FOLDER"],
         }
     }
