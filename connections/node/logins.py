@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.cache import close_caches
 from django.db import close_old_connections, router
 
 from connections import database, metrics
@@ -97,6 +98,7 @@ class LoginCheck:
                 break
         if not self._line:
             database.throw_away()  # between two passes the thread needs no connection
+            close_caches()
 
     def next_round(self) -> float:
         """Seconds until the next round, unless `ask` and a bell bring it forward."""

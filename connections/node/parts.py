@@ -1,6 +1,7 @@
 """The objects that the parts of one node share."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from connections.records.writer import Writer
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
 from connections.websocket.registry import Registry
+
+logger = logging.getLogger(__name__)
 
 CloseOrder = tuple[Manager, CloseReason, str]  # the manager, why, and the evidence
 LOOP_SLICE = 200  # calls that the event loop makes in one go, for which its sockets wait some milliseconds
@@ -62,4 +65,7 @@ class NodeParts:
 
 def _call_each(function: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -> None:
     for arguments in calls:
-        function(*arguments)
+        try:
+            function(*arguments)
+        except Exception:  # an error of one manager must not keep the others
+            logger.exception("call_failed", extra={"call": function.__qualname__})
