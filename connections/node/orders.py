@@ -70,27 +70,33 @@ class ProbeOrders:
 
     def step(self, node_id: UUID, budget: Budget) -> bool:
         """Begin the probes. Returns whether some are left for the next round."""
-        fields = ("pk", "state", "opened_at", "probe_wanted_at", "probe_mode")
-        rows = {row[0]: row for row in ManagerRecord.objects.probe_wanted().on(node_id).values_list(*fields)}
-        if not rows:
-            return False
-        now = database.now()
-        for some in self._turns.slices(rows, SLICE, budget):
-            calls: list[tuple[Manager, datetime, ProbeMode]] = []
-            for pk in some:
-                _, state, opened_at, wanted_at, word = rows[pk]
-                manager, mode = self._parts.registry.get(pk), self._mode(pk, word)
-                if manager is not None:
-                    if _is_wanted(manager, wanted_at, mode):
-                        calls.append((manager, wanted_at, mode))
-                elif state == RecordState.CLOSED:
-                    self._answers.add(Answer(pk, wanted_at, Verdict.ORPHANED, "closed meanwhile"))
-                elif now - opened_at >= self._handshake and not self._parts.writer.is_writing(pk):
-                    self._answers.add(Answer(pk, wanted_at, Verdict.ORPHANED, "its node does not know it"))
-                    if mode is ProbeMode.CLOSE:
-                        self._orphans.add(node_id, [pk])
-            self._parts.call_each(self._parts.keepalive.begin_probe, calls)
+        wanted = ManagerRecord.objects.probe_wanted().on(node_id).values_list("pk", flat=True)
+        for some in self._turns.slices(filter(self._is_open, wanted), SLICE, budget):
+            self._parts.call_each(self._parts.keepalive.begin_probe, list(self._probes(some, node_id)))
         return self._turns.left
+
+    def _is_open(self, pk: UUID) -> bool:
+        """Whether there is something to do for a wanted probe: its answer is not just waiting to be written."""
+        manager = self._parts.registry.get(pk)
+        probe = None if manager is None else manager.probe
+        return probe is None or probe.verdict is None
+
+    def _probes(self, ids: list[UUID], node_id: UUID) -> Iterator[tuple[Manager, datetime, ProbeMode]]:
+        """Yield the probes to begin. Answer those for which there is no manager."""
+        now = database.now()
+        rows = ManagerRecord.objects.probe_wanted().filter(pk__in=ids)
+        fields = ("pk", "state", "opened_at", "probe_wanted_at", "probe_mode")
+        for pk, state, opened_at, wanted_at, word in rows.values_list(*fields):
+            manager, mode = self._parts.registry.get(pk), self._mode(pk, word)
+            if manager is not None:
+                if _is_wanted(manager, wanted_at, mode):
+                    yield manager, wanted_at, mode
+            elif state == RecordState.CLOSED:
+                self._answers.add(Answer(pk, wanted_at, Verdict.ORPHANED, "closed meanwhile"))
+            elif now - opened_at >= self._handshake and not self._parts.writer.is_writing(pk):
+                self._answers.add(Answer(pk, wanted_at, Verdict.ORPHANED, "its node does not know it"))
+                if mode is ProbeMode.CLOSE:
+                    self._orphans.add(node_id, [pk])
 
     def _mode(self, pk: UUID, word: str) -> ProbeMode:
         """The mode of a wanted probe. One that only a newer version has is answered, and closes nothing."""

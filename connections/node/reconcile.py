@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from uuid import UUID
 
 from connections import database, metrics
@@ -28,41 +28,34 @@ class Reconcile:
     def __init__(self, parts: NodeParts, orphans: Orphans) -> None:
         self._parts = parts
         self._orphans = orphans
-        self._turns = Turns()
         self._due_at = time.monotonic() + parts.tunables.reconcile_seconds
-        self._lost: set[UUID] = set()  # managers without a held record, still to be looked at
+        self._unknown, self._lost = Difference(), Difference()  # records without a manager; managers without a record
 
     def step(self, node_id: UUID, budget: Budget) -> bool:
-        """Compare, if it is due; close a slice of what was found. Returns whether some is left for the next round."""
+        """Compare, if it is due; look at slices of what differed. Returns whether some is left for the next round."""
         now = time.monotonic()
-        if not self._lost and now >= self._due_at:
+        if not self._unknown.ids and not self._lost.ids and now >= self._due_at:
             self._compare(node_id)
             self._due_at = now + self._parts.tunables.reconcile_seconds
-        for some in self._turns.slices(self._lost, SLICE, budget):
+        for some in self._unknown.slices(budget.share(2)):
+            self._pass_on_orphans(some, node_id)
+        for some in self._lost.slices(budget):
             self._close_lost(some)
-            self._lost.difference_update(some)
-        return self._turns.left
+        return bool(self._unknown.ids or self._lost.ids)
 
     def _compare(self, node_id: UUID) -> None:
-        parts = self._parts
-        managers = {m.id for m in parts.registry.all() if m.admission is not None and not m.closing}
-        now = database.now()
-        held = dict(ManagerRecord.objects.held().on(node_id).values_list("pk", "opened_at"))
-        orphans = self._orphans_among(held, now)
-        self._orphans.add(node_id, orphans)
-        self._lost = managers - held.keys()
-        metrics.drift.labels("orphaned").inc(len(orphans))
-        if orphans:
-            logger.info("reconciled", extra={"orphaned": len(orphans), "lost": 0})
+        managers = {m.id for m in self._parts.registry.all() if m.admission is not None and not m.closing}
+        held = set(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
+        self._lost.ids = managers - held
+        self._unknown.ids = {pk for pk in held if self._parts.registry.get(pk) is None}
 
-    def _orphans_among(self, held: dict[UUID, datetime], now: datetime) -> list[UUID]:
+    def _pass_on_orphans(self, ids: list[UUID], node_id: UUID) -> None:
         parts = self._parts
-        handshake_ago = now - timedelta(seconds=parts.tunables.handshake_seconds)
-        return [
-            pk
-            for pk, opened_at in held.items()
-            if parts.registry.get(pk) is None and opened_at < handshake_ago and not parts.writer.is_writing(pk)
-        ]
+        handshake_ago = database.now() - timedelta(seconds=parts.tunables.handshake_seconds)
+        old = ManagerRecord.objects.held().on(node_id).filter(pk__in=ids, opened_at__lt=handshake_ago)
+        orphans = [pk for pk in old.values_list("pk", flat=True) if not parts.writer.is_writing(pk)]
+        self._orphans.add(node_id, orphans)
+        self._report("orphaned", len(orphans))
 
     def _close_lost(self, ids: list[UUID]) -> None:
         """Close those of these managers whose record is closed or deleted."""
@@ -80,9 +73,26 @@ class Reconcile:
             reason = CloseReason(word) if is_sent(word) else CloseReason.ORPHANED
             orders.append((manager, reason, "its record was closed"))
         parts.order_closes(orders)
-        metrics.drift.labels("lost").inc(len(orders))
-        if orders:
-            logger.info("reconciled", extra={"orphaned": 0, "lost": len(orders)})
+        self._report("lost", len(orders))
+
+    def _report(self, kind: str, count: int) -> None:
+        if count:
+            metrics.drift.labels(kind).inc(count)
+            logger.info("reconciled", extra={"kind": kind, "count": count})
+
+
+class Difference:
+    """Ids that differed when they were compared, and are looked at in slices, also over several rounds."""
+
+    def __init__(self) -> None:
+        self.ids: set[UUID] = set()  # still to be looked at
+        self._turns = Turns()
+
+    def slices(self, budget: Budget) -> Iterator[list[UUID]]:
+        """Yield slices while the budget lasts. What was looked at without an error is done."""
+        for some in self._turns.slices(self.ids, SLICE, budget):
+            yield some
+            self.ids.difference_update(some)
 
 
 def close_reasons_of(ids: Iterable[UUID]) -> dict[UUID, CloseReason]:

@@ -1,7 +1,6 @@
 """A node without threads and sockets: its real parts, with managers that stand for rows, for tests of its rounds."""
 
 import asyncio
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -95,13 +94,10 @@ def spent(_: float) -> Budget:
 def bulk_records(count: int, user: User | None, node: Node, **fields: Any) -> list[ManagerRecord]:
     """Live records, opened a minute ago: many in one statement."""
     opened = database.now() - timedelta(seconds=60)
+    times = {"opened_at": opened, "accepted_at": opened, "last_active_at": opened}
     return ManagerRecord.objects.bulk_create(
-        ManagerRecord(
-            id=uuid.uuid4(), user=user, pool="chat", node=node,
-            **{"opened_at": opened, "accepted_at": opened, "last_active_at": opened} | fields,
-        )
-        for _ in range(count)
-    )  # fmt: skip
+        [ManagerRecord(user=user, pool="chat", node=node, **times | fields) for _ in range(count)], batch_size=500
+    )
 
 
 def closing_fields(reason: str = CloseReason.RESET) -> dict[str, Any]:
