@@ -14,10 +14,19 @@ class Pulse:
     last_received_at: float  # the last inbound frame of any kind
     last_sent_at: float  # the last outbound frame of any kind
     pinged_at: float | None  # of the oldest ping that nothing has answered
-    busy_since: float | None  # when the handler took the frame that it still handles
+    busy_since: float | None  # when the handler last ceased to wait for a frame
     frames_waiting: int  # for the handler
     send_blocked_since: float | None  # when the server stopped taking outbound frames
     probeable: bool = True  # whether frames of ours may be sent on this route
+    waiting_since: float | None = None  # since when frames wait of which the handler has taken none
+
+    def neglected_for(self, now: float) -> float:
+        """Seconds for which frames have waited while the handler was busy and took none. A handler that was busy long
+        before the first of them came has had no more time for it than that.
+        """
+        if not self.frames_waiting or self.busy_since is None:
+            return 0.0
+        return now - max(self.busy_since, self.busy_since if self.waiting_since is None else self.waiting_since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +60,9 @@ def judge(pulse: Pulse, now: float, timeouts: Timeouts) -> Judgement:
             return Judgement(CloseReason.NEVER_OPENED, f"admitted {waited:.0f} s ago and never accepted")
         return Judgement()
     if pulse.frames_waiting:
-        if pulse.busy_since is not None and now - pulse.busy_since >= timeouts.stuck:
-            held = now - pulse.busy_since
-            return Judgement(
-                CloseReason.STUCK, f"its handler was busy for {held:.0f} s while {pulse.frames_waiting} frames waited"
-            )
+        neglected = pulse.neglected_for(now)
+        if neglected >= timeouts.stuck:
+            return Judgement(CloseReason.STUCK, _stuck(pulse, neglected))
         return Judgement()
     if not pulse.probeable:
         return Judgement()
@@ -80,12 +87,17 @@ def roll_call(pulse: Pulse, sent: float, now: float, timeouts: Timeouts) -> tupl
     if pulse.last_received_at >= sent:
         return Verdict.ALIVE, "answered the roll call"
     if pulse.frames_waiting:
+        neglected = pulse.neglected_for(now)
+        if neglected >= timeouts.stuck:
+            return Verdict.STUCK, _stuck(pulse, neglected)
         busy = 0.0 if pulse.busy_since is None else now - pulse.busy_since
-        if busy >= timeouts.stuck:
-            return Verdict.STUCK, f"its handler was busy for {busy:.0f} s while {pulse.frames_waiting} frames waited"
         return Verdict.ALIVE, f"its handler was busy for {busy:.0f} s, its client is not judged"
     if not pulse.probeable:
         return Verdict.ALIVE, "its route takes no probe, and the server holds the connection"
     if now - sent >= timeouts.probe:
         return Verdict.UNRESPONSIVE, f"did not answer the roll call within {timeouts.probe:g} s"
     return None
+
+
+def _stuck(pulse: Pulse, neglected: float) -> str:
+    return f"its handler was busy for {neglected:.0f} s while {pulse.frames_waiting} frames waited"

@@ -112,9 +112,10 @@ class Manager:
             last_sent_at=self.outbound.last_sent_at,
             pinged_at=self.pinged_at,
             busy_since=self.inbound.busy_since,
-            frames_waiting=len(self.inbound),
+            frames_waiting=self.inbound.frames_waiting,
             send_blocked_since=self.outbound.blocked_since(now),
             probeable=self.inject,
+            waiting_since=self.inbound.waiting_since,
         )
 
     def clock_set_back(self, now: float) -> None:

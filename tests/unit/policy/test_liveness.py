@@ -37,6 +37,14 @@ def test_while_frames_wait_the_handler_is_judged_and_not_the_client() -> None:
     )
 
 
+def test_a_handler_that_was_long_busy_has_the_whole_time_for_the_first_frame_that_waits() -> None:
+    facts: dict[str, object] = {"frames_waiting": 1, "busy_since": 100.0, "waiting_since": 1000.0}
+    assert end_of(1059.9, **facts) is None
+    assert end_of(1060.0, **facts) is CloseReason.STUCK
+    assert end_of(1060.0, **facts | {"busy_since": None}) is None, "it is receiving"
+    assert end_of(1060.0, **facts | {"busy_since": 1001.0}) is None, "it took a frame later"
+
+
 def test_a_roll_call_too_judges_the_handler_and_not_the_client_while_frames_wait() -> None:
     for at, expected in ((159.9, Verdict.ALIVE), (160.0, Verdict.STUCK)):
         found = roll_call(pulse(frames_waiting=1, busy_since=100.0), 120.0, at, TIMEOUTS)
