@@ -32,6 +32,7 @@ from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.websocket.clock import NodeClock
 from connections.websocket.registry import Registry
+from connections.websocket.transport import call_on_stop
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +116,7 @@ class NodeRuntime:
             thread.start()
         self._logins.start()
         bells.ring_through(self._doorbell)
+        call_on_stop(self._server_stops)
         self._tasks = [
             self.loop.create_task(self.parts.keepalive.run(), name="connections-keepalive"),
             self.loop.create_task(self._watch(), name="connections-watch"),
@@ -155,6 +157,10 @@ class NodeRuntime:
             self._recovery_thread.ring()
 
     # The end
+
+    def _server_stops(self) -> None:
+        """Note that Daphne stops: it now cancels its applications. Under `serve` the node has drained by then."""
+        self.parts.identity.leaving = True
 
     async def drain(self, seconds: float = 8.0) -> None:
         """Admit nobody, close every client with a retry time, release the records, give up the lease."""

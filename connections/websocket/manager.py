@@ -7,16 +7,17 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from connections.policy.admission import Admission, Handshake
 from connections.policy.liveness import Pulse
 from connections.policy.states import CloseReason, Refused, Verdict
-from connections.websocket import frames
+from connections.websocket import endings, frames
 from connections.websocket.app_task import AppTask
 from connections.websocket.asgi_types import App, Message, Receive, Scope, Send
-from connections.websocket.closing import CLOSE_SECONDS, send_closing
+from connections.websocket.closing import CLOSE_SECONDS, close_or_abort, until_disconnect
 from connections.websocket.host import Host
 from connections.websocket.inbound import Inbound
 from connections.websocket.outbound import Outbound
@@ -148,42 +149,41 @@ class Manager:
             self.accepted = True
             self._host.accepted(self)
         elif kind == "websocket.close":
-            where = f"with {message.get('code') or 1000}" if self.accepted else "before accepting"
-            self._end(CloseReason.APP_CLOSED, f"the application closed it {where}")
-            await self.outbound.forward(message)
+            evidence = endings.close_of_application(message, accepted=self.accepted)
+            await self.outbound.forward_end(message, partial(self._end, CloseReason.APP_CLOSED, evidence))
         elif kind == "websocket.send":
             await self.outbound.wait_for_drain(lambda: self.closing)
             if not self.closing:
                 await self.outbound.forward(message)
+        elif kind.startswith("websocket.http.response") and not self._denying:
+            self._denying = True
+            evidence = "the application refused it with a response of its own"
+            await self.outbound.forward_end(message, partial(self._end, CloseReason.APP_CLOSED, evidence))
         else:
-            if kind.startswith("websocket.http.response"):
-                self._denying = True
-                self._end(CloseReason.APP_CLOSED, "the application refused it with a response of its own")
             await self.outbound.forward(message)
 
     async def _pump(self) -> None:
-        end: Message = {"type": "websocket.disconnect", "code": 1006}
+        end = endings.abnormal()
         try:
-            while True:
-                message = await self._receive()
-                if message["type"] == "websocket.receive":
-                    self._on_frame(message)
-                elif message["type"] == "websocket.disconnect":
-                    end = message
-                    break
-                else:
-                    self._connect_seen = True
-                    self.inbound.put(message)
-                    self._wakeup.notify()
+            end = await until_disconnect(self._receive, self._on_message)
         except Exception:  # a server that can't receive has ended the socket
             logger.exception("receive_failed", extra={"manager": str(self.id)})
         self._transport_ended(end)
 
+    def _on_message(self, message: Message) -> None:
+        if message["type"] == "websocket.receive":
+            self._on_frame(message)
+        else:
+            self._connect_seen = True
+            self.inbound.put(message)
+            self._wakeup.notify()
+
     def _on_frame(self, message: Message) -> None:
         self.last_received_at = self._host.clock.now()
         self.pinged_at = None
-        if self.probe is not None and self.probe.verdict is None:
-            self.probe.answer(Verdict.ALIVE, "answered the roll call")
+        probe = self.probe  # the beat's thread may set it to None at any time
+        if probe is not None and probe.verdict is None:
+            probe.answer(Verdict.ALIVE, "answered the roll call")
             self._host.probe_answered()
         if self.inject:
             nonce = frames.pong_nonce(message.get("text"))
@@ -200,13 +200,11 @@ class Manager:
             self.inbound.put(message)
 
     def _transport_ended(self, message: Message) -> None:
-        code = self._gone = message.get("code") or 1005
+        self._gone = message.get("code") or 1005
         if self._order is not None:
             self.inbound.clear()
-        elif code in (1000, 1001, 1005):
-            self._end(CloseReason.CLIENT_CLOSED, f"the client closed it with {code}")
         else:
-            self._end(CloseReason.CLIENT_GONE, f"the connection ended with {code}, without a close")
+            self._end(*endings.end_of_transport(self._gone, by_server=self.outbound.server_stopped(message)))
         self.inbound.put(message)
         self._wakeup.notify()
 
@@ -226,8 +224,7 @@ class Manager:
         finally:
             if handler is not None:
                 handler.cancel()
-            cancelled = CloseReason.NODE_DRAINING if self._host.leaving else CloseReason.HANDLER_FAILED
-            self._end(*(self._order or (cancelled, "the server cancelled it")))
+            self._end(*(self._order or endings.end_by_cancellation(leaving=self._host.leaving)))
             self.outbound.stop()
             pump.cancel()
 
@@ -248,7 +245,7 @@ class Manager:
             await self._app_ended(handler)
         if self._gone is None:
             self.inbound.clear()
-            self.inbound.put({"type": "websocket.disconnect", "code": 1006})
+            self.inbound.put(endings.abnormal())
         await self._abort_unless_closed()
         if not await handler.end(self._host.tunables.grace_seconds):
             self._host.abandoned(self)
@@ -256,6 +253,9 @@ class Manager:
             raise handler.error
 
     async def _app_ended(self, handler: AppTask) -> None:
+        if self.outbound.refusal and handler.error is not None and not handler.cancelled:
+            self._end(CloseReason.HANDLER_FAILED, self.outbound.refusal)
+            raise handler.error  # for this the server closes the socket, as it does without the middleware
         if self.ended is not None:
             return  # the application closed the socket itself
         if handler.error is None:
@@ -278,16 +278,14 @@ class Manager:
         if self._accepting and not self.accepted:
             self.outbound.abort()  # the server is still sending the application's accept, and allows no second one
             return
-        sending = send_closing(
-            self.outbound.forward,
+        await close_or_abort(
+            self.outbound,
             reason,
             inject=self.inject,
             accept=not self.accepted,
             subprotocols=self._subprotocols,
             retry_after=retry_after,
         )
-        if not await self.outbound.send_within(sending, CLOSE_SECONDS):
-            self.outbound.abort()
 
     async def _abort_unless_closed(self) -> None:
         """Wait for the end of the transport; abort it if the client has not completed the close in time."""

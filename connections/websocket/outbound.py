@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from connections.websocket.asgi_types import Message, Send
 from connections.websocket.clock import NodeClock
-from connections.websocket.transport import abort_of, backlog_of
+from connections.websocket.transport import abort_of, backlog_of, is_server_stop
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,12 @@ class Outbound:
         "_send",
         "_send_lock",
         "_sends",
+        "_server_send",
         "_undrained_since",
         "_unsent_since",
         "failed",
         "last_sent_at",
+        "refusal",
         "send_blocked_since",
     )
 
@@ -37,8 +39,9 @@ class Outbound:
         """`server_send` is the server's own `send`, if middleware has wrapped `send`."""
         self._send = send
         self._clock = clock
-        self._abort = abort_of(server_send or send)
-        self._backlog = backlog_of(server_send or send)
+        self._server_send = server_send or send
+        self._abort = abort_of(self._server_send)
+        self._backlog = backlog_of(self._server_send)
         self._backlog_last = 0
         self._handed = 0  # bytes handed to the server since the backlog was last read
         self._undrained_since: float | None = None  # since when the backlog has not shrunk
@@ -50,6 +53,7 @@ class Outbound:
         self.last_sent_at = clock.now()  # when the last frame was handed to the server
         self.send_blocked_since: float | None = None  # the last answer of `blocked_since`
         self.failed = False  # the server reported the end of the socket
+        self.refusal = ""  # what the server said to a close of the application that it did not carry out
 
     async def forward(self, message: Message) -> None:
         """Hand one message to the server. Raises OSError when the socket has ended."""
@@ -67,6 +71,28 @@ class Outbound:
             self._sends -= 1
             self.last_sent_at = self._clock.now()
             self._unsent_since = self.last_sent_at if self._sends else None
+
+    async def forward_end(self, message: Message, on_end: Callable[[], None]) -> None:
+        """Forward what ends the socket on the application's side, and call `on_end`, maybe twice, without waiting for
+        the client. If the server refuses the message, nothing has ended: `on_end` is not called, `refusal` says why.
+        """
+        # A server refuses by raising at once; Daphne takes few close codes, uvicorn those of the RFC. Otherwise it may
+        # wait for the client here, and the slot must not.
+        ending = asyncio.get_running_loop().call_soon(on_end)
+        try:
+            await self.forward(message)
+        except OSError:
+            raise
+        except Exception as error:
+            ending.cancel()
+            code = f" with {message['code']}" if "code" in message else ""
+            self.refusal = f"the server refused its {message['type']}{code}: {error!r}"
+            raise
+        on_end()
+
+    def server_stopped(self, disconnect: Message) -> bool:
+        """Whether the connection has ended because the server stops."""
+        return is_server_stop(self._server_send, disconnect)
 
     async def wait_for_drain(self, over: Callable[[], bool]) -> None:
         """Wait while the client is too far behind, unless `over()`. uvicorn makes a sender wait by itself; Daphne would

@@ -1,9 +1,14 @@
-"""Find the transport behind an ASGI `send`, its backlog, and how to abort it. Only this module tells Daphne from
-uvicorn.
+"""Find the transport behind an ASGI `send`, its backlog, and how to abort it, and tell when the server stops. Only this
+module tells Daphne from uvicorn.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Any
+
+from connections.websocket.asgi_types import Message
+
+SERVICE_RESTART = 1012  # the code with which uvicorn closes all connections when it stops
 
 
 def abort_of(send: Any) -> Callable[[], None] | None:
@@ -35,6 +40,26 @@ def backlog_of(send: Any) -> Callable[[], int] | None:
 
 def _twisted_backlog(transport: Any) -> int:
     return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+
+def is_server_stop(send: Any, disconnect: Message) -> bool:
+    """Whether the server has ended the connection because it stops, which only uvicorn reports.
+
+    A client may close with the same code. Then uvicorn reports the client's close reason too, if only an empty one; and
+    on Daphne, of whose protocols Autobahn keeps the client's code, it is always the client's.
+    """
+    if disconnect.get("code") != SERVICE_RESTART or "reason" in disconnect:
+        return False
+    return not hasattr(_protocol(send), "remoteCloseCode")
+
+
+def call_on_stop(callback: Callable[[], object]) -> None:
+    """Have `callback` called when Daphne begins to stop, before it cancels its applications. uvicorn says so to each
+    connection: see `is_server_stop`.
+    """
+    reactor: Any = sys.modules.get("twisted.internet.reactor")
+    if reactor is not None:  # an imported reactor that does not run never stops
+        reactor.addSystemEventTrigger("before", "shutdown", callback)
 
 
 def _protocol(send: Any) -> Any:
