@@ -65,7 +65,7 @@ class Invariants:
         for node in [node for node in self.world.nodes if node.state == "up"]:
             for socket in node.sockets:
                 judged = socket.inject or socket.mood != "silent"
-                bound = BOUNDS.get(socket.mood, math.inf) + VALUES.beat_seconds + node.late_ticks * TICK
+                bound = BOUNDS.get(socket.mood, math.inf) + VALUES.beat_seconds
                 bad = socket.bad_ticks * TICK
                 assert not judged or bad <= bound, f"{socket.mood} for {bad} s and still held"
 

@@ -136,9 +136,6 @@ class ModelNode:
     row: Node
     state: Literal["up", "paused", "dead"] = "up"
     beat_in: int = 0  # ticks
-    paused_at: float = 0.0
-    resumed: bool = False  # the process was paused, so its next tick comes late
-    late_ticks: int = 0  # late ticks, in which the node judged no client
 
     def __post_init__(self) -> None:
         self.clock = NodeClock()

@@ -181,13 +181,13 @@ class Core(Invariants, RuleBasedStateMachine):
     def pause_a_node(self, pick: int) -> None:
         up = self.nodes("up")
         node = up[pick % len(up)]
-        node.state, node.paused_at = "paused", self.world.time
+        node.state = "paused"
 
     @precondition(lambda self: self.nodes("paused"))
     @rule()
     def resume(self) -> None:
         for node in self.nodes("paused"):
-            node.state, node.resumed = "up", node.paused_at < self.world.time
+            node.state = "up"
 
     @precondition(lambda self: len(self.nodes("up", "paused")) > 1)
     @rule(pick=picks)

@@ -70,7 +70,7 @@ class World:
 
     def start_node(self) -> ModelNode:
         node = ModelNode(self._identity(f"web-{len(self.nodes)}"))
-        node.heartbeat.tick()
+        node.heartbeat.begin_tick()
         self.nodes.append(node)
         return node
 
@@ -96,11 +96,10 @@ class World:
         for socket in node.sockets:
             socket.bad_ticks += socket.mood != "answers"
             socket.quiet_ticks += socket.quiet
-        node.late_ticks += node.resumed
-        node.resumed = False
-        node.heartbeat.tick()
+        now = node.heartbeat.begin_tick()
         for socket in node.sockets:
             socket.deliver()
+        node.heartbeat.look_at_all(now)
         node.beat_in -= 1
         if node.beat_in <= 0:
             node.beat_in = round(VALUES.beat_seconds / TICK)
