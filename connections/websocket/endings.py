@@ -3,7 +3,8 @@
 from connections.policy.states import CloseReason
 from connections.websocket.asgi_types import Message
 
-ABNORMAL_CLOSURE = 1006  # RFC 6455: the connection ended without a close frame
+NO_CODE = 1005  # RFC 6455: the close frame had no code
+ABNORMAL_CLOSURE = 1006  # the connection ended without a close frame
 
 
 def abnormal() -> Message:
@@ -19,11 +20,12 @@ def close_of_application(message: Message, *, accepted: bool) -> str:
     return f"the application closed it with {1000 if code is None else code}"
 
 
-def end_of_transport(code: int, *, by_server: bool) -> tuple[CloseReason, str]:
-    """The server has reported the end of the connection with this code. `by_server`: because the server stops."""
+def end_of_transport(disconnect: Message, *, by_server: bool) -> tuple[CloseReason, str]:
+    """The server has reported the end of the connection. `by_server`: because the server stops."""
+    code = disconnect.get("code") or NO_CODE
     if by_server:
         return CloseReason.NODE_DRAINING, f"the server stopped, and closed it with {code}"
-    if code in (1000, 1001, 1005):
+    if code in (1000, 1001, NO_CODE):
         return CloseReason.CLIENT_CLOSED, f"the client closed it with {code}"
     without = ", without a close" if code == ABNORMAL_CLOSURE else ""
     return CloseReason.CLIENT_GONE, f"the connection ended with {code}{without}"

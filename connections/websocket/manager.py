@@ -204,7 +204,7 @@ class Manager:
         if self._order is not None:
             self.inbound.clear()
         else:
-            self._end(*endings.end_of_transport(self._gone, by_server=self.outbound.server_stopped(message)))
+            self._end(*self.outbound.end_of(message))
         self.inbound.put(message)
         self._wakeup.notify()
 

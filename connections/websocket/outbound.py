@@ -4,8 +4,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from connections.policy.states import CloseReason
 from connections.websocket.asgi_types import Message, Send
 from connections.websocket.clock import NodeClock
+from connections.websocket.endings import end_of_transport
 from connections.websocket.transport import abort_of, backlog_of, is_server_stop
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ class Outbound:
         "_backlog_last",
         "_clock",
         "_handed",
+        "_refused_code",
         "_send",
         "_send_lock",
         "_sends",
@@ -54,6 +57,7 @@ class Outbound:
         self.send_blocked_since: float | None = None  # the last answer of `blocked_since`
         self.failed = False  # the server reported the end of the socket
         self.refusal = ""  # what the server said to a close of the application that it did not carry out
+        self._refused_code: int | None = None
 
     async def forward(self, message: Message) -> None:
         """Hand one message to the server. Raises OSError when the socket has ended."""
@@ -85,14 +89,18 @@ class Outbound:
             raise
         except Exception as error:
             ending.cancel()
-            code = f" with {message['code']}" if "code" in message else ""
-            self.refusal = f"the server refused its {message['type']}{code}: {error!r}"
+            self._refused_code = message.get("code")
+            with_code = f" with {self._refused_code}" if "code" in message else ""
+            self.refusal = f"the server refused its {message['type']}{with_code}: {error!r}"
             raise
         on_end()
 
-    def server_stopped(self, disconnect: Message) -> bool:
-        """Whether the connection has ended because the server stops."""
-        return is_server_stop(self._server_send, disconnect)
+    def end_of(self, disconnect: Message) -> tuple[CloseReason, str]:
+        """What the end of the connection, as the server reports it, is recorded as if nobody has ordered it."""
+        # uvicorn reports a close before it refuses its code.
+        if self.refusal and disconnect.get("code") == self._refused_code:
+            return CloseReason.HANDLER_FAILED, self.refusal
+        return end_of_transport(disconnect, by_server=is_server_stop(self._server_send, disconnect))
 
     async def wait_for_drain(self, over: Callable[[], bool]) -> None:
         """Wait while the client is too far behind, unless `over()`. uvicorn makes a sender wait by itself; Daphne would

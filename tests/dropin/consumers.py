@@ -1,5 +1,6 @@
 """The adopter's consumers, which do not import the engine."""
 
+import json
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -84,6 +85,16 @@ class RaisesAtOnce(AsyncWebsocketConsumer):
         raise ValueError("a bug of theirs")
 
 
+async def closes(scope: Any, receive: Any, send: Any) -> None:
+    """A plain ASGI application that closes with the code that the client sends: a number, `null`, or empty for none."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    said = (await receive())["text"]
+    await send({"type": "websocket.close"} | ({"code": json.loads(said)} if said else {}))
+    while (await receive())["type"] != "websocket.disconnect":
+        pass
+
+
 async def answers_http(scope: Any, receive: Any, send: Any) -> None:
     """A plain ASGI application that refuses the handshake with an HTTP response of its own."""
     await receive()
@@ -99,6 +110,7 @@ KINDS: dict[str, Any] = {
     "versioned": Versioned.as_asgi(),
     "declines": Declines.as_asgi(),
     "denies": Denies.as_asgi(),
+    "closes": closes,
     "raises": Raises.as_asgi(),
     "raises-at-once": RaisesAtOnce.as_asgi(),
     "answers-http": answers_http,

@@ -7,6 +7,7 @@ client's first frame comes.
 """
 
 import asyncio
+import contextlib
 import gc
 import json
 import time
@@ -134,6 +135,43 @@ async def stuck(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await asyncio.Event().wait()
 
 
+async def gives_up(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Cancel a receive before any frame has come, and take none afterwards."""
+    await _ready(scope, receive, send)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(receive(), 0.01)
+    await asyncio.Event().wait()
+
+
+async def never_receives(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    await send({"type": "websocket.accept"})
+    await _say(send, type="ready", manager=str(scope["manager"].id))
+    await asyncio.Event().wait()
+
+
+async def polls(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Give up each receive after a moment, and take the frames that come all the same, one in each round."""
+    await _ready(scope, receive, send)
+    while True:
+        try:
+            event = await asyncio.wait_for(receive(), 0.05)
+        except TimeoutError:
+            await asyncio.sleep(0.05)
+            continue
+        if event["type"] == "websocket.disconnect":
+            return
+        await _say(send, type="echo", text=event["text"])
+
+
+async def blocks(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """From the first frame on, block the whole event loop for 0.3 s of each 0.5 s."""
+    await _ready(scope, receive, send)
+    await receive()
+    while True:
+        time.sleep(0.3)  # noqa: ASYNC251 - what no application should do
+        await asyncio.sleep(0.2)
+
+
 async def swallow(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await _ready(scope, receive, send)
     await receive()
@@ -178,6 +216,10 @@ APPS: dict[str, Any] = {
     "census": census,
     "return": returns,
     "stuck": stuck,
+    "gives-up": gives_up,
+    "never-receives": never_receives,
+    "polls": polls,
+    "blocks": blocks,
     "swallow": swallow,
     "silent": silent,
     "flood": flood,

@@ -43,6 +43,24 @@ def test_a_close_that_the_server_refuses_leaves_the_socket_to_the_server_at_once
     asyncio.run(main())
 
 
+def test_a_server_that_reports_the_end_before_it_refuses_the_close_is_believed_about_the_refusal() -> None:
+    class Hasty(Picky):
+        async def send(self, message: Message) -> None:
+            if message["type"] == "websocket.close":
+                self.arrive({"type": "websocket.disconnect", "code": message["code"], "reason": ""})
+            await super().send(message)
+
+    async def main() -> None:
+        socket, node = Hasty(), Node()
+        node.decision.set_result(ADMITTED)
+        _, running = managed(socket, node, closes_with_1011)
+        with pytest.raises(ValueError, match="invalid close code 1011"):
+            await asyncio.wait_for(running, 1)
+        assert [reason for reason, _ in node.ended] == [CloseReason.HANDLER_FAILED]
+
+    asyncio.run(main())
+
+
 def test_an_application_that_survives_the_refusal_of_its_close_goes_on() -> None:
     async def main() -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,8 +127,8 @@ def test_on_daphne_the_code_of_a_stopping_server_is_always_a_clients() -> None:
 
 
 def test_only_a_connection_that_ended_abnormally_ended_without_a_close() -> None:
-    assert end_of_transport(1006, by_server=False)[1] == "the connection ended with 1006, without a close"
-    assert end_of_transport(4001, by_server=False)[1] == "the connection ended with 4001"
+    assert end_of_transport({"code": 1006}, by_server=False)[1] == "the connection ended with 1006, without a close"
+    assert end_of_transport({"code": 4001}, by_server=False)[1] == "the connection ended with 4001"
 
 
 @pytest.mark.parametrize(
