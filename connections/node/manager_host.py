@@ -17,6 +17,8 @@ from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)
 
+WRITTEN_SECONDS = 1.0  # for the last releases of a server that stops; what is not written by then, a fence frees
+
 
 class ManagerHost:
     """The `Host` of this node's managers."""
@@ -26,6 +28,7 @@ class ManagerHost:
         self.tunables: Tunables = parts.tunables
         self._parts = parts
         self._on_probe_answered = on_probe_answered
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def leaving(self) -> bool:
@@ -88,6 +91,17 @@ class ManagerHost:
         if manager.admission is not None:
             why = {"reason": reason, "evidence": evidence, "seconds": round(self.clock.now() - manager.opened, 3)}
             logger.info("manager_closed", extra=self._facts_of(manager) | why)
+
+    async def written(self) -> None:
+        """Wait until everything that managers have released so far is written, for WRITTEN_SECONDS at most."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._until_written(), name="connections-written")
+        await asyncio.shield(self._writing)  # one task polls for all managers
+
+    async def _until_written(self) -> None:
+        deadline = time.monotonic() + WRITTEN_SECONDS
+        while self._parts.writer.backlog() and time.monotonic() < deadline:  # noqa: ASYNC110 - once in a process's life
+            await asyncio.sleep(0.02)
 
     def abandoned(self, manager: Manager) -> None:
         metrics.abandoned.inc()

@@ -13,7 +13,9 @@ def abnormal() -> Message:
 
 
 def close_of_application(message: Message, *, accepted: bool) -> str:
-    """The evidence of a socket that its application closes with `message`."""
+    """The evidence of a socket that its application closes, or refuses with an HTTP response, with `message`."""
+    if message["type"] != "websocket.close":
+        return "the application refused it with a response of its own"
     if not accepted:
         return "the application closed it before accepting"
     code = message.get("code")

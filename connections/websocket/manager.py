@@ -148,17 +148,14 @@ class Manager:
             await self.outbound.forward(message)
             self.accepted = True
             self._host.accepted(self)
-        elif kind == "websocket.close":
+        elif kind == "websocket.close" or (kind.startswith("websocket.http.response") and not self._denying):
+            self._denying = kind != "websocket.close"
             evidence = endings.close_of_application(message, accepted=self.accepted)
             await self.outbound.forward_end(message, partial(self._end, CloseReason.APP_CLOSED, evidence))
         elif kind == "websocket.send":
             await self.outbound.wait_for_drain(lambda: self.closing)
             if not self.closing:
                 await self.outbound.forward(message)
-        elif kind.startswith("websocket.http.response") and not self._denying:
-            self._denying = True
-            evidence = "the application refused it with a response of its own"
-            await self.outbound.forward_end(message, partial(self._end, CloseReason.APP_CLOSED, evidence))
         else:
             await self.outbound.forward(message)
 
@@ -227,6 +224,8 @@ class Manager:
             self._end(*(self._order or endings.end_by_cancellation(leaving=self._host.leaving)))
             self.outbound.stop()
             pump.cancel()
+            if self.ended is CloseReason.NODE_DRAINING and self._order is None:
+                await self._host.written()  # a server that stops ends the process once its sockets' tasks have ended
 
     async def _admitted(self) -> bool:
         decision = await self._host.admit(self)

@@ -6,6 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.clients import ChatClient, connect, eventually, run
 from tests.support.databases import Database, TestUser
 from tests.support.http_browser import HttpBrowser
@@ -102,8 +104,36 @@ def test_each_process_is_a_node_from_its_first_socket_on(serve: Serve, dropin_da
         ended = {(r.node, r.reason) for r in records(database, user, "closed")}
         assert (worker, "node_lost") in ended
         # It is chance whether Daphne cancels its applications before it ends, and whether they can record that.
-        assert ended & {(daphne_node, "node_lost"), (daphne_node, "handler_failed")}
+        assert ended & {(daphne_node, "node_lost"), (daphne_node, "node_draining")}
         assert all([await client.closed() for client in gone])
         assert all(client.is_open for client in clients.values())
+
+    run(main())
+
+
+@pytest.mark.parametrize(("kind", "code"), [("uvicorn", 1012), ("daphne", 1006)])
+def test_a_server_that_stops_is_recorded_as_the_servers_doing(
+    kind: str, code: int, serve: Serve, dropin_database: Database
+) -> None:
+    """It can't drain, so its clients get no frame; but whoever asks is told that no client and no handler failed."""
+    database, user = dropin_database, dropin_database.user("u1")
+    server = bare_servers(serve, database)[kind]
+    server.start(ready="/healthz")
+
+    async def main() -> None:
+        clients = [(await opened(server, database, user))[0] for _ in range(5)]
+        leaving, _ = await opened(server, database, user)
+        await leaving.socket.close(1012)
+        await eventually(lambda: close_reasons(database, user) == {"client_gone": 1}, why="the client's own 1012")
+        # Daphne cancels nobody if a handshake was less than a second ago.
+        await asyncio.sleep(1.5)
+        server.terminate()
+        assert {await client.closed() for client in clients} == {code}
+        await server.ended()
+        ended = records(database, user, "closed")
+        assert [end.evidence for end in ended if end.reason == "client_gone"] == ["the connection ended with 1012"]
+        stopped = [end.evidence for end in ended if end.reason == "node_draining"]
+        assert len(stopped) == len(clients), ended
+        assert all(evidence.startswith("the server stopped") for evidence in stopped)
 
     run(main())
