@@ -44,6 +44,11 @@ class Bus:
     def subscribe(self, topic: str, callback: Ring) -> None:
         self._listeners.setdefault(topic, []).append(callback)
 
+    @property
+    def died(self) -> bool:
+        """Whether the task that listens has ended by itself."""
+        return self._task is not None and self._task.done() and not self._task.cancelled()
+
     def start(self, node_id: UUID) -> None:
         self._name = _channel(node_id)
         self._task = asyncio.get_running_loop().create_task(self._run(), name="connections-bus")

@@ -15,13 +15,14 @@ from connections.websocket.manager import Manager
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
+    """200: the process works. 503, with `why`: it does not, and is to be started anew."""
     node = current_node()
-    works = node is None or node.works
-    return JsonResponse({"works": works}, status=200 if works else 503)
+    why = "" if node is None else node.why
+    return JsonResponse({"works": not why, "why": why}, status=503 if why else 200)
 
 
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200: it holds its lease and admits. 503, with `why`: it does not."""
+    """200: it holds its lease, has committed within it, and admits. 503, with `why`: it does not."""
     node = current_node()
     why = "this process has had no WebSocket yet" if node is None else node.unready
     name = None if node is None else node.name

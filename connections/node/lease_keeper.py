@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """`works` says whether the node does its work: only then is the lease renewed. `on_registered` and
-    `on_drain_wanted` are called on the event loop.
+    """`works` says whether the node does its work: only then is the lease renewed, or a new one taken. `on_registered`
+    and `on_drain_wanted` are called on the event loop.
     """
 
     def __init__(
@@ -36,14 +36,17 @@ class LeaseKeeper:
         self._on_drain_wanted = on_drain_wanted
 
     def round(self) -> None:
-        """Renew the lease; register if there is none."""
-        identity = self._parts.identity
-        if identity.id is None:
-            self._register()
-        elif self._works():
-            self._renew(identity.id)
-        else:
+        """Renew the lease; register if there is none. A node that does not work only looks whether it was fenced."""
+        identity, works = self._parts.identity, self._works()
+        if not works:
             logger.error("lease_not_renewed", extra={"node": identity.name})
+        if identity.id is None:
+            if works:
+                self._register()
+        elif works:
+            self._renew(identity.id)
+        elif not lease.holds(identity.id):
+            self._close_as_fenced(identity.id)
 
     def _renew(self, node_id: UUID) -> None:
         parts = self._parts

@@ -53,6 +53,8 @@ class ManagerHost:
         parts = self._parts
         if self.leaving:
             return Refused.NODE_DRAINING
+        if parts.identity.failing:
+            return Refused.TRY_AGAIN
         refused = parts.limiter.refuse(manager.handshake)
         if refused is not None:
             return refused

@@ -29,6 +29,7 @@ class Identity:
     name: str
     id: UUID | None = None  # of its row; None until it has a lease, and between a fence and the next registration
     leaving: bool = False  # it drains: it admits nobody and takes no new identity
+    failing: str = ""  # why it can't work: it admits nobody; empty while it works
 
 
 @dataclass(slots=True)

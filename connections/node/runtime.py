@@ -1,20 +1,18 @@
 """Build one node from its parts, start its threads, and drain it."""
 
 import asyncio
+import contextlib
 import logging
-import signal
+import threading
 import time
 from collections.abc import Callable
 from uuid import UUID
 
-from django.db import DatabaseError
-
 from connections import bus as bells
-from connections import database
 from connections.bus import Bus
 from connections.conf import Tunables
+from connections.database.trouble import in_words
 from connections.database.worker import WorkerThread
-from connections.models import ManagerRecord
 from connections.node.beat import LOCK_BEATS, Beat
 from connections.node.doorbell import Doorbell
 from connections.node.keepalive import Keepalive
@@ -23,12 +21,11 @@ from connections.node.limiter import ConnectLimiter
 from connections.node.logins import Logins
 from connections.node.manager_host import ManagerHost
 from connections.node.parts import Identity, NodeParts
+from connections.node.retirement import retire
 from connections.node.sweeper import Sweeper
-from connections.policy.actor import Actor
+from connections.node.watchdog import Part, Watchdog
 from connections.policy.states import CloseReason
-from connections.records import lease, lifecycle
 from connections.records.batch import Batch
-from connections.records.lifecycle import Ending
 from connections.records.writer import Writer
 from connections.websocket.clock import NodeClock
 from connections.websocket.registry import Registry
@@ -37,6 +34,12 @@ from connections.websocket.transport import call_on_stop
 logger = logging.getLogger(__name__)
 
 CLOSING_SECONDS = 1.0  # for close handshakes after a drain; slower handlers end with the process
+RETIRE_SECONDS = 2.0  # for the threads' ends and the last writes
+BUS_SECONDS = 0.5  # for the bus: a layer may swallow its cancellation
+EVENT_LOOP, WRITER, BEAT = "event loop", "writer", "beat"
+LEASE_PARTS = {EVENT_LOOP, WRITER, BEAT}  # without which the lease is not renewed
+# The other nodes sweep and advance runs as well, so no client suffers, and a round may wait for many locks in turn.
+RECOVERY_LEASES = 3.0
 
 
 class NodeRuntime:
@@ -46,6 +49,7 @@ class NodeRuntime:
         self.loop = asyncio.get_running_loop()
         self.bus = Bus()
         self.drain_wanted = asyncio.Event()
+        self.gave_up = asyncio.Event()  # it can't work, and is to be ended: `why` says why
         clock, registry = NodeClock(), Registry()
         self.parts = NodeParts(
             Identity(name),
@@ -69,10 +73,31 @@ class NodeRuntime:
         )
         self._logins = Logins(self.parts)
         self._lease_thread = WorkerThread("lease", self.lease.round, lambda: beat, beat_seconds=beat)
+        self._threads = (self._lease_thread, self._beat_thread, self._recovery_thread)
         self.host = ManagerHost(self.parts, on_probe_answered=self._beat_thread.ring)
         self._doorbell = Doorbell(self.parts, self.bus, wake=self._wake, check_sessions=self._logins.check)
         self._looped_at = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
+        self._timer: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self.watchdog = Watchdog(self, self._watched_parts(), values)
+
+    def _watched_parts(self) -> list[Part]:
+        writer = self.writer
+        return [
+            Part(EVENT_LOOP, lambda: _failed(self._watching), lambda: self._looped_at),
+            Part("keepalive", self._timer_ended),
+            Part("bus", lambda: self.bus.died),
+            Part(WRITER, lambda: not writer.thread_alive, lambda: writer.last_round, lambda: writer.failure),
+            _thread_part(BEAT, self._beat_thread),
+            _thread_part("lease thread", self._lease_thread),
+            _thread_part("recovery thread", self._recovery_thread, leases=RECOVERY_LEASES),
+        ]
+
+    def _timer_ended(self) -> bool:
+        """Whether the keepalive has ended. At the end of an event loop all tasks are cancelled together."""
+        ending = self._watching is not None and self._watching.cancelled()
+        return self._timer is not None and self._timer.done() and not ending
 
     @property
     def name(self) -> str:
@@ -87,23 +112,37 @@ class NodeRuntime:
         return self.parts.identity.leaving
 
     @property
+    def over(self) -> bool:
+        """Whether the node's event loop has ended, and the node with it."""
+        return self.loop.is_closed()
+
+    @property
     def works(self) -> bool:
         """Whether event loop, writer and beat each finished a round within the last lease: only then is it renewed."""
-        oldest = min(self._looped_at, self.writer.last_round, self._beat_thread.last)
-        return time.monotonic() - oldest < self.tunables.lease_seconds
+        return not LEASE_PARTS & self.watchdog.failures.keys()
+
+    @property
+    def why(self) -> str:
+        """Why this node can't work; empty while it works."""
+        return self.watchdog.why
 
     @property
     def unready(self) -> str:
-        """Why a proxy should send no client here; empty if the node holds its lease and admits."""
+        """Why a proxy should send no client here; empty if the node holds its lease, commits, and admits."""
         if self.leaving or self.drain_wanted.is_set():
             return "the node is draining"
+        if self.why:
+            return self.why
+        error = self._lease_thread.error
+        trouble = f": {in_words(error)}" if error is not None else ""
         if self.id is None:
-            return "the node has no lease yet"
-        if not self.works:
-            return "its event loop, its writer or its beat has not finished a round for a lease"
-        silent = time.monotonic() - self.lease.renewed_at
-        if silent >= self.tunables.lease_seconds:
-            return f"its lease was last renewed {silent:.0f} s ago: the database does not answer, or is slow"
+            return f"the node has no lease yet{trouble}"
+        now, bound = time.monotonic(), self.tunables.lease_seconds
+        silent, failing_since = now - self.lease.renewed_at, self.writer.failing_since
+        if silent >= bound:
+            return f"its lease was last renewed {silent:.0f} s ago{trouble or ': the database is slow'}"
+        if failing_since is not None and now - failing_since >= bound:
+            return f"its writer has committed nothing for {now - failing_since:.0f} s: {self.writer.failure}"
         return ""
 
     # The start
@@ -111,18 +150,18 @@ class NodeRuntime:
     async def start(self) -> None:
         """Start the threads. The lease follows as soon as the database answers; until then nobody is admitted."""
         self.writer.node_name = self.name
+        self.watchdog.start()
         self.writer.start()
-        for thread in (self._lease_thread, self._beat_thread, self._recovery_thread):
+        for thread in self._threads:
             thread.start()
         self._logins.start()
         bells.ring_through(self._doorbell)
         call_on_stop(self._server_stops)
-        self._tasks = [
-            self.loop.create_task(self.parts.keepalive.run(), name="connections-keepalive"),
-            self.loop.create_task(self._watch(), name="connections-watch"),
-        ]
+        self._timer = self.loop.create_task(self.parts.keepalive.run(), name="connections-keepalive")
+        self._watching = self.loop.create_task(self._watch(), name="connections-watch")
+        self._tasks = [self._timer, self._watching]
         for task in self._tasks:
-            task.add_done_callback(self._task_ended)
+            task.add_done_callback(_log_death)
 
     async def _watch(self) -> None:
         """Note that the event loop runs, and wake the beat to write the verdicts of ended probes."""
@@ -132,12 +171,6 @@ class NodeRuntime:
                 self.parts.keepalive.answers = 0
                 self._beat_thread.ring()
             await asyncio.sleep(self.tunables.tick_seconds)
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            # Without its tasks a node judges no client: it drains, and its supervisor restarts it.
-            logger.critical("task_died", exc_info=task.exception(), extra={"task": task.get_name()})
-            signal.raise_signal(signal.SIGTERM)
 
     def _restart_bus(self, node_id: UUID) -> None:
         task = self.loop.create_task(self.bus.restart(node_id))
@@ -156,6 +189,31 @@ class NodeRuntime:
         if batch.runs_opened:
             self._recovery_thread.ring()
 
+    # What the watchdog says; from its thread
+
+    def cannot_work(self, why: str) -> None:
+        """Admit nobody, and have all clients closed, so that they come back elsewhere."""
+        self.parts.identity.failing = why
+        self._tell_loop(self._move_clients, why)
+
+    def works_again(self) -> None:
+        self.parts.identity.failing = ""
+
+    def give_up(self, why: str) -> None:
+        """End: the process is started anew. Only a server of ours waits for this."""
+        self.parts.identity.failing = why
+        self._tell_loop(self.gave_up.set)
+
+    def _tell_loop(self, function: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop was closed at this moment
+            self.parts.call(function, *arguments)
+
+    def _move_clients(self, why: str) -> None:
+        if self.watchdog.failures.keys() <= {EVENT_LOOP}:
+            return  # it runs again, or this would not be called: a fence, if there was one, closes its clients
+        for manager in self.registry.all():
+            manager.order_close(CloseReason.NODE_DRAINING, f"node {self.name} can't work: {why}")
+
     # The end
 
     def _server_stops(self) -> None:
@@ -163,39 +221,48 @@ class NodeRuntime:
         self.parts.identity.leaving = True
 
     async def drain(self, seconds: float = 8.0) -> None:
-        """Admit nobody, close every client with a retry time, release the records, give up the lease."""
+        """Admit nobody, close every client with a retry time, release the records, give up the lease. Ends in time
+        whatever hangs: what could not be released is left to the sweep, or to the fence.
+        """
         if self.leaving:
             return
         self.parts.identity.leaving = True
         deadline = time.monotonic() + seconds
         for manager in self.registry.all():
             manager.order_close(CloseReason.NODE_DRAINING, f"node {self.name} is draining")
-        # Of the last 3 s, 1 s is for close handshakes, and 2 s are for retiring.
-        await _until(lambda: all(m.ended is not None for m in self.registry.all()), deadline - 3)
+        clients_until = deadline - CLOSING_SECONDS - RETIRE_SECONDS
+        await _until(lambda: all(m.ended is not None for m in self.registry.all()), clients_until)
         await _until(lambda: not len(self.registry), time.monotonic() + CLOSING_SECONDS)
-        await asyncio.to_thread(self._retire, max(1.0, deadline - time.monotonic()))
-        await self.bus.stop()
+        left = max(RETIRE_SECONDS, deadline - time.monotonic())
+        self._logins.stop()
+        # No thread of an executor, which would be waited for at the end of the process.
+        retiring = threading.Thread(
+            target=retire, args=(self.parts, self._threads, left), name="connections-retire", daemon=True
+        )
+        retiring.start()
+        await _until(lambda: not retiring.is_alive(), time.monotonic() + left)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BUS_SECONDS):
+                await self.bus.stop()
         for task in self._tasks:
             task.cancel()
 
-    def _retire(self, seconds: float) -> None:
-        """Stop the threads, release what they left, and retire the node row. What fails is left to the fence."""
-        self._logins.stop()
-        for thread in (self._lease_thread, self._beat_thread, self._recovery_thread):
-            thread.stop(seconds / 4)
-        self.writer.stop(seconds / 4)
-        node_id, self.parts.identity.id = self.id, None
-        if node_id is None:
-            return
-        try:
-            with database.own_connection(self.tunables.beat_seconds):
-                held = list(ManagerRecord.objects.held().on(node_id).values_list("pk", flat=True))
-                evidence, actor = f"node {self.name} drained", Actor.system(self.name)
-                lifecycle.end_each(held, Ending(CloseReason.NODE_DRAINING, evidence, actor), database.now())
-                lease.retire(node_id)  # the sweep frees what could not be freed here
-                logger.info("node_retired", extra={"node": self.name, "id": str(node_id), "left": len(held)})
-        except DatabaseError as error:
-            logger.error("retire_failed", extra={"node": self.name, "error": str(error)})
+
+def _thread_part(name: str, thread: WorkerThread, *, leases: float = 1.0) -> Part:
+    def error() -> str:
+        return in_words(thread.error) if thread.error is not None else ""
+
+    return Part(name, lambda: not thread.alive, lambda: thread.last, error, leases)
+
+
+def _failed(task: "asyncio.Task[None] | None") -> bool:
+    """Whether a task that should run for ever has ended. A cancelled one counts as ending with its event loop."""
+    return task is not None and task.done() and not task.cancelled()
+
+
+def _log_death(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.critical("task_died", exc_info=task.exception(), extra={"task": task.get_name()})
 
 
 async def _until(condition: Callable[[], bool], deadline: float) -> None:

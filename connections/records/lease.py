@@ -78,6 +78,11 @@ def hold_node(node_id: UUID) -> None:
             raise NodeGone(str(node_id))
 
 
+def holds(node_id: UUID) -> bool:
+    """Whether this node may still write under its identity: no other has fenced it, and it has not retired."""
+    return Node.objects.holding().filter(pk=node_id).exists()
+
+
 def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[Node]:
     """Mark lapsed nodes as lost, once and for all, if a steady witness vouches that the database was reachable.
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from connections import database, metrics
 from connections.conf import Tunables
+from connections.database.trouble import in_words
 from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import ActorKind, CloseReason, Refused
@@ -53,6 +54,11 @@ class Writer:
         self._unclosable: dict[UUID, float] = {}  # until when, on time.monotonic()
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
 
+    @property
+    def thread_alive(self) -> bool:
+        """Whether the thread runs, or is yet to be started."""
+        return self._thread.ident is None or self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
@@ -61,10 +67,6 @@ class Writer:
         self._queue.stop()
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-    @property
-    def thread_alive(self) -> bool:
-        return self._thread.is_alive()
 
     def admit(self, handshake: Handshake) -> "Future[Admission | Refused]":
         """Return a future of the decision. Cancelling it withdraws the handshake: then the writer frees what it stored.
@@ -260,7 +262,7 @@ class Writer:
 
     def _note_failure(self, error: Exception) -> None:
         self.failing_since = self.failing_since or time.monotonic()
-        self.failure = str(error).strip().partition("\n")[0]
+        self.failure = in_words(error)
 
     def _node_gone(self, items: list[Item]) -> None:
         """The node was fenced: put handshakes back until it has a new identity, or their deadline. Write the other

@@ -5,14 +5,14 @@ from typing import Any
 
 from connections.conf import Tunables
 from connections.node.current import ensure_node
-from connections.server.serve import MAX_FRAME_BYTES, Ready, wait_for_stop
+from connections.server.serve import MAX_FRAME_BYTES, Ready, drain, refuse_success, wait_for_stop
 from connections.server.slow_requests import limit_daphne
 
 
 def serve_daphne(app: Any, host: str, port: int, values: Tunables, name: str, ready: Ready) -> None:
     """Serve until the process is asked to stop, drain, and return. `ready` is awaited once the port is open.
 
-    Raises OSError if the port can't be had.
+    Raises OSError if the port can't be had, and CommandError if the node could not work.
     """
     from daphne.server import Server, twisted_loop
     from twisted.internet import reactor
@@ -26,7 +26,8 @@ def serve_daphne(app: Any, host: str, port: int, values: Tunables, name: str, re
             await _listening(server)
             await ready(node)
             await wait_for_stop(node)
-            await node.drain()
+            await drain(node)
+            refuse_success(node)
         except Exception as error:  # noqa: BLE001 - raised below, when the reactor has ended
             errors.append(error)
         finally:

@@ -9,7 +9,7 @@ from uvicorn.protocols.websockets.websockets_impl import WebSocketProtocol
 
 from connections.conf import Tunables
 from connections.node.current import ensure_node
-from connections.server.serve import FINISH_SECONDS, MAX_FRAME_BYTES, Ready, wait_for_stop
+from connections.server.serve import FINISH_SECONDS, MAX_FRAME_BYTES, Ready, drain, refuse_success, wait_for_stop
 from connections.server.slow_requests import limited_uvicorn
 from connections.websocket.closing import CLOSE_SECONDS
 
@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
 def serve_uvicorn(app: Any, host: str, port: int, values: Tunables, name: str, ready: Ready) -> None:
     """Serve until the process is asked to stop, drain, and return. `ready` is awaited once the port is open.
 
-    Raises OSError if the port can't be had.
+    Raises OSError if the port can't be had, and CommandError if the node could not work.
     """
     asyncio.run(_live(_config(app, host, port, values), name, ready))
 
@@ -65,6 +65,7 @@ async def _live(config: uvicorn.Config, name: str, ready: Ready) -> None:
     await ready(node)
     stop = asyncio.create_task(wait_for_stop(node))
     await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
-    await node.drain()
+    await drain(node)
     server.should_exit = True
     await serving
+    refuse_success(node)
