@@ -72,8 +72,8 @@ class NodeRuntime:
             "beat", self._beat, self._beat.next_round, beat_seconds=beat, lock_seconds=beat * LOCK_BEATS
         )
         self._logins = Logins(self.parts)
-        self._lease_thread = WorkerThread("lease", self.lease.round, lambda: beat, beat_seconds=beat)
-        self._threads = (self._lease_thread, self._beat_thread, self._recovery_thread)
+        self.lease_thread = WorkerThread("lease", self.lease.round, lambda: beat, beat_seconds=beat)
+        self._threads = (self.lease_thread, self._beat_thread, self._recovery_thread)
         self.host = ManagerHost(self.parts, on_probe_answered=self._beat_thread.ring)
         self._doorbell = Doorbell(self.parts, self.bus, wake=self._wake, check_sessions=self._logins.check)
         self._looped_at = time.monotonic()
@@ -90,7 +90,7 @@ class NodeRuntime:
             Part("bus", lambda: self.bus.died),
             Part(WRITER, lambda: not writer.thread_alive, lambda: writer.last_round, lambda: writer.failure),
             _thread_part(BEAT, self._beat_thread),
-            _thread_part("lease thread", self._lease_thread),
+            _thread_part("lease thread", self.lease_thread),
             _thread_part("recovery thread", self._recovery_thread, leases=RECOVERY_LEASES),
         ]
 
@@ -133,7 +133,7 @@ class NodeRuntime:
             return "the node is draining"
         if self.why:
             return self.why
-        error = self._lease_thread.error
+        error = self.lease_thread.error
         trouble = f": {in_words(error)}" if error is not None else ""
         if self.id is None:
             return f"the node has no lease yet{trouble}"
