@@ -40,6 +40,8 @@ class WatchedNode(Protocol):
     """What the watchdog tells its node, from the watchdog's thread. No method blocks."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def over(self) -> bool: ...
     @property
     def leaving(self) -> bool: ...
@@ -116,7 +118,7 @@ class Watchdog:
         except BaseException as error:  # noqa: BLE001 - whatever it was, a node without its watchdog can't work
             self.failures = {"watchdog": "its watchdog has ended"}
             died = error  # `error` itself is gone after this block
-            _beside(lambda: logger.critical("watchdog_died", exc_info=died))
+            _beside(lambda: logger.critical("watchdog_died", exc_info=died, extra={"node": self._node.name}))
             self._node.cannot_work(self.why)
             if self.may_end:
                 self._node.give_up(self.why)
@@ -135,7 +137,7 @@ class Watchdog:
         if self.failures:
             self._found_failing(now)
         elif self._failing_since is not None:
-            facts = {"seconds": round(now - self._failing_since, 1)}
+            facts = {"node": self._node.name, "seconds": round(now - self._failing_since, 1)}
             _beside(lambda: logger.warning("node_works_again", extra=facts))
             self._failing_since = None
             self._node.works_again()
@@ -156,7 +158,7 @@ class Watchdog:
 
     def _found_failing(self, now: float) -> None:
         """Say so once; give up if a part has ended, which no waiting mends, or after a lease."""
-        facts = {"why": self.why}
+        facts = {"node": self._node.name, "why": self.why}
         if self._failing_since is None:
             self._failing_since = now
             self._node.cannot_work(self.why)

@@ -17,6 +17,7 @@ BEAT, LEASE = VALUES.beat_seconds, VALUES.lease_seconds
 class Node:
     """A node that notes what the watchdog tells it."""
 
+    name: str = "web-1"
     over: bool = False
     leaving: bool = False
     told: list[str] = field(default_factory=list)
