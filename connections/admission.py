@@ -206,9 +206,9 @@ async def _why_anonymous(scope: Scope) -> Refused:
 
 
 def _is_disabled(user_id: str) -> bool:
-    from django.contrib.auth import get_user_model
+    from connections.models.routing import users
 
-    user = get_user_model()._default_manager.filter(pk=user_id).first()
+    user = users().filter(pk=user_id).first()
     return user is not None and not user.is_active
 
 

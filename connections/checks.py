@@ -1,12 +1,10 @@
 """System checks that refuse to start on intervals that contradict each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings
 from django.core.checks import CheckMessage, Error
-from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 
 from connections.conf import Tunables, tunables
@@ -40,24 +38,6 @@ def faults(values: Tunables) -> list[tuple[str, str]]:
     want(values.node_capacity >= 1, 9, "CONNECTIONS_NODE_CAPACITY must be at least 1.")
     want(values.history_days > 0, 10, "CONNECTIONS_HISTORY_DAYS must be above 0.")
     return found
-
-
-def missing(*, use_tz: bool, database: Mapping[str, Any]) -> list[CheckMessage]:
-    """What we need of the project that we are in, and it has not. `database` is its default one, as in DATABASES."""
-    found: list[CheckMessage] = []
-    if not use_tz:
-        found.append(Error("USE_TZ must be on: times are compared with the database's clock.", id="connections.E011"))
-    mode = database.get("OPTIONS", {}).get("transaction_mode")
-    if database["ENGINE"].endswith("sqlite3") and str(mode).upper() != "IMMEDIATE":
-        hint = 'Set "OPTIONS": {"transaction_mode": "IMMEDIATE"} of the default database.'
-        found.append(
-            Caution("On SQLite, console and commands fail while a node writes.", hint=hint, id="connections.W001")
-        )
-    return found
-
-
-def check_project(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    return missing(use_tz=settings.USE_TZ, database=settings.DATABASES["default"])
 
 
 def check_tunables(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:

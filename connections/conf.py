@@ -4,7 +4,6 @@ A project may set `CONNECTIONS = {"soft_limit": 5, …}` in its settings; the en
 """
 
 import os
-import resource
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -35,6 +34,10 @@ class Rate:
 
 
 def _file_limit_capacity() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 20_000
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return 20_000

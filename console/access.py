@@ -24,6 +24,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
 from connections.models import ManagerRecord, Node, RecoveryRun
+from connections.models.routing import users
 from connections.records.audit import AuditedAction
 from connections.records.staff import actor_of
 from console.errors import answer_errors
@@ -120,7 +121,7 @@ def require(request: StaffRequest, right: Right, *, user: Account | None = None,
 def user_to_view(request: StaffRequest, key: str) -> Account:
     model = get_user_model()
     try:
-        return model._default_manager.get(pk=key)
+        return users().get(pk=key)
     except (model.DoesNotExist, ValueError, ValidationError, OverflowError):
         raise Http404 from None
 

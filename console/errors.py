@@ -35,16 +35,14 @@ def answer_errors(view: View[Request, P]) -> View[Request, P]:
     def answered(request: Request, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         try:
             return view(request, *args, **kwargs)
-        except database.AWAY as error:
-            if database.is_busy(error):
-                return _locked(request, error)
-            logger.warning("database_unreachable", extra={"path": request.path, "error": str(error)})
-            return _error_response(request, AWAY, status=503)
-        except database.Busy as error:
-            return _locked(request, error)
         except ANSWERED_BY_DJANGO:
             raise
         except Exception as error:
+            if database.is_busy(error):
+                return _locked(request, error)
+            if database.is_away(error):
+                logger.warning("database_unreachable", extra={"path": request.path, "error": str(error)})
+                return _error_response(request, AWAY, status=503)
             if request.method != "POST":
                 raise
             logger.exception("action_failed", extra={"path": request.path})

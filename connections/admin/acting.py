@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,6 +16,7 @@ from django.template.response import TemplateResponse
 from connections import database
 from connections.admin.lists import InspectionAdmin
 from connections.models import ManagerRecord
+from connections.models.routing import users
 from connections.policy.actor import Actor
 from connections.policy.wording import count_of
 from connections.records.audit import AuditedAction
@@ -73,7 +73,7 @@ class ActingAdmin(InspectionAdmin):
         keys = queryset.exclude(user=None).order_by("user_id").values_list("user_id", flat=True).distinct()
         return self._confirmed(
             request,
-            get_user_model()._default_manager.order_by("pk"),
+            users().order_by("pk"),
             keys,
             title="Recover users",
             noun="user",

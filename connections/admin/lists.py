@@ -11,6 +11,8 @@ from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
+from connections.models.routing import users
+
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     AnyPaginator = Paginator[Any]
@@ -94,15 +96,14 @@ def goes_with_its_user(request: HttpRequest, model: Any) -> bool:
 def users_named(term: str) -> list[Any]:
     """Return the keys of the users that match `#id` or the beginning of a username, an exact match first."""
     model = get_user_model()
-    users = model._default_manager
     if term.startswith("#"):
         try:
-            return list(users.filter(pk=term[1:]).values_list("pk", flat=True))
+            return list(users().filter(pk=term[1:]).values_list("pk", flat=True))
         except (ValueError, ValidationError, OverflowError):
             return []
     field = model.USERNAME_FIELD
-    exact = users.filter(**{field: term}).values_list("pk", flat=True)
-    begin = users.filter(**{f"{field}__startswith": term}).order_by(field).values_list("pk", flat=True)
+    exact = users().filter(**{field: term}).values_list("pk", flat=True)
+    begin = users().filter(**{f"{field}__startswith": term}).order_by(field).values_list("pk", flat=True)
     return list(dict.fromkeys([*exact, *begin[:MAX_USERS_FOUND]]))
 
 

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.contrib.auth import get_user_model
 from django.db import IntegrityError
 from django.db.models import Q
 
@@ -19,6 +18,7 @@ from connections.chat.frames import UserMessage, frame
 from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER, TURNS_WAITING
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
+from connections.models.routing import users
 
 # A step of an agent on the way to its answer: {thought}, or {tool, parameters, result, success, duration_ms}.
 Step = Mapping[str, Any]
@@ -111,7 +111,9 @@ def _add_user_message(user_id: Any, sent: UserMessage) -> Stored:
 
 def locked(conversation_id: UUID, user_id: Any) -> Conversation:
     """Lock the user's conversation until the transaction ends. Raises NotFound."""
-    found = Conversation.objects.select_for_update(no_key=True).filter(id=conversation_id, user_id=user_id).first()
+    found: Conversation | None = (
+        Conversation.objects.select_for_update(no_key=True).filter(id=conversation_id, user_id=user_id).first()
+    )
     if found is None:
         raise NotFound
     return found
@@ -119,7 +121,7 @@ def locked(conversation_id: UUID, user_id: Any) -> Conversation:
 
 def _begin(user_id: Any, text: str) -> Conversation:
     # The user's row is locked for the count, so that two conversations begun at once are counted one after the other.
-    get_user_model().objects.select_for_update(no_key=True).filter(pk=user_id).first()
+    users().select_for_update(no_key=True).filter(pk=user_id).first()
     if Conversation.objects.filter(user_id=user_id).count() >= CONVERSATIONS_PER_USER:
         raise TooManyConversations
     now = database.now()  # read under the lock, so that it is not long before the commit
@@ -243,7 +245,7 @@ def last_seq(user_id: Any, conversation_id: UUID) -> int:
 
 
 def _own(user_id: Any, conversation_id: UUID) -> Conversation:
-    found = Conversation.objects.filter(id=conversation_id, user_id=user_id).first()
+    found: Conversation | None = Conversation.objects.filter(id=conversation_id, user_id=user_id).first()
     if found is None:
         raise NotFound
     return found

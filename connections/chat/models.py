@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Self
 
 from django.conf import settings
 from django.db import models
@@ -11,6 +11,7 @@ from django.db.models import Q
 from connections.chat.limits import TURN_GRACE_SECONDS
 from connections.chat.states import FINISHED, UNFINISHED, Role, TurnState
 from connections.models import choices
+from connections.models.querysets import OurQuerySet
 
 
 class Conversation(models.Model):
@@ -25,7 +26,10 @@ class Conversation(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
+    objects = OurQuerySet.as_manager()
+
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         indexes = [
             models.Index(fields=["user", "-updated_at"], name="conversation_by_user"),
             models.Index(fields=["-created_at"], name="conversation_created"),
@@ -57,7 +61,10 @@ class Message(models.Model):
     steps = models.JSONField(default=list, blank=True, help_text="How the agent came to it: thoughts and tools.")
     created_at = models.DateTimeField()
 
+    objects = OurQuerySet.as_manager()
+
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         constraints = [
             models.UniqueConstraint(fields=["conversation", "seq"], name="message_seq"),
             models.UniqueConstraint(
@@ -74,7 +81,7 @@ class Message(models.Model):
         return f"{self.role} {self.seq}: {self.text[:60]}"
 
 
-class AgentTurnQuerySet(models.QuerySet[Any]):
+class AgentTurnQuerySet(OurQuerySet):
     """Each filter also says what is null, so that PostgreSQL uses the partial indexes (decision 2)."""
 
     def unfinished(self) -> Self:
@@ -129,6 +136,7 @@ class AgentTurn(models.Model):
     objects = AgentTurnQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         constraints = [
             models.UniqueConstraint(
                 fields=["conversation"], condition=Q(state=TurnState.RUNNING.value), name="turn_one_running"

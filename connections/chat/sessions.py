@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from connections.conf import tunables
 from connections.models import ManagerRecord
+from connections.models.routing import users
 from connections.policy.actor import Actor
 from connections.records import counting
 from connections.recovery import actions
@@ -59,7 +59,7 @@ def close(user_id: Any, ids: list[UUID] | None, current: UUID, wanted: Callable[
     """Sign out the user's sessions with these ids, or with None all but `current`. Returns the ids that were
     open. Other users' ids are ignored. Audited with the user as the actor. Raises actions.Obsolete.
     """
-    user = get_user_model().objects.get(pk=user_id)
+    user = users().get(pk=user_id)
     ip = ManagerRecord.objects.filter(id=current, user_id=user_id).values_list("ip", flat=True).first()
     except_id = current if ids is None else None
     return actions.close_own(user, ids, except_id=except_id, actor=Actor.user(user, ip), wanted=wanted)

@@ -1,20 +1,8 @@
 """A slow, frozen, locked or moved database. Code here may touch connections and threads, no models."""
 
-from connections.database.connection import (
-    AWAY,
-    Busy,
-    atomic,
-    current,
-    idle,
-    is_busy,
-    is_sqlite,
-    now,
-    on_commit,
-    own_connection,
-    round_of,
-    throw_away,
-    use_wal,
-)
+from connections.database.connection import atomic, current, is_sqlite, leave_standby, now, on_commit, use_wal
+from connections.database.errors import AWAY, Busy, is_away, is_busy
+from connections.database.own import idle, own_connection, round_of, throw_away
 
 __all__ = [
     "AWAY",
@@ -22,8 +10,10 @@ __all__ = [
     "atomic",
     "current",
     "idle",
+    "is_away",
     "is_busy",
     "is_sqlite",
+    "leave_standby",
     "now",
     "on_commit",
     "own_connection",

@@ -6,7 +6,6 @@ on it then gets the driver's ordinary lost-connection error.
 """
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -29,11 +28,13 @@ class Deadline:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._until: float | None = None
-        _watch(self)
+        with _lock:
+            _watched.add(self)
 
     def move(self) -> None:
         with self._lock:
             self._until = time.monotonic() + self._seconds
+        ensure_watcher()
 
     def clear(self) -> None:
         """Afterwards the watcher leaves the socket alone, so it may be closed."""
@@ -54,8 +55,11 @@ class Deadline:
             if descriptor is None:
                 return
             logger.warning("database_connection_timed_out", extra={"seconds": self._seconds})
-            with socket.socket(fileno=os.dup(descriptor)) as end:
+            end = socket.socket(fileno=descriptor)
+            try:
                 end.shutdown(socket.SHUT_RDWR)
+            finally:
+                end.detach()  # the descriptor is the driver's, which closes it
 
 
 _lock = threading.Lock()
@@ -63,10 +67,12 @@ _watched: set[Deadline] = set()
 _thread: threading.Thread | None = None
 
 
-def _watch(deadline: Deadline) -> None:
+def ensure_watcher() -> None:
+    """Start the watcher if it isn't running: it has never been, or it ended, or this process is a fork."""
     global _thread  # noqa: PLW0603 - one for the process
+    if _thread is not None and _thread.is_alive():
+        return
     with _lock:
-        _watched.add(deadline)
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_run, name="connections-deadline", daemon=True)
             _thread.start()
@@ -82,3 +88,5 @@ def _run() -> None:
                 deadline.look(time.monotonic())
             except OSError as error:  # the socket was closed meanwhile, which is as good
                 logger.info("database_connection_already_closed", extra={"error": str(error)})
+            except Exception:  # whatever a driver raises for one connection must not end the watch over the others
+                logger.exception("database_deadline_failed")

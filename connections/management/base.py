@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -72,7 +72,7 @@ class Command(BaseCommand):
         said = in_a_line(error)
         if database.is_busy(error):
             return f"{LOCKED} {self.done_before} Try again in a moment. ({said})"
-        if isinstance(error, database.AWAY):
+        if database.is_away(error):
             return f"The database does not answer, or has not been migrated: {said}. {self.done_before}"
         return f"The database refused that, and it was not done: {said}"
 
@@ -116,7 +116,7 @@ def table(rows: list[dict[str, Any]], columns: list[str], empty: str) -> list[st
 
 def _cell(value: Any) -> str:
     if hasattr(value, "strftime"):
-        return str(value.strftime("%Y-%m-%d %H:%M:%S"))
+        return str(value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value in (None, "") else str(value)

@@ -33,6 +33,7 @@ class Node(models.Model):
     objects = NodeQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         permissions = [("drain_node", "Can ask a node to drain")]
         constraints = [
             models.CheckConstraint(

@@ -64,6 +64,7 @@ class ManagerRecord(models.Model):
     objects = ManagerRecordQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         constraints = [
             models.CheckConstraint(
                 condition=(
@@ -121,6 +122,7 @@ class UserGate(models.Model):
     objects = UserGateQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         verbose_name = "user limit"
         constraints = [
             models.UniqueConstraint(fields=["user", "pool"], name="gate_user_pool"),

@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from connections.models.choices import choices
-from connections.models.querysets import RecoveryRunQuerySet
+from connections.models.querysets import OurQuerySet, RecoveryRunQuerySet
 from connections.policy.states import ActorKind, Outcome, RunKind, Step
 
 
@@ -48,6 +48,7 @@ class RecoveryRun(models.Model):
     objects = RecoveryRunQuerySet.as_manager()
 
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         permissions = [
             ("recover_user", "Can recover a user and close managers"),
             ("reset_user", "Can close everything a user holds"),
@@ -92,7 +93,10 @@ class RunStep(models.Model):
     detail = models.CharField(max_length=500, blank=True)
     error = models.CharField(max_length=500, blank=True)
 
+    objects = OurQuerySet.as_manager()
+
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         ordering = ["pk"]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from django.db.models import F
 
 from connections.models.choices import choices
 from connections.models.nodes import Node
+from connections.models.querysets import OurQuerySet
 from connections.models.runs import RecoveryRun
 from connections.policy.states import ActorKind, Refused
 
@@ -26,7 +27,10 @@ class Refusal(models.Model):
     at = models.DateTimeField()
     until = models.DateTimeField(null=True, blank=True, help_text="When a retry is expected to succeed.")
 
+    objects = OurQuerySet.as_manager()
+
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         indexes = [
             models.Index(fields=["user", "-at"], name="refusal_by_user"),
             models.Index(fields=["at"], name="refusal_at"),
@@ -67,7 +71,10 @@ class AuditEntry(models.Model):
     outcome = models.CharField(max_length=500, blank=True)
     run = models.ForeignKey(RecoveryRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="audit_entries")
 
+    objects = OurQuerySet.as_manager()
+
     class Meta:
+        base_manager_name = "objects"  # of foreign keys and refresh_from_db, too
         verbose_name_plural = "audit entries"
         indexes = [
             models.Index(F("at").desc(), name="audit_at"),

@@ -1,4 +1,6 @@
-"""Durations, counts and User-Agents in words, for pages, commands and the chat. Pure."""
+"""Times, durations, counts and User-Agents in words, for pages, commands and the chat. Pure."""
+
+from datetime import UTC, datetime
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
@@ -23,6 +25,11 @@ _SYSTEMS = (
     ("Linux", "Linux"),
 )
 _LONGEST = 40  # characters shown of an unknown User-Agent: enough for a name and a version
+
+
+def clock_time(moment: datetime) -> str:
+    """The time of day of an aware datetime, whatever its zone: `14:05:09 UTC`."""
+    return f"{moment.astimezone(UTC):%H:%M:%S} UTC"
 
 
 def duration(seconds: float) -> str:

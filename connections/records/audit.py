@@ -34,7 +34,7 @@ class AuditedAction:
             actor=self.actor.label[:200],
             ip=self.actor.ip,
             action=self.action,
-            user=self.user,
+            user_id=None if self.user is None else self.user.pk,  # by key: a router may forbid the relation
             user_label=self.user.get_username()[:200] if self.user is not None else "",
             target=(target or self.target)[:200],
             reason=self.reason[:500],

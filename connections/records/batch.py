@@ -22,6 +22,7 @@ from django.db import DatabaseError
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, UserGate
+from connections.models.routing import users
 from connections.policy.actor import Actor
 from connections.policy.admission import Admission, CountedRecord, Handshake, Newcomer, admit
 from connections.policy.states import CloseReason, Refused
@@ -217,12 +218,12 @@ def fingerprint(session_key: str) -> str:
 
 def _active_users(user_ids: set[Any]) -> dict[Any, bool]:
     model = get_user_model()
-    users = model._default_manager.filter(pk__in=user_ids)
+    found = users().filter(pk__in=user_ids)
     try:
         model._meta.get_field("is_active")
     except FieldDoesNotExist:
-        return dict.fromkeys(users.values_list("pk", flat=True), True)
-    return dict(users.values_list("pk", "is_active"))
+        return dict.fromkeys(found.values_list("pk", flat=True), True)
+    return dict(found.values_list("pk", "is_active"))
 
 
 def _log_what_would_be(handshake: Handshake, would: Admission | None) -> None:

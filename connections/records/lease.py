@@ -14,6 +14,7 @@ from django.db.models import Case, Exists, F, Q, QuerySet, Value, When
 from connections import database, metrics
 from connections.conf import Tunables
 from connections.models import Node
+from connections.policy.wording import clock_time
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def fence(tunables: Tunables, node_ids: Iterable[UUID] | None = None) -> list[No
             if node.renewed_at > now:
                 _shorten_lease(node, now)
                 continue
-            evidence = f"no renewal since {node.renewed_at:%H:%M:%S} UTC, its lease ended {_overdue(now, node)} before"
+            evidence = f"no renewal since {clock_time(node.renewed_at)}, its lease ended {_overdue(now, node)} before"
             done = (
                 Node.objects.lapsed(now)
                 .filter(Exists(witnesses(now, tunables)), pk=node.pk)

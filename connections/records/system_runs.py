@@ -6,10 +6,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.contrib.auth import get_user_model
-
 from connections import database
 from connections.models import RecoveryRun
+from connections.models.routing import users
 from connections.policy.states import ActorKind, RunKind
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def open_system_runs(user_ids: Iterable[Any], now: datetime, pace: float = 0.0) 
     wanted = without_run(user_ids)
     if not wanted:
         return 0
-    labels = {u.pk: u.get_username() for u in get_user_model()._default_manager.filter(pk__in=wanted)}
+    labels = {u.pk: u.get_username() for u in users().filter(pk__in=wanted)}
     runs = [
         RecoveryRun(
             user_id=user_id,

@@ -5,7 +5,7 @@ commit it rings the nodes concerned. Database errors are raised.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -94,15 +94,17 @@ def set_limit(
     with audited(actor, "set_limit", user=user, target=pool, reason=reason) as audit:
         if soft_limit is not None and soft_limit < 1:
             raise ValueError("The soft limit must be at least 1.")
-        UserGate.objects.bulk_create([UserGate(user=user, pool=pool)], ignore_conflicts=True)
+        UserGate.objects.bulk_create([UserGate(user_id=user.pk, pool=pool)], ignore_conflicts=True)
         with database.atomic():
-            gate: UserGate = UserGate.objects.select_for_update().get(user=user, pool=pool)
+            gate: UserGate = UserGate.objects.select_for_update().get(user_id=user.pk, pool=pool)
             gate.soft_limit = soft_limit
             gate.expires_at = expires_at if soft_limit is not None else None
             gate.reason = reason[:500]
             gate.set_by = actor.label[:200]
             gate.save()
-            until = f" until {expires_at:%Y-%m-%d %H:%M} UTC" if soft_limit is not None and expires_at else ""
+            until = ""
+            if soft_limit is not None and expires_at is not None:
+                until = f" until {expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             audit.done("cleared" if soft_limit is None else f"{soft_limit}{until}")
     return gate
 

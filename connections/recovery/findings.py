@@ -11,6 +11,7 @@ from connections.models import ManagerRecord, Node, RecoveryRun
 from connections.policy.admission import excess
 from connections.policy.node_state import verdict_by_node
 from connections.policy.states import DEAD, Action, CloseReason, Outcome, RecordState, RunKind, Verdict
+from connections.policy.wording import clock_time
 from connections.records import counting, lease
 
 _PROVEN_BY_REASON = {
@@ -32,8 +33,9 @@ class Finding:
 def evidence_of(node: Node) -> str:
     """Return the sentence that says why the records of a gone node are freed."""
     if node.retired_at is not None:
-        return f"node {node.name} drained at {node.retired_at:%H:%M:%S} UTC"
-    return f"node {node.name} was fenced at {node.fenced_at:%H:%M:%S} UTC: {node.fenced_evidence}"
+        return f"node {node.name} drained at {clock_time(node.retired_at)}"
+    fenced_at = "" if node.fenced_at is None else clock_time(node.fenced_at)
+    return f"node {node.name} was fenced at {fenced_at}: {node.fenced_evidence}"
 
 
 def silence_of(node: Node, now: datetime) -> str:

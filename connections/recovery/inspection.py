@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from connections import database
 from connections.conf import Tunables, tunables
 from connections.models import ManagerRecord, Node, RecoveryRun, Refusal
+from connections.models.routing import users
 from connections.policy import diagnosis
 from connections.policy.node_state import NodeState, is_steady, verdict_by_node
 from connections.policy.states import Refused, Verdict
@@ -26,20 +27,19 @@ class UnknownUser(LookupError):
 def find_user(text: str) -> Any:
     """Return a user by `#id`, username or email, in this order. Raises UnknownUser with a sentence for people."""
     model = get_user_model()
-    users = model._default_manager
     if text.startswith("#"):
         try:
-            return users.get(pk=text[1:])
+            return users().get(pk=text[1:])
         except (model.DoesNotExist, ValueError, TypeError) as error:
             raise UnknownUser(f"There is no user with the id {text[1:]!r}.") from error
         except Exception as error:  # ValidationError of a key that is no number or UUID
             if type(error).__name__ != "ValidationError":
                 raise
             raise UnknownUser(f"There is no user with the id {text[1:]!r}.") from error
-    found = list(users.filter(**{model.USERNAME_FIELD: text})[:2])
+    found = list(users().filter(**{model.USERNAME_FIELD: text})[:2])
     email_field = model.get_email_field_name()
     if not found and any(field.name == email_field for field in model._meta.get_fields()):
-        found = list(users.filter(**{f"{email_field}__iexact": text})[:2])
+        found = list(users().filter(**{f"{email_field}__iexact": text})[:2])
     if len(found) == 1:
         return found[0]
     if found:
@@ -54,7 +54,7 @@ def diagnose_user(user: Any, now: datetime | None = None) -> diagnosis.Diagnosis
 
 def diagnosis_of_run(run: RecoveryRun) -> diagnosis.Diagnosis:
     """Diagnose the user of a dry run from the answers to its roll call."""
-    return _diagnose(run.user, run, None)
+    return _diagnose(users().get(pk=run.user_id), run, None)
 
 
 def _diagnose(user: Any, run: RecoveryRun | None, now: datetime | None) -> diagnosis.Diagnosis:

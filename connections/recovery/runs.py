@@ -65,7 +65,7 @@ def _open_unless_open(
             return same, True
     now = database.now()
     run = RecoveryRun.objects.create(
-        user=user,
+        user_id=user.pk,
         user_label=user.get_username()[:200],
         kind=kind,
         dry_run=dry_run,

@@ -15,7 +15,7 @@ from django.db.models import Count, Exists, F, IntegerField, OuterRef, Q, QueryS
 from django.db.models.functions import Coalesce
 
 from connections.conf import tunables
-from connections.models import ManagerRecord, UserGate
+from connections.models import ManagerRecord, UserGate, routing
 from connections.policy.states import RecordState
 from console.reports import cursor
 from console.reports.usage import UserUsage, usage_of
@@ -70,7 +70,7 @@ def users_at_limit(now: datetime, size: int) -> list[UserRow]:
 def _searched(q: str) -> QuerySet[Any]:
     """Return the users with this text in their username or email, or for `#id` the user with this key."""
     model = get_user_model()
-    users: QuerySet[Any] = model._default_manager.all()
+    users = routing.users()
     q = q.strip()
     if not q:
         return users
@@ -206,4 +206,4 @@ def _by_name(users: QuerySet[Any], sort: Sort, after: str, size: int) -> tuple[l
 
 def by_keys(keys: list[str]) -> list[Any]:
     """Return the users with these keys (as text) in one query. Invalid and unknown keys are left out."""
-    return list(get_user_model()._default_manager.filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk"))
+    return list(routing.users().filter(pk__in=[key for key in keys if _is_key(key)]).order_by("pk"))

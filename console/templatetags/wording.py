@@ -1,6 +1,6 @@
 """Filters and tags that turn codes, numbers and times into words."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -83,7 +83,7 @@ def ago(context: template.Context, when: datetime | None, missing: str = "never"
 @register.simple_tag
 def moment(when: datetime | None, missing: str = "") -> SafeString | str:
     """A time to the second, in UTC."""
-    return _time(when, f"{when:%Y-%m-%d %H:%M:%S}") if when else missing
+    return _time(when, _to_the_second(when)) if when else missing
 
 
 @register.simple_tag(takes_context=True)
@@ -96,6 +96,8 @@ def age(context: template.Context, since: datetime | None, missing: str = "") ->
 
 
 def _time(when: datetime, text: str) -> SafeString:
-    return format_html(
-        '<time datetime="{}" title="{} UTC">{}</time>', when.isoformat(), f"{when:%Y-%m-%d %H:%M:%S}", text
-    )
+    return format_html('<time datetime="{}" title="{} UTC">{}</time>', when.isoformat(), _to_the_second(when), text)
+
+
+def _to_the_second(when: datetime) -> str:
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -7,7 +7,7 @@ from channels_redis.core import RedisChannelLayer
 
 from connections import bus
 from connections.conf import Tunables
-from connections.database.connection import DEADLINE_BEATS, _postgres_options
+from connections.database.postgres import DEADLINE_BEATS, own_options
 from connections.policy.states import CauseCode
 from console import settings
 from console.demo.parent_watch import DRAIN_SECONDS
@@ -38,7 +38,7 @@ def timeouts(options: dict[str, Any]) -> dict[str, float]:
 
 def test_the_timeouts_are_those_that_are_set() -> None:
     beat = Tunables().beat_seconds
-    engine = timeouts(_postgres_options({}, beat, beat))
+    engine = timeouts(own_options({}, beat, beat))
     pages = timeouts(settings.database("postgres://name@host/base")["OPTIONS"])
     assert engine.keys() == pages.keys()
     for name, value in engine.items():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.core.checks import CheckMessage
 from django.core.management.base import CommandError, CommandParser
 from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
@@ -15,6 +16,7 @@ from django.utils.module_loading import import_string
 from connections import database
 from connections.checks import faults
 from connections.conf import tunables
+from connections.database.requirements import check_databases, check_timeouts
 from connections.management.base import Command as Base
 from connections.node.runtime import NodeRuntime
 
@@ -36,7 +38,9 @@ class Command(Base):
             raise CommandError(f"--port {port} is not between 1 and 65535.")
         self.refuse_unsafe(host)
         self.refuse_inconsistent()
+        self.refuse_unsuitable()
         self.refuse_unmigrated()
+        self.warn_of_timeouts()
         database.use_wal()
         database.current().close()
         app = import_string(settings.ASGI_APPLICATION)
@@ -68,6 +72,19 @@ class Command(Base):
         if found:
             raise CommandError(" ".join(sentence for _, sentence in found))
 
+    def refuse_unsuitable(self) -> None:
+        """Refuse databases on which a guarantee would be void; warn of those on which something is only slower."""
+        found = check_databases()
+        serious = [message for message in found if message.is_serious()]
+        if serious:
+            raise CommandError(" ".join(_said(message) for message in serious))
+        for message in found:
+            self.stderr.write(f"Warning: {_said(message)}")
+
+    def warn_of_timeouts(self) -> None:
+        for message in check_timeouts(databases=[database.current().alias]):
+            self.stderr.write(f"Warning: {_said(message)}")
+
     def refuse_unmigrated(self) -> None:
         try:
             executor = MigrationExecutor(database.current())
@@ -76,6 +93,10 @@ class Command(Base):
             raise CommandError(f"The database does not answer: {error}") from error
         if plan:
             raise CommandError("The database has not been migrated: run `python manage.py migrate` first.")
+
+
+def _said(message: CheckMessage) -> str:
+    return f"{message.msg} {message.hint or ''}".strip()
 
 
 def _server(kind: str) -> Callable[..., None]:

@@ -11,7 +11,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
 from connections import database
-from connections.database.connection import DEADLINE_BEATS
+from connections.database.postgres import DEADLINE_BEATS
 from tests.support.databases import Database
 
 pytestmark = pytest.mark.django_db
