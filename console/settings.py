@@ -88,32 +88,55 @@ TEMPLATES = [
 # --- Database ----------------------------------------------------------------
 
 
+# With the extensions that an address can name: postgis:// and spatialite://.
+POSTGRES_ENGINES = {"django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"}
+SQLITE_ENGINES = {"django.db.backends.sqlite3", "django.contrib.gis.db.backends.spatialite"}
+
+
+def _without_ports_of_several_hosts(url: str) -> tuple[str, str]:
+    """(the address, the ports) of `postgres://name@one:5432,two:5433/base`, which no parser of addresses takes."""
+    scheme, mark, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    before, at, hosts = place.rpartition("@")
+    if "," not in hosts or ":" not in hosts:
+        return url, ""
+    each = [
+        host.rpartition(":") if host.rpartition(":")[2].isdigit() else (host, "", "5432") for host in hosts.split(",")
+    ]
+    names = ",".join(name for name, _, _ in each)
+    return f"{scheme}{mark}{before}{at}{names}{slash}{path}", ",".join(port for _, _, port in each)
+
+
 def database(url: str) -> dict[str, Any]:
     """The entry in DATABASES for an address like DATABASE_URL's."""
+    url, ports = _without_ports_of_several_hosts(url)
     database: dict[str, Any] = dict(dj_database_url.parse(url, conn_health_checks=True))
+    database |= {"PORT": ports} if ports else {}
     options: dict[str, Any] = dict(database.get("OPTIONS") or {})
-    if database["ENGINE"] == "django.db.backends.sqlite3":
+    if database["ENGINE"] in SQLITE_ENGINES:
         # IMMEDIATE: otherwise a transaction that reads before it writes fails at once if another one has written
         # meanwhile, whatever the timeout. 5 s: more than the 4 s that an admission may wait for a lock.
         options = {"transaction_mode": "IMMEDIATE", "timeout": 5} | options
         # A file, since the writer's thread has its own connection; one file per test run.
         test_file = Path(tempfile.gettempdir()) / f"recovery-console-test-{os.getpid()}.sqlite3"
         database["TEST"] = {"NAME": test_file}
-    elif database["ENGINE"] == "django.db.backends.postgresql":
+    elif database["ENGINE"] in POSTGRES_ENGINES:
         # Each HTTP request runs in its own thread, so without a pool each would open a connection. A page fails
         # after 4 s rather than queue for longer. The engine's threads have their own connections, with shorter
         # bounds (connections/database/). The pool waits twice as long before each new attempt to connect,
         # so after an outage of a minute it would take another; when it gives up, the next request begins anew.
         pool = {"min_size": 1, "max_size": 10, "timeout": 4, "reconnect_timeout": 2}
         timeouts = "-c lock_timeout=4000 -c statement_timeout=15000 -c idle_in_transaction_session_timeout=5000"
+        # PostgreSQL takes the last of two values, so what the address sets of its own wins, and adds to ours.
+        options["options"] = f"{timeouts} {options.get('options', '')}".strip()
         options = {
+            "target_session_attrs": "read-write",  # after a failover a name, or the first host, may be a standby
             "pool": pool,
             "connect_timeout": 3,
             "tcp_user_timeout": 5000,
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
-            "options": timeouts,
         } | options
     database["OPTIONS"] = options
     return database

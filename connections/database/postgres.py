@@ -51,6 +51,11 @@ def own_options(options: dict[str, Any], wait: float, lock: float) -> dict[str, 
     }
 
 
+def refuses_options(said: str) -> bool:
+    """Whether a server's answer means that a pooler takes no `options`."""
+    return any(words in said for words in REFUSED)
+
+
 class OwnPostgres(Backend):
     """Call `bound` after construction, and `deadline.close` at the end."""
 
@@ -76,7 +81,7 @@ class OwnPostgres(Backend):
         try:
             return super().get_new_connection(conn_params)
         except self.Database.OperationalError as error:
-            if not any(words in str(error) for words in REFUSED):
+            if not refuses_options(str(error)):
                 raise
         self._options_refused = True
         return super().get_new_connection(without)

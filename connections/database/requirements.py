@@ -2,6 +2,7 @@
 something would only be slower, they warn. Each message says what to do.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,10 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Caution
-from django.db import connections, router
+from django.db import OperationalError, connections, router
+from django.db.utils import load_backend
 
+from connections.database.postgres import refuses_options
 from connections.models.routing import alias
 
 VENDORS = ("postgresql", "sqlite")
@@ -107,3 +110,20 @@ def check_timeouts(
         hint = 'Add to its OPTIONS: "options": "-c lock_timeout=4000 -c statement_timeout=15000 '
         hint += '-c idle_in_transaction_session_timeout=5000".'
     return [Caution(sentence, hint=hint, id="connections.W003")]
+
+
+def why_no_connection(error: Exception) -> str:
+    """Why the database could not be reached. A pool says only that it waited, so connect once without it."""
+    settings_dict = copy.deepcopy(connections[alias()].settings_dict)
+    if settings_dict["OPTIONS"].pop("pool", None):
+        connection = load_backend(settings_dict["ENGINE"]).DatabaseWrapper(settings_dict, alias())
+        try:
+            connection.ensure_connection()
+        except OperationalError as cause:
+            error = cause
+        finally:
+            connection.close()
+    said = str(error).strip()
+    if refuses_options(said):
+        said += " Have the pooler let it pass or leave it out: PgBouncer's ignore_startup_parameters = options."
+    return said

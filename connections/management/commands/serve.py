@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 from connections import database
 from connections.checks import faults
 from connections.conf import tunables
-from connections.database.requirements import check_databases, check_timeouts
+from connections.database.requirements import check_databases, check_timeouts, why_no_connection
 from connections.management.base import Command as Base
 from connections.node.runtime import NodeRuntime
 
@@ -90,7 +90,7 @@ class Command(Base):
             executor = MigrationExecutor(database.current())
             plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
         except OperationalError as error:
-            raise CommandError(f"The database does not answer: {error}") from error
+            raise CommandError(f"The database does not answer: {why_no_connection(error)}") from error
         if plan:
             raise CommandError("The database has not been migrated: run `python manage.py migrate` first.")
 

@@ -13,6 +13,7 @@ from django.db import InterfaceError, OperationalError, connection, connections,
 from connections import database
 from connections.database.postgres import DEADLINE_BEATS
 from tests.support.databases import Database
+from tests.support.own_threads import in_thread, scalar
 
 pytestmark = pytest.mark.django_db
 
@@ -23,29 +24,6 @@ def on_postgres(postgres_database: Database, monkeypatch: pytest.MonkeyPatch) ->
     parsed: dict[str, Any] = {**dj_database_url.parse(postgres_database.url)}
     parsed["OPTIONS"] = parsed.get("OPTIONS", {}) | {"pool": True}
     monkeypatch.setitem(connections.settings, "default", connections.settings["default"] | parsed)
-
-
-def scalar(statement: str) -> object:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        return cursor.fetchone()[0]
-
-
-def in_thread(body: object) -> None:
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            body()  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 @pytest.mark.usefixtures("on_postgres")

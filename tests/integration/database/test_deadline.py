@@ -1,0 +1,41 @@
+"""The watcher over frozen connections goes on, whatever one connection does to it."""
+
+import socket
+import time
+
+import pytest
+
+from connections.database import deadline as module
+from connections.database.deadline import Deadline
+
+
+def unwatchable() -> int | None:
+    raise ValueError("what a driver raises for a connection that is being closed")
+
+
+def test_a_connection_that_can_not_be_looked_at_leaves_the_others_watched(caplog: pytest.LogCaptureFixture) -> None:
+    bad = Deadline(unwatchable, 0.0)
+    bad.move()
+    here, there = socket.socketpair()
+    with here, there:
+        time.sleep(2 * module.LOOK_SECONDS)
+        good = Deadline(here.fileno, 0.1)
+        good.move()
+        here.settimeout(5)
+        assert here.recv(1) == b"", "the watcher should have ended the frozen connection"
+        here.fileno()
+    for one in (bad, good):
+        one.close()
+    assert "database_deadline_failed" in caplog.messages
+
+
+def test_a_watcher_that_ended_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_thread", None)
+    here, there = socket.socketpair()
+    with here, there:
+        watched = Deadline(here.fileno, 0.1)
+        module._thread = None  # as after a fork, or an end of the thread
+        watched.move()
+        here.settimeout(5)
+        assert here.recv(1) == b""
+        watched.close()
