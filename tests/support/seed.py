@@ -23,11 +23,12 @@ def main() -> None:
     from django.contrib.auth.models import Group
     from django.contrib.sessions.backends.db import SessionStore
     from django.core.management import call_command
-    from django.db import transaction
+    from django.db import connections, transaction
 
     request = json.load(sys.stdin)
     if request["migrate"]:
-        call_command("migrate", verbosity=0, interactive=False)
+        for name in connections:
+            call_command("migrate", database=name, verbosity=0, interactive=False)
     password = make_password(PASSWORD)  # one hash for all users: hashing is slow on purpose
     made = {}
     model: Any = get_user_model()
@@ -42,7 +43,7 @@ def main() -> None:
                 is_superuser=wanted["superuser"],
             )
             if group:
-                user.groups.add(Group.objects.get(name=group))
+                user.groups.add(Group.objects.using(user._state.db).get(name=group))
             session = SessionStore()
             session[SESSION_KEY] = str(user.pk)
             session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
