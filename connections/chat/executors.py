@@ -1,73 +1,75 @@
-"""The threads for the chat's database calls: one pool for messages, another for the agent's tools.
+"""The threads for the chat's database calls: a pool for messages, one for calls that found a lock, one for tools.
 
 Channels runs all database calls of a process in one thread, where one slow search would block every message. In a pool
-shared by messages and tools, a few slow searches would.
+shared by messages and tools, a few slow searches would. In a pool shared with calls that wait for a lock, a few
+messages into one locked conversation would.
 """
 
 import asyncio
-import threading
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from functools import cache
-from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+import random
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from functools import cache, partial
+from itertools import chain, repeat
+from typing import ParamSpec, TypeVar
 
-from channels.db import database_sync_to_async
+from connections import database
+from connections.chat import limits, thread_connection
+from connections.chat.daemon_pool import DaemonPool
+from connections.conf import tunables
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-CALL_SECONDS = 8.0  # twice the wait for a connection; needed since a frozen database never answers
-
-
-class DaemonPool(Executor):
-    """Threads that end with the process. Python waits for those of a ThreadPoolExecutor, also if one hangs."""
-
-    def __init__(self, name: str, threads: int) -> None:
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-        for number in range(threads):
-            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        future: Future[T] = Future()
-        self._calls.put((future, lambda: fn(*args, **kwargs)))
-        return future
-
-    def _run(self) -> None:
-        while True:
-            future, call = self._calls.get()
-            if future.set_running_or_notify_cancel():
-                _settle(future, call)
-            del future, call  # else an idle thread would keep the last call's objects
-
-
-def _settle(future: "Future[Any]", call: Callable[[], Any]) -> None:
-    try:
-        result = call()
-    except BaseException as error:  # noqa: BLE001 - it is the caller's, as in a ThreadPoolExecutor
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+CALL_SECONDS = 4.0  # as long as an admission may take; then the client is told to send its frame again
+# For another transaction's lock, in one attempt. The chat's own transactions hold theirs for a few milliseconds.
+LOCK_SECONDS = 0.05
+TOOL_BEAT_SECONDS = limits.TOOL_SECONDS / 1.25  # a statement may take a beat and a quarter
+PAUSES = (0.1, 0.2, 0.4)  # seconds between attempts; the last one repeats
+# How many threads each pool has. SQLite has one writer at a time anyway; with four, readers pass a writer that waits.
+MESSAGES, LOCKED, TOOLS = ("chat-database", 4), ("chat-locked", 2), ("chat-tool", 2)
 
 
 @cache
-def _pool(name: str, threads: int) -> Any:  # Any: asgiref's types ask for a ThreadPoolExecutor
+def _pool(name: str, threads: int) -> DaemonPool:
     """The pool of this name, made at its first call: a server may fork after its imports."""
     return DaemonPool(name, threads)
 
 
 async def in_database(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a synchronous function that uses the ORM. Raises what it raises, and TimeoutError after CALL_SECONDS; the
-    function may still complete after that.
+    """Run a synchronous function that uses the ORM. Raises what it raises, Busy if another transaction's lock stood in
+    the way for CALL_SECONDS, and TimeoutError after CALL_SECONDS; the function may still complete after that.
+
+    The function runs again after it met a lock or a lost connection, so it must bear to run twice.
     """
-    # SQLite has one writer at a time anyway; with four threads, readers pass a writer that waits.
-    call = database_sync_to_async(function, thread_sensitive=False, executor=_pool("chat-database", 4))
-    async with asyncio.timeout(CALL_SECONDS):
-        return await call(*args, **kwargs)
+    once, pool, pauses = partial(function, *args, **kwargs), MESSAGES, _pauses()
+    busy: database.Busy | None = None
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            while True:
+                try:
+                    return await _in_thread(pool, once, tunables().beat_seconds, LOCK_SECONDS)
+                except database.Busy as error:
+                    busy, pool = error, LOCKED
+                await asyncio.sleep(next(pauses))
+    except TimeoutError:
+        if busy is None:
+            raise
+        raise busy from None
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts, with jitter so that callers who met the same lock do not meet again."""
+    for pause in chain(PAUSES, repeat(PAUSES[-1])):
+        yield pause * random.uniform(0.8, 1.2)
 
 
 async def in_tool_thread(seconds: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a tool in the pool for tools, like `in_database`, but with its own time limit."""
-    call = database_sync_to_async(function, thread_sensitive=False, executor=_pool("chat-tool", 2))
+    """Run a tool in the pool for tools, with its own time limit. The server ends a statement after TOOL_SECONDS."""
     async with asyncio.timeout(seconds):
-        return await call(*args, **kwargs)
+        return await _in_thread(TOOLS, partial(function, *args, **kwargs), TOOL_BEAT_SECONDS, limits.TOOL_SECONDS)
+
+
+async def _in_thread(pool: tuple[str, int], function: Callable[[], T], beat_seconds: float, lock_seconds: float) -> T:
+    call = partial(copy_context().run, thread_connection.call, function, beat_seconds, lock_seconds)
+    return await asyncio.get_running_loop().run_in_executor(_pool(*pool), call)

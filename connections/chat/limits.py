@@ -17,6 +17,6 @@ TURN_RETRIES = 1  # how often a turn whose node was lost is run again
 AGENT_STEPS = 100  # thoughts and tool calls of one answer: several times those of a long one
 AGENT_CANCEL_SECONDS = 2.0  # for a cancelled agent to end; then it is abandoned
 TOOL_SECONDS = 5.0  # below the time limit of a database call, so that this one is reached first
-STRAY_SECONDS = 12.0  # a claimed turn that does not run by then was lost with the reply: a call has 8 s
+STRAY_SECONDS = 12.0  # a claimed turn that does not run by then was lost with the reply: three times what a call has
 ANSWER_CHARACTERS = 32_768
 KEEPER_SECONDS = 5.0  # how often each node looks for abandoned turns

@@ -5,14 +5,15 @@ that writes to both locks the conversation before the turn.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, IntegrityError
-from django.db.models import Count, F, Min
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 
 from connections import database
 from connections.chat.limits import STRAY_SECONDS, TURN_RETRIES, TURN_SECONDS, TURNS_PER_USER
@@ -201,25 +202,41 @@ def requeue_abandoned(
     """
     ended: list[Ended] = []
     users: set[Any] = set()
-    for turn in AgentTurn.objects.left_behind(now).select_related("node").order_by("started_at")[:limit]:
-        try:
+    for turn in _not_locked(AgentTurn.objects.left_behind(now), limit):
+        with _passed_over(turn):
             done = _requeue_or_end(turn, now)
-        except DatabaseError as error:
-            if isinstance(error, database.AWAY) and not database.is_busy(error):
-                raise
-            logger.warning("chat_turn_not_requeued", extra={"run": str(turn.id), "error": str(error)})
-            continue
-        users.add(turn.user_id)
-        if done is not None:
-            ended.append(done)
+            users.add(turn.user_id)
+            if done is not None:
+                ended.append(done)
     if here is not None:
         claimed = AgentTurn.objects.running().filter(
             node_id=here, started_at__lt=now - timedelta(seconds=STRAY_SECONDS)
         )
-        for turn in claimed.exclude(id__in=under_way)[:limit]:
+        for turn in _not_locked(claimed.exclude(id__in=under_way), limit):
             logger.warning("chat_claim_requeued", extra={"run": str(turn.id)})
-            _requeue(turn, lost=False)
+            with _passed_over(turn):
+                _requeue(turn, lost=False)
     return ended, users | _waiting_users(limit)
+
+
+def _not_locked(turns: QuerySet[AgentTurn], limit: int) -> list[AgentTurn]:
+    """The oldest of these turns that no other transaction has locked. Otherwise locked turns, which stay the oldest,
+    would fill the limit in each round, and no younger one would come in for as long as the lock is held.
+    """
+    with database.atomic():
+        free = turns.select_related("node", "conversation").order_by("started_at", "asked_at")
+        return list(free.select_for_update(skip_locked=True, no_key=True, of=("self", "conversation"))[:limit])
+
+
+@contextmanager
+def _passed_over(turn: AgentTurn) -> Iterator[None]:
+    """Log a turn that can't be written, and go on with the next one. Raises the error if the database is away."""
+    try:
+        yield
+    except DatabaseError as error:
+        if isinstance(error, database.AWAY) and not database.is_busy(error):
+            raise
+        logger.warning("chat_turn_not_requeued", extra={"run": str(turn.id), "error": str(error)})
 
 
 def _requeue_or_end(turn: AgentTurn, now: datetime) -> Ended | None:
@@ -252,5 +269,7 @@ def _waiting_users(limit: int) -> set[Any]:
     """At most `limit` users with a turn that could be claimed, those who have waited longest."""
     busy = AgentTurn.objects.running().values("user_id").annotate(running=Count("id"))
     full = busy.filter(running__gte=TURNS_PER_USER).values("user_id")
-    waiting = AgentTurn.objects.queued().exclude(user_id__in=full).values("user_id").annotate(since=Min("asked_at"))
-    return set(waiting.order_by("since").values_list("user_id", flat=True)[:limit])
+    queued = AgentTurn.objects.queued()
+    oldest = queued.filter(user_id=OuterRef("user_id")).order_by("asked_at").values("id")[:1]
+    waiting = queued.exclude(user_id__in=full).filter(id=Subquery(oldest))
+    return {turn.user_id for turn in _not_locked(waiting, limit)}

@@ -10,10 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError
 
 from connections import database
-from connections.chat import limits
+from connections.chat import limits, thread_connection
 from connections.chat.agents.protocol import Agent
 from connections.chat.delivery.hub import Hub
 from connections.chat.executors import in_database
@@ -30,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 CANCEL = "cancel"
 ASKERS_REMEMBERED = 1000  # turns whose asking socket is remembered until they are claimed here
+# Errors for which an answer is stored later. After any other the answer itself can't be stored.
+NOT_NOW = (*thread_connection.LOST, database.Busy)
 FINISH_DELAYS = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store an answer
 
 
@@ -173,7 +174,7 @@ class TurnRunner:
         for delay in (*FINISH_DELAYS, None):
             try:
                 return await in_database(turn_rows.finish, turn.run, turn.attempt, text, failure=failure, steps=steps)
-            except (OperationalError, InterfaceError, TimeoutError) as error:
+            except (*NOT_NOW, TimeoutError) as error:
                 logger.warning("chat_answer_not_stored", extra={"run": str(turn.run), "error": str(error)})
             except Exception as error:  # the answer itself can't be stored
                 logger.exception("chat_turn_failed", extra={"run": str(turn.run)})

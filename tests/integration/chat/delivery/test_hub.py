@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import OperationalError
+from django.db import DatabaseError
 from django.utils import timezone
 
 from connections.bus import Bus
@@ -140,7 +140,7 @@ def test_rows_that_can_not_be_read_are_read_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(subscriber_module, "RETRY_SECONDS", 0.01)
     user = make_user("ada")
     written = write(user, 4)
-    page_of, failures = messages.messages_after, [OperationalError("away"), TimeoutError()]
+    page_of, failures = messages.messages_after, [DatabaseError("broken"), TimeoutError()]
 
     def fails_twice(*arguments: Any) -> list[StoredMessage]:
         if failures:
@@ -222,7 +222,7 @@ def test_a_message_whose_rows_could_not_be_read_is_read_again(monkeypatch: pytes
 
     def fails_once(*arguments: Any) -> StoredMessage | None:
         monkeypatch.setattr(messages, "message", read)
-        raise OperationalError("away")
+        raise DatabaseError("broken")
 
     async def main() -> None:
         reader = hub.attach(socket, came)  # type: ignore[arg-type]

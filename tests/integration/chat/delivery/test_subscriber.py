@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from django.db import OperationalError
+from django.db import DatabaseError
 
 from connections.chat import messages
 from connections.chat.delivery import subscriber as subscriber_module
@@ -132,13 +132,13 @@ def test_a_resume_that_failed_half_way_is_gone_on_with(monkeypatch: pytest.Monke
     def fails_at_the_second(*arguments: Any) -> list[StoredMessage]:
         reads.append(1)
         if len(reads) == 2:
-            raise OperationalError("away")
+            raise DatabaseError("broken")
         return page_of(*arguments)
 
     async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         monkeypatch.setattr(messages, "messages_after", fails_at_the_second)
         hub.message(user.pk, written[5])
-        with pytest.raises(OperationalError):
+        with pytest.raises(DatabaseError):
             await reader.resume(written[0].conversation, 1, sending(socket))
         assert [frame["seq"] for frame in socket.of("message")] == [6, 2, 3]
         await reader.resume(written[0].conversation, 1, sending(socket))
@@ -158,10 +158,10 @@ def test_what_was_offered_while_a_resume_failed_is_sent(monkeypatch: pytest.Monk
         def fails(*arguments: Any) -> list[StoredMessage]:
             monkeypatch.setattr(messages, "messages_after", page_of)
             loop.call_soon_threadsafe(hub.message, user.pk, written[1])
-            raise OperationalError("away")
+            raise DatabaseError("broken")
 
         monkeypatch.setattr(messages, "messages_after", fails)
-        with pytest.raises(OperationalError):
+        with pytest.raises(DatabaseError):
             await reader.resume(written[0].conversation, 1, sending(socket))
 
     assert seqs(user, main) == [1, 2]
@@ -175,7 +175,7 @@ def test_what_was_offered_before_a_resume_failed_is_sent(monkeypatch: pytest.Mon
     async def main(hub: Hub, reader: Subscriber, socket: Socket) -> None:
         def fails_once(*arguments: Any) -> list[StoredMessage]:
             monkeypatch.setattr(messages, "messages_after", page_of)
-            raise OperationalError("away")
+            raise DatabaseError("broken")
 
         hub.message(user.pk, written[0])
         monkeypatch.setattr(messages, "messages_after", fails_once)
@@ -183,7 +183,7 @@ def test_what_was_offered_before_a_resume_failed_is_sent(monkeypatch: pytest.Mon
             resuming = asyncio.create_task(reader.resume(written[0].conversation, 1, sending(socket)))
             await asyncio.sleep(0)
             hub.message(user.pk, written[1])  # noted, since the resume waits for the lock
-        with pytest.raises(OperationalError):
+        with pytest.raises(DatabaseError):
             await resuming
 
     assert seqs(user, main) == [1, 2]
