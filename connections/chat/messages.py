@@ -6,12 +6,12 @@ has read number n has missed nothing below n.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError
-from django.db.models import Q
+from django.db.models import Max, Q
 
 from connections import database
 from connections.chat.frames import UserMessage, frame
@@ -19,6 +19,9 @@ from connections.chat.limits import CONVERSATIONS_LISTED, CONVERSATIONS_PER_USER
 from connections.chat.models import AgentTurn, Conversation, Message
 from connections.chat.states import Role
 from connections.models.routing import users
+
+# So that a transaction of somebody else under the same role, which may stay open for days, makes no round read it all.
+LONGEST_STALL = timedelta(minutes=10)
 
 # A step of an agent on the way to its answer: {thought}, or {tool, parameters, result, success, duration_ms}.
 Step = Mapping[str, Any]
@@ -237,6 +240,27 @@ def changed_since(since: datetime) -> list[Changed]:
     """The conversations of all users that got a message after `since`."""
     rows = Conversation.objects.filter(updated_at__gt=since)
     return [Changed(*row) for row in rows.values_list("user_id", "id", "last_seq", "updated_at")]
+
+
+def settled_until() -> datetime:
+    """A time of the past: whatever message is not committed yet has a later one, however long its transaction stalls.
+
+    A message's time is read after its transaction has locked a row. On PostgreSQL everybody sees such a transaction;
+    SQLite has one writer at a time, so that times commit in their order.
+    """
+    if database.is_sqlite():
+        latest: datetime | None = Conversation.objects.aggregate(latest=Max("updated_at"))["latest"]
+        return database.now() if latest is None else latest
+    with database.current().cursor() as cursor:
+        # Read before the transactions are looked at, which `clock_timestamp` would not be.
+        cursor.execute(
+            "SELECT greatest(least(statement_timestamp(), min(xact_start)),"
+            " statement_timestamp() - make_interval(secs => %s))"
+            " FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname = current_database()",
+            [LONGEST_STALL.total_seconds()],
+        )
+        (at,) = cursor.fetchone()
+    return at  # type: ignore[no-any-return]  # psycopg gives an aware datetime
 
 
 def last_seq(user_id: Any, conversation_id: UUID) -> int:

@@ -64,7 +64,7 @@ def add_messages(database: Database, user: TestUser, first: int, last: int) -> N
     """Add messages with the sequence numbers `first` to `last` to the user's only conversation."""
     database.query(
         "INSERT INTO chat_message (conversation_id, seq, role, text, steps, created_at)"
-        " WITH RECURSIVE n(seq) AS (SELECT ? UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"
+        " WITH RECURSIVE n(seq) AS (SELECT CAST(? AS bigint) UNION ALL SELECT seq + 1 FROM n WHERE seq < ?)"
         " SELECT c.id, n.seq, 'assistant', 'filled', '[]', c.created_at"
         " FROM chat_conversation c, n WHERE c.user_id = ?",
         (first, last, user.id),

@@ -225,7 +225,11 @@ def _narrow(server: Server, window: int) -> socket.socket:
     """Open a connection with a small receive buffer, set before it connects so that the TCP window is small too."""
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-    narrow.connect(("127.0.0.1", server.port))
+    try:
+        narrow.connect(("127.0.0.1", server.port))
+    except OSError:
+        narrow.close()
+        raise
     narrow.setblocking(False)
     return narrow
 

@@ -14,7 +14,6 @@ from uuid import UUID
 
 from django.db import Error as DatabaseError
 
-from connections import database
 from connections.bus import Bus
 from connections.chat import messages
 from connections.chat.delivery.subscriber import Subscriber
@@ -27,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 TOPIC = "conversation"
 CATCH_UP_SECONDS = 2.0  # between two searches for messages whose bell was lost: a beat with the default settings
-OVERLAP_SECONDS = 10.0  # a row may be committed this much later than its `updated_at`: a call has 8 s
+OVERLAP_SECONDS = 10.0  # between two rounds: by so much the clock of another server may be behind after a failover
 
 
 class Hub:
@@ -133,13 +132,15 @@ class Hub:
             await asyncio.sleep(CATCH_UP_SECONDS * random.uniform(0.8, 1.2))
 
     async def _catch_up_once(self, last: datetime | None) -> datetime | None:
+        """Search from where the round before ended, or at first from the oldest socket's admission. Returns where the
+        next one begins: before every message that was not committed yet.
+        """
         if not self._subscribers:
             return None
         if last is None:
-            since = min(subscriber.since for same in self._subscribers.values() for subscriber in same)
-        else:
-            since = last - timedelta(seconds=OVERLAP_SECONDS)
-        now = await in_database(database.now)
+            last = min(subscriber.since for same in self._subscribers.values() for subscriber in same)
+        since = last - timedelta(seconds=OVERLAP_SECONDS)
+        settled = await in_database(messages.settled_until)  # before the search, which may miss what commits meanwhile
         for changed in await in_database(messages.changed_since, since):
             lacking = [
                 subscriber
@@ -147,7 +148,7 @@ class Hub:
                 if subscriber.lacks(changed.conversation, changed.last_seq, changed.at)
             ]
             self._read_soon(lacking, changed.conversation, changed.last_seq)
-        return now
+        return settled
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=name)

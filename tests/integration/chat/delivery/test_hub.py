@@ -207,7 +207,7 @@ def test_what_was_committed_after_a_look_is_told_although_it_says_that_it_is_old
     async def main() -> None:
         reader = hub.attach(socket, came)  # type: ignore[arg-type]
         (message,) = await asyncio.to_thread(write, user, 1)
-        await hub._catch_up_once(message.created_at + timedelta(seconds=8))  # as long as a call may take
+        await hub._catch_up_once(message.created_at + timedelta(seconds=8))  # as after a failover
         await come_to_rest(hub, reader)
 
     asyncio.run(main())
