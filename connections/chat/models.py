@@ -116,8 +116,15 @@ class AgentTurn(models.Model):
     answer = models.OneToOneField(Message, null=True, blank=True, on_delete=models.SET_NULL, related_name="answer_of")
     joined = models.PositiveIntegerField(default=0, help_text="Earlier questions that this one stands for too.")
     state = models.CharField(max_length=9, choices=choices(TurnState), default=TurnState.QUEUED)
+    # Without a constraint, since its check would make each claim wait for a lock that somebody holds on the node's row.
     node = models.ForeignKey(
-        "connections.Node", null=True, blank=True, on_delete=models.SET_NULL, related_name="+", db_index=False
+        "connections.Node",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
     )
     slot = models.PositiveSmallIntegerField(
         null=True, blank=True, help_text="Which of the user's few running turns it is."

@@ -2,6 +2,7 @@
 answer is stored once after the lock's end.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pytest_django import DjangoDbBlocker
 from connections import database
 from connections.chat import executors
 from connections.chat.agents.protocol import Delta
+from connections.chat.executors import in_database
 from connections.chat.limits import STRAY_SECONDS
 from connections.chat.models import AgentTurn, Message
 from connections.chat.states import Role, TurnState
@@ -70,6 +72,14 @@ def test_a_locked_question_keeps_no_other_users_from_being_claimed(user: User, p
     with held(postgres_database, TURN, AgentTurn.objects.get(user=user).pk):
         assert turn_rows.requeue_abandoned(database.now(), limit=1) == ([], {other.pk})
     assert turn_rows.requeue_abandoned(database.now(), limit=1) == ([], {user.pk})
+
+
+def test_a_lock_on_the_nodes_row_keeps_no_turn_from_being_claimed(user: User, postgres_database: Database) -> None:
+    node = make_node()
+    ask(user)
+    with held(postgres_database, "SELECT 1 FROM connections_node WHERE id = %s FOR UPDATE", node.pk):
+        claimed = asyncio.run(in_database(turn_rows.claim, user.pk, node.pk))
+    assert claimed is not None
 
 
 def test_an_answer_into_a_locked_conversation_is_stored_once_when_the_lock_ends(
