@@ -135,7 +135,9 @@ def test_each_socket_gets_each_message_once_on_two_nodes(
     async def main() -> None:
         conversation = await begin_conversation(one, database, user)
         tabs = tabs_of(user, conversation, [one, other], seed)
-        await live(tabs, TWO_NODES_SECONDS, trouble_bus(bus, user, conversation, chance), restart())
+        restarting = asyncio.create_task(restart())
+        await live(tabs, TWO_NODES_SECONDS, trouble_bus(bus, user, conversation, chance))
+        await restarting
         await check(tabs, database, bus)
 
     run(main())
