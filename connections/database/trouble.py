@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from django.db import DatabaseError
 
-from connections.database.connection import AWAY, Busy
+from connections.database.errors import AWAY, Busy
 
 # By SQLSTATE, and by what the error's text has where a driver gives none: while it connects, and on SQLite.
 _WORDS = (
