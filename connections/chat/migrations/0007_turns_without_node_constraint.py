@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('chat', '0005_turn_indexes'),
+        ('chat', '0006_base_managers'),
         ('connections', '0001_initial'),
     ]
 
