@@ -1,6 +1,6 @@
 # `make run` needs Python 3.11 and nothing else; `make test` the same, and Chromium or npm for the browser tests.
 # PYTHON: the interpreter. PORT: where `run` serves, and `cluster` its first node. LIVE=1: the demo on the default timings.
-# ARGS: for pytest, the benchmarks, or a chaos run.
+# ARGS: for pytest, the benchmarks, a chaos run, or the outages.
 PYTHON ?= python3
 PORT ?= 8000
 LIVE ?=
@@ -17,7 +17,7 @@ DEPLOYED := SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_
 	ALLOWED_HOSTS=console.example.org CSRF_TRUSTED_ORIGINS=https://console.example.org DEBUG=0
 
 .DEFAULT_GOAL := help
-.PHONY: help install run cluster test newest bench chaos check format lock browser clean
+.PHONY: help install run cluster test newest bench chaos outages check format lock browser pgbouncer clean
 
 help:
 	@echo "make run      serve the demo on http://127.0.0.1:$(PORT) (PORT=…, LIVE=1)"
@@ -26,10 +26,12 @@ help:
 	@echo "make newest   unit, integration and property tests on Python >= 3.13 and the newest Django"
 	@echo "make bench    what the middleware costs, side by side with none (ARGS='handshakes --server daphne')"
 	@echo "make chaos    break a small cluster in many ways, and judge what it makes of it (ARGS='--seed 7')"
+	@echo "make outages  one outage of the database after another, and what clients notice (ARGS='--only failover --seconds 10')"
 	@echo "make check    format, lint, types, import contracts, migrations, deploy check"
 	@echo "make install  only make $(VENV), with everything"
 	@echo "make format   format and fix what can be fixed"
 	@echo "make browser  obtain Chromium for the browser tests"
+	@echo "make pgbouncer  obtain PgBouncer for the tests that put it before PostgreSQL"
 	@echo "make lock     lock the dependencies anew (ARGS=--upgrade to take the newest)"
 
 install:
@@ -43,7 +45,7 @@ run:
 cluster: install
 	@exec $(BIN)/python manage.py cluster --port $(PORT) $(if $(filter-out 0,$(LIVE)),--live)
 
-test: install browser
+test: install browser pgbouncer
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 # The other end of the matrix: the newest Python and Django that are locked. Where none is installed, it says so.
@@ -60,6 +62,9 @@ bench: install
 chaos: install
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+outages: install pgbouncer
+	@$(BIN)/python -m tests.outages $(ARGS)
+
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -75,6 +80,9 @@ format: install
 browser:
 	@sh scripts/browser
 
+pgbouncer:
+	@sh scripts/pgbouncer
+
 # One lock for every platform and Python: 3.11 gets Django 5.2 and 3.12 gets 6.1. No index address is written.
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --fork-strategy requires-python \
 	--generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
@@ -84,4 +92,4 @@ lock: install
 	@$(SETUP) requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .browser .mypy_cache .ruff_cache .pytest_cache .import_linter_cache tests/artifacts
+	rm -rf $(VENV) .browser .pgbouncer .mypy_cache .ruff_cache .pytest_cache .import_linter_cache tests/artifacts

@@ -115,7 +115,12 @@ class PostgresTemplate:
         self.users = _seed_template(self.url("template"))
 
     def url(self, name: str) -> str:
-        return f"postgres://postgres@/{name}?host={quote(str(self.socket_folder), safe='')}"
+        return self.url_of(self.socket_folder, name)
+
+    @staticmethod
+    def url_of(socket_folder: Path, name: str) -> str:
+        """The address of a database on the server whose Unix socket is in this folder."""
+        return f"postgres://postgres@/{name}?host={quote(str(socket_folder), safe='')}"
 
     @contextlib.contextmanager
     def copy(self, folder: Path) -> Iterator[Database]:
