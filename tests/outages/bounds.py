@@ -11,7 +11,7 @@ SOFT_LIMIT = 20
 
 GIVEN_UP = 4.0  # a handshake that can't be decided is told to try again after so long; not a setting
 FACTOR = 2.0  # by how much the 99th percentile of other users' handshakes may grow
-FLOOR = 0.1  # added to that bound, since the normal time of a handshake is some milliseconds
+FLOOR = 0.1  # added to that bound, times how crowded the cores are: normally a handshake takes some milliseconds
 SLACK = 1.0  # for work that is due, and waits for one of two cores that nodes, stores and clients share
 FIRST_ADMISSION = 1.0  # from the database's first answer until a newcomer is admitted
 RECORDS_AND_SOCKETS = RECONCILE + HANDSHAKE  # until they agree, if rows or messages were lost

@@ -2,7 +2,7 @@
 
 from tests.outages import bounds
 from tests.outages.clients import ADMITTED, TRY_AGAIN, Attempt
-from tests.outages.scenario import Notice, percentile
+from tests.outages.scenario import Notice, slow
 
 MOST_SHOWN = 5
 BACKLOG_OF_EACH = 3  # an admission, an accept and a release of whoever lives or is coming
@@ -67,8 +67,8 @@ def _others(notice: Notice) -> list[str]:
     refused = [a for a in notice.others if a.outcome != ADMITTED]
     if refused:
         found.append(f"{len(refused)} of {len(notice.others)} other users were refused: {_shown(refused)}")
-    normal, now = percentile(notice.normal, 0.99), percentile(notice.others, 0.99)
-    bound = bounds.FACTOR * normal + bounds.FLOOR + notice.lag
+    normal, now = slow(notice.normal), slow(notice.others)
+    bound = bounds.FACTOR * normal + bounds.FLOOR * notice.crowding + notice.lag
     if now > bound:
         found.append(
             f"other users' p99 was {now:.3f} s, above {bound:.3f} s (normal {normal:.3f} s, lag {notice.lag:.3f} s)"
@@ -93,7 +93,7 @@ def _whole_again(notice: Notice) -> list[str]:
     beats = (2 if scenario.away else 1) * bounds.PACE.beat
     agreed = bounds.RECORDS_AND_SOCKETS if scenario.loses_commits else beats
     # A newcomer's handshake itself takes as long as it normally does.
-    admission = bounds.FIRST_ADMISSION + percentile(notice.normal, 0.99)
+    admission = bounds.FIRST_ADMISSION + slow(notice.normal)
     ready = beats + bounds.PACE.lease if scenario.takes_leases else beats
     found = []
     for what, took, bound in (
@@ -103,10 +103,17 @@ def _whole_again(notice: Notice) -> list[str]:
     ):
         due = bound + bounds.SLACK + notice.lag
         if took is None or took > due:
-            found.append(f"{what} {'never' if took is None else f'after {took:.1f} s'}, due in {due:.1f} s")
+            found.append(
+                f"{what} {'never' if took is None else f'after {took:.1f} s'}, due in {due:.1f} s{_why(notice)}"
+            )
     if notice.leaked:
         found.append(f"{notice.leaked} records and sockets did not agree at the end")
     return found
+
+
+def _why(notice: Notice) -> str:
+    """What the nodes said on /readyz, where they were not ready."""
+    return "".join(f"; {name} said: {why}" for name, (_, why) in notice.unready.items())
 
 
 def _shown(attempts: list[Attempt]) -> str:

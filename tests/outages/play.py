@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -16,10 +17,11 @@ from tests.outages.scenario import Notice, Scenario
 from tests.outages.watch import Watch
 from tests.support.databases import TestUser
 
-NORMAL_SECONDS = 1.5  # before the fault, and after it, in which the normal handshakes are timed
+NORMAL_SECONDS = 2.0  # before the fault, in which the normal handshakes are timed
 EVERY = 0.1  # between two handshakes of other users; one in so many comes to each node
 TOUCHED_EVERY = 0.5
 TOUCHED_TABS = 18  # below the soft limit, since the touched user has newcomers too
+OTHER_TABS = 30  # of other users, which close at the same time
 OPEN_AT_ONCE = 8
 LOOK_SECONDS = 0.05
 GIVE_UP_SECONDS = 25.0  # after the fault, if it is not whole by then
@@ -53,9 +55,7 @@ class _Play:
                 await self._open()
                 talking = [asyncio.create_task(client.talk(), name="living") for client in self.living]
                 await self._time_normal()
-                await asyncio.sleep(bounds.PACE.lease / 2)  # a node must be steady before it could fence another
                 await self._break(watch)
-                await self._time_normal()
                 await self._compare()
                 self._note(watch)
             finally:
@@ -71,7 +71,8 @@ class _Play:
         self.living = await _all_in([(user, node, Living) for user, node in places])
         if self.scenario.touched_leave:
             # All on one node: if its writer took a round for them one by one, its lease would lapse.
-            self.tabs = await _all_in([(self.rig.ada, self.rig.nodes[0], Visitor)] * TOUCHED_TABS)
+            users = [self.rig.ada] * TOUCHED_TABS + self.rig.others[:OTHER_TABS]
+            self.tabs = await _all_in([(user, self.rig.nodes[0], Visitor) for user in users])
         self.notice.living = len(self.living)
 
     async def _time_normal(self) -> None:
@@ -101,7 +102,7 @@ class _Play:
             notice.dishonest = self._dishonest(watch)
             async with _running(self._note_agreed()):
                 await self._until_whole(watch)
-        notice.lag = watch.lag
+        notice.lag, notice.crowding = watch.lag, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
         await asyncio.gather(self.others.gone(), self.touched.gone(), self.insistent.gone())
         self._sort_attempts()
 
@@ -128,7 +129,7 @@ class _Play:
         while time.monotonic() < deadline:
             admitted = [a.ended for a in self._attempts() if a.outcome == ADMITTED and a.ended >= notice.ended]
             notice.first_admission = min(admitted) - notice.ended if admitted else None
-            ready = [seen.whole_since(notice.ended) for seen in watch.seen.values()]
+            ready = [seen.ready_since(notice.ended) for seen in watch.seen.values()]
             notice.ready_again = max(at or 0 for at in ready) - notice.ended if all(ready) else None
             if None not in (notice.first_admission, notice.ready_again, notice.agreed):
                 return

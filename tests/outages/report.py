@@ -33,7 +33,7 @@ def text(notice: Notice, problems: Problems) -> str:
     lines = [f"{notice.scenario.name}, {notice.seconds:g} s: {'FAILS' if problems else 'holds'}"]
     lines += [f"  {name}: {value}" for name, value in cells(notice, problems).items() if name != "verdict"]
     lines += [f"  {name}: {why}" for name, (_, why) in notice.unready.items()]
-    lines += [f"  lag of the measuring process: {notice.lag:.2f} s"]
+    lines += [f"  lag of the measuring process: {notice.lag:.2f} s; processes for each core: {notice.crowding:.1f}"]
     lines += [f"  NOT SO: {problem}" for problem in problems]
     return "\n".join(lines)
 

@@ -1,6 +1,7 @@
 """What is under test: two nodes, one on Daphne and one on uvicorn, on one database, and the users of a scenario."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ READY_SECONDS = 10.0  # after which a node that an earlier scenario has broken i
 DATABASE = "template"  # which PostgresTemplate fills
 ROLE = "app"  # the nodes' own role, which has no right of a superuser
 
+STEADY_SECONDS = 2 * bounds.PACE.lease + bounds.SLACK
+
+NODES = (
+    "SELECT name, steady_since FROM connections_node WHERE fenced_at IS NULL AND retired_at IS NULL ORDER BY started_at"
+)
 HELD = "SELECT id, opened_at FROM connections_managerrecord WHERE closed_at IS NULL"
 OLD = "SELECT r.id FROM connections_managerrecord r WHERE r.closed_at IS NULL AND extract(epoch FROM r.opened_at) < {}"
 OLD_SQLITE = (
@@ -71,7 +77,7 @@ class Rig:
             raise ServeRefuses(ended[0].output()) from None
 
     def make_whole(self) -> None:
-        """Wait until all nodes are ready, and start those anew that an earlier scenario has broken."""
+        """Wait until all nodes are ready and steady, and start those anew that an earlier scenario has broken."""
         for node in self.nodes:
             if node._process is not None and node.running:
                 with contextlib.suppress(AssertionError):
@@ -79,6 +85,15 @@ class Rig:
                     continue
             node.clean_up()
             node.start(ready="/readyz")
+        deadline = time.monotonic() + STEADY_SECONDS
+        while not self._all_steady():
+            assert time.monotonic() < deadline, "the nodes renew too late"
+            time.sleep(0.05)
+
+    def _all_steady(self) -> bool:
+        """Whether each node could fence another."""
+        since = dict(self.database.query(NODES))  # the newest node of each name
+        return all(_epoch(since[name]) < time.time() - bounds.PACE.lease for name in KINDS)
 
     def fenced_since(self, moment: float) -> list[str]:
         rows = self.database.query("SELECT name, fenced_at FROM connections_node WHERE fenced_at IS NOT NULL")

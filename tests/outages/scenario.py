@@ -1,5 +1,6 @@
 """What a scenario is, and what was noticed when it was played."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -62,6 +63,8 @@ class Notice:
     """For each node that said 503: how long after the beginning, and why."""
     backlog: int = 0
     lag: float = 0.0
+    crowding: float = 1.0
+    """Processes that wanted a core of this machine, for each core; at least 1."""
     first_admission: float | None = None
     ready_again: float | None = None
     agreed: float | None = None
@@ -78,4 +81,10 @@ class Notice:
 def percentile(attempts: list[Attempt], share: float) -> float:
     """The nearest-rank percentile of how long the handshakes took; 0 without any."""
     times = sorted(attempt.seconds for attempt in attempts)
-    return times[min(len(times) - 1, int(share * len(times)))] if times else 0.0
+    return times[max(0, math.ceil(share * len(times)) - 1)] if times else 0.0
+
+
+def slow(attempts: list[Attempt]) -> float:
+    """The 99th percentile, but never the one slowest: of thirty handshakes, that says more about the machine."""
+    times = sorted(attempts, key=lambda attempt: attempt.seconds)
+    return percentile(times, 0.99) if len(times) > 100 else percentile(times[:-1], 1.0)

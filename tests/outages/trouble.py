@@ -80,12 +80,12 @@ async def no_connections_left(rig: Rig) -> AsyncIterator[None]:
     await asyncio.to_thread(database.query, f"ALTER ROLE {ROLE} CONNECTION LIMIT {KEPT}")
     try:
         while len(strangers) < KEPT:
-            await asyncio.to_thread(_cut_all, rig)
+            await asyncio.to_thread(_cut_all, rig, strangers)
             try:
                 strangers.append(await asyncio.to_thread(psycopg.connect, database.url, user=ROLE))
             except psycopg.OperationalError:
                 continue  # a node was quicker
-        await asyncio.to_thread(_cut_all, rig, {stranger.info.backend_pid for stranger in strangers})
+        await asyncio.to_thread(_cut_all, rig, strangers)
         yield
     finally:
         await asyncio.to_thread(database.query, f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
@@ -93,9 +93,10 @@ async def no_connections_left(rig: Rig) -> AsyncIterator[None]:
             stranger.close()
 
 
-def _cut_all(rig: Rig, spared: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+def _cut_all(rig: Rig, spared: list[psycopg.Connection]) -> None:
+    kept = {connection.info.backend_pid for connection in spared}
     for (pid,) in rig.database.query(OURS, [ROLE]):
-        if pid not in spared:
+        if pid not in kept:
             rig.database.query(CUT, [pid])
 
 

@@ -13,6 +13,7 @@ from tests.outages import bounds
 from tests.support.servers import Server
 
 LOOK_SECONDS = 0.2
+ANSWER_SECONDS = 5.0
 LAG_LOOK_SECONDS = 0.02
 FIGURE = re.compile(r"^(connections_writer_backlog|connections_lease_age_seconds) (\S+)$", re.MULTILINE)
 
@@ -26,19 +27,17 @@ class NodeWatch:
     unready_since: float | None = None
     backlog: int = 0
     lease_age: float = 0.0
-    deaf: int = 0  # looks without any answer
     ended: bool = False
 
     @property
     def lost_lease(self) -> bool:
         return self.lease_age > bounds.PACE.lease
 
-    def whole_since(self, moment: float) -> float | None:
-        """When the node was ready again for good, if it is ready now."""
+    def ready_since(self, moment: float) -> float | None:
+        """Since when, from `moment` on, the node has been ready, if it is ready now. A look holds until the next."""
         since = None
         for at, ready in self.ready:
-            if at >= moment:
-                since = (since or at) if ready else None
+            since = (since or max(at, moment)) if ready else None
         return since
 
 
@@ -59,7 +58,9 @@ class Watch:
     async def __aexit__(self, *error: object) -> None:
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     @property
     def lost_leases(self) -> list[str]:
@@ -87,11 +88,12 @@ def _look_once(node: Server, seen: NodeWatch) -> None:
     seen.ended = seen.ended or not node.running
     at = time.time()
     try:
-        status, body = node.get("/readyz", timeout=2)
-        _, figures = node.get("/metrics", timeout=2)
-    except (OSError, http.client.HTTPException):
-        seen.deaf += 1
+        status, body = node.get("/readyz", timeout=ANSWER_SECONDS)
+        _, figures = node.get("/metrics", timeout=ANSWER_SECONDS)
+    except (OSError, http.client.HTTPException) as error:
         seen.ready.append((at, False))
+        seen.unready_since = seen.unready_since or at
+        seen.why = seen.why or f"no answer: {error!r}"
         return
     seen.ready.append((at, status == 200))
     if status != 200:
