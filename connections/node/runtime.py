@@ -141,7 +141,8 @@ class NodeRuntime:
         silent, failing_since = now - self.lease.renewed_at, self.writer.failing_since
         if silent >= bound:
             return f"its lease was last renewed {silent:.0f} s ago{trouble or ': the database is slow'}"
-        if failing_since is not None and now - failing_since >= bound:
+        # An idle writer has nothing to commit, so it can't show that it could; then the lease's commits count.
+        if failing_since is not None and now - failing_since >= bound and self.writer.backlog():
             return f"its writer has committed nothing for {now - failing_since:.0f} s: {self.writer.failure}"
         return ""
 

@@ -10,6 +10,7 @@ from django.db import OperationalError
 
 from connections.conf import Tunables
 from connections.node.runtime import NodeRuntime
+from connections.policy.states import CloseReason
 
 VALUES = Tunables()
 
@@ -36,12 +37,17 @@ def lease_not_renewed_with_error(node: NodeRuntime) -> None:
     node.lease_thread.error = OperationalError("cannot execute UPDATE in a read-only transaction")
 
 
-def writer_failing(node: NodeRuntime) -> None:
-    node.writer.failing_since, node.writer.failure = time.monotonic() - VALUES.lease_seconds, "the disk is full"
+def writer_failing(node: NodeRuntime, *, since: float = VALUES.lease_seconds) -> None:
+    node.writer.failing_since, node.writer.failure = time.monotonic() - since, "the disk is full"
+    node.writer.release(uuid4(), CloseReason.CLIENT_CLOSED, "it waits to be written")
 
 
 def writer_failing_for_a_moment(node: NodeRuntime) -> None:
-    node.writer.failing_since, node.writer.failure = time.monotonic(), "the disk is full"
+    writer_failing(node, since=0.0)
+
+
+def writer_idle_since_it_failed(node: NodeRuntime) -> None:
+    node.writer.failing_since = time.monotonic() - VALUES.lease_seconds
 
 
 def beat_hangs(node: NodeRuntime) -> None:
@@ -63,6 +69,7 @@ def drained(node: NodeRuntime) -> None:
         (lease_not_renewed_with_error, "its lease was last renewed 10 s ago: the database is read-only"),
         (writer_failing, "its writer has committed nothing for 10 s: the disk is full"),
         (writer_failing_for_a_moment, ""),
+        (writer_idle_since_it_failed, ""),
         (beat_hangs, "its beat has not finished a round for 10 s"),
         (without_lease, "the node has no lease yet"),
         (drained, "the node is draining"),
