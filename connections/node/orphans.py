@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from connections import database
-from connections.models import ManagerRecord
 from connections.node.budget import Budget, Turns, write_together
 from connections.node.parts import NodeParts
 from connections.policy.actor import Actor
@@ -41,7 +40,7 @@ class Orphans:
         due = [pk for pk, at in self._retry_at.items() if at <= clock]
         for some in self._turns.slices(due, SLICE, budget):
             failed = set(write_together(some, self._free))
-            held = set(ManagerRecord.objects.held().filter(pk__in=some).values_list("pk", flat=True))
+            held = lifecycle.held_among(some)
             for pk in some:
                 if pk not in held:
                     del self._retry_at[pk]
