@@ -25,13 +25,18 @@ class Orphans:
         self._node_id: UUID | None = None
         self._retry_at: dict[UUID, float] = {}  # when each may be tried, on time.monotonic()
 
-    def add(self, node_id: UUID, ids: Iterable[UUID]) -> None:
-        """Have the next `step` free these records of the node. Give it none that the writer still writes."""
+    def add(self, node_id: UUID, ids: Iterable[UUID]) -> int:
+        """Have the next `step` free these records of the node. Give it none that the writer still writes.
+
+        Returns how many were not known before.
+        """
         if node_id != self._node_id:  # the sweep frees what an earlier identity of this node held
             self._node_id = node_id
             self._retry_at.clear()
+        known = len(self._retry_at)
         for pk in ids:
             self._retry_at.setdefault(pk, 0.0)
+        return len(self._retry_at) - known
 
     def step(self, node_id: UUID, budget: Budget) -> bool:
         """Free them. Returns whether some are left for the next round."""

@@ -54,8 +54,7 @@ class Reconcile:
         handshake_ago = database.now() - timedelta(seconds=parts.tunables.handshake_seconds)
         old = ManagerRecord.objects.held().on(node_id).filter(pk__in=ids, opened_at__lt=handshake_ago)
         orphans = [pk for pk in old.values_list("pk", flat=True) if not parts.writer.is_writing(pk)]
-        self._orphans.add(node_id, orphans)
-        self._report("orphaned", len(orphans))
+        self._report("orphaned", self._orphans.add(node_id, orphans))
 
     def _close_lost(self, ids: list[UUID]) -> None:
         """Close those of these managers whose record is closed or deleted."""

@@ -23,13 +23,14 @@ from tests.support.rows import make_node, make_user
 
 ORDERS = 5000
 MANY = 2000
+LONG = 60.0  # seconds of a beat, so that on a busy machine none passes within the test
 STATEMENTS = 40  # of one round, whatever its work
 ROUNDS = MANY // 200 + 5  # until each of MANY had its turn
 
 
 def test_no_round_does_more_than_a_slice_of_each_step(postgres: Database) -> None:
     ada, wanted = make_user("ada"), {"probe_wanted_at": database.now(), "probe_mode": ProbeMode.REPORT}
-    with quiet_node(make_node(), reconcile_seconds=0.05) as node:
+    with quiet_node(make_node(), reconcile_seconds=0.05, beat_seconds=LONG) as node:
         kicked = node.manage_all(bulk_records(ORDERS, ada, node.row, **closing_fields()))
         for manager in kicked:
             manager.written_facts = (manager.last_active_at, None, None, None)
@@ -53,7 +54,7 @@ def test_no_round_does_more_than_a_slice_of_each_step(postgres: Database) -> Non
 
 
 def test_the_rest_of_a_beat_is_left_when_a_round_took_what_it_may(postgres: Database) -> None:
-    with quiet_node(make_node()) as node:
+    with quiet_node(make_node(), beat_seconds=LONG) as node:
         node.manage_all(bulk_records(500, make_user("ada"), node.row))
         beat = Beat(node.parts, ring_recovery=lambda: None, budget=spent)
         beat_seconds = node.parts.tunables.beat_seconds
@@ -66,7 +67,7 @@ def test_the_rest_of_a_beat_is_left_when_a_round_took_what_it_may(postgres: Data
 
 def test_each_of_many_busy_managers_has_its_turn(postgres: Database) -> None:
     """Managers that change all the time: those at the start of the line do not keep those at its end."""
-    with quiet_node(make_node()) as node:
+    with quiet_node(make_node(), beat_seconds=LONG) as node:
         managers = node.manage_all(bulk_records(1000, make_user("ada"), node.row))
         beat = Beat(node.parts, ring_recovery=lambda: None, budget=spent)
         for _ in range(5):
@@ -102,7 +103,7 @@ def test_orders_are_carried_out_and_other_tables_written_while_the_records_are_l
 
 
 def test_a_beat_in_vain_costs_a_few_statements(postgres: Database) -> None:
-    with quiet_node(make_node()) as node:
+    with quiet_node(make_node(), beat_seconds=LONG) as node:
         node.manage_all(bulk_records(100, make_user("ada"), node.row))
         beat = Beat(node.parts, ring_recovery=lambda: None)
         beat()

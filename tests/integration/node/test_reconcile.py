@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 from django.utils import timezone
+from prometheus_client import REGISTRY
 
 from connections import database
 from connections.models import ManagerRecord
@@ -14,6 +15,10 @@ from connections.policy.states import ActorKind, CloseReason, RecordState
 from tests.support.databases import Database
 from tests.support.quiet_node import bulk_records, quiet_node, spent
 from tests.support.rows import make_node, make_user
+
+
+def orphans_counted() -> float:
+    return REGISTRY.get_sample_value("connections_reconcile_drift_total", {"kind": "orphaned"}) or 0.0
 
 
 def closed_fields(reason: str) -> dict[str, Any]:
@@ -65,7 +70,7 @@ def test_what_is_young_or_being_written_is_passed_over(postgres: Database) -> No
 
 def test_a_locked_orphan_is_freed_in_the_round_after_the_lock(postgres: Database) -> None:
     with quiet_node(make_node(), reconcile_seconds=0.0) as node:
-        orphans = bulk_records(300, make_user("ada"), node.row)
+        orphans, drift = bulk_records(300, make_user("ada"), node.row), orphans_counted()
         beat = Beat(node.parts, ring_recovery=lambda: None)
         with psycopg.connect(postgres.url) as stranger:
             stranger.execute("SELECT 1 FROM connections_managerrecord WHERE id = %s FOR UPDATE", [orphans[0].pk])
@@ -73,6 +78,7 @@ def test_a_locked_orphan_is_freed_in_the_round_after_the_lock(postgres: Database
             node.parts.tunables = replace(node.parts.tunables, reconcile_seconds=3600.0)
             beat()  # compares once more, and then for an hour not again
             assert set(ManagerRecord.objects.held()) == {orphans[0]}
+            assert orphans_counted() - drift == 300, "the locked one was found twice, and counts once"
         beat()
         assert not ManagerRecord.objects.held().exists()
 
