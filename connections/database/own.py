@@ -36,7 +36,7 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
     Busy. If the server is gone, frozen or read-only, it raises one of AWAY. The thread calls `idle` before it waits for
     anything else.
     """
-    before = _own()
+    before, thread = _own(), threading.get_ident()
     own = list(before)
     with ExitStack() as stack:
         for name in sorted({alias(), sessions_alias() or alias()}):
@@ -49,11 +49,14 @@ def own_connection(beat_seconds: float, *, lock_seconds: float | None = None) ->
         try:
             yield
         finally:
-            throw_away()
-            for connection in own[len(before) :]:
-                if isinstance(connection, OwnPostgres):
-                    connection.deadline.close()
-            _thread.own = before
+            if threading.get_ident() == thread:
+                throw_away()
+                for connection in own[len(before) :]:
+                    if isinstance(connection, OwnPostgres):
+                        connection.deadline.close()
+                _thread.own = before
+            else:
+                stack.pop_all()  # the process ends: Python's main thread tidies up what a daemon thread has left
 
 
 def _own() -> list[BaseDatabaseWrapper]:

@@ -215,3 +215,17 @@ def test_an_answer_is_stopped_by_any_socket_of_its_user_and_by_nobody_else(
             assert [m["text"] for m in await read_with_new_client(server, user, conversation, 1)] == [done["text"]]
 
     run(main())
+
+
+def test_a_server_that_ends_after_a_chat_logs_no_error(serve: Serve, database: Database) -> None:
+    """Each of the chat's threads has a connection, which nobody closes when the process ends."""
+    server, user = serve(database, node_name="web-1"), database.user("u1")
+
+    async def main() -> None:
+        async with connected(server, user) as client:
+            await wait_for_answer(client, (await send_message(client, "Where am I signed in?"))["conversation"])
+        server.terminate()
+        assert await server.ended() == 0
+
+    run(main())
+    assert "Traceback" not in server.output()
