@@ -16,12 +16,9 @@ from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
 from connections.websocket.probe import Probe
 from connections.websocket.registry import Registry
+from connections.websocket.transport import read_what_has_come
 
 logger = logging.getLogger(__name__)
-
-# Iterations of the event loop from a frame in the kernel to its manager: 3 on Daphne and on uvicorn, 5 with uvicorn's
-# older implementation of WebSockets, which `serve` uses. The rest is for middleware with a queue of its own.
-LISTEN_ITERATIONS = 10
 
 
 class Keepalive:
@@ -48,8 +45,7 @@ class Keepalive:
     async def tick(self) -> None:
         """Look at every manager once, after everything that has come has been read."""
         now = self.begin_tick()
-        for _ in range(LISTEN_ITERATIONS):
-            await asyncio.sleep(0)
+        await read_what_has_come()
         self.look_at_all(now)
 
     def begin_tick(self) -> float:

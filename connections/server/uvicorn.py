@@ -2,16 +2,21 @@
 
 import asyncio
 import contextlib
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_impl import WebSocketProtocol
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from connections.conf import Tunables
 from connections.node.current import ensure_node
 from connections.server.serve import FINISH_SECONDS, MAX_FRAME_BYTES, Ready, drain, refuse_success, wait_for_stop
 from connections.server.slow_requests import limited_uvicorn
 from connections.websocket.closing import CLOSE_SECONDS
+from connections.websocket.transport import read_what_has_come
+
+PONG_STEPS = 10  # a stall of the process takes one step at most, so a tenth of the time that a client has for its pong
 
 
 class Protocol(WebSocketProtocol):
@@ -19,6 +24,26 @@ class Protocol(WebSocketProtocol):
         super().__init__(*args, **kwargs)
         # Its library waits 10 s for the close of a client that answers no ping, and only then reports it gone.
         self.close_timeout = CLOSE_SECONDS
+
+    async def keepalive_ping(self) -> None:
+        """Ping as the library does. But after a stall of the process the library closes clients whose pong lies unread;
+        this reads first, and leaves the stall out of a client's time.
+        """
+        if self.ping_interval is None or self.ping_timeout is None:
+            return
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await asyncio.sleep(self.ping_interval)
+                pong = cast("asyncio.Future[float]", await self.ping())
+                for _ in range(PONG_STEPS):
+                    if not pong.done():
+                        await asyncio.wait({pong}, timeout=self.ping_timeout / PONG_STEPS)
+                if not pong.done():
+                    await read_what_has_come()
+                if not pong.done():
+                    self.fail_connection(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+                    return
+                await pong
 
 
 class Server(uvicorn.Server):

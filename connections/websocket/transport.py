@@ -2,11 +2,16 @@
 module tells Daphne from uvicorn.
 """
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from connections.websocket.asgi_types import Message
+
+# Iterations of the event loop from a frame in the kernel to its manager: 3 on Daphne and on uvicorn, 5 with uvicorn's
+# older implementation of WebSockets, which `serve` uses. The rest is for middleware with a queue of its own.
+LISTEN_ITERATIONS = 10
 
 SERVICE_RESTART = 1012  # the code with which uvicorn closes all connections when it stops
 
@@ -40,6 +45,12 @@ def backlog_of(send: Any) -> Callable[[], int] | None:
 
 def _twisted_backlog(transport: Any) -> int:
     return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+
+async def read_what_has_come() -> None:
+    """Let the event loop read every frame that has reached the kernel by now, and its manager see it."""
+    for _ in range(LISTEN_ITERATIONS):
+        await asyncio.sleep(0)
 
 
 def is_server_stop(send: Any, disconnect: Message) -> bool:
