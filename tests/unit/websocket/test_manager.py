@@ -7,7 +7,7 @@ from connections.conf import Tunables
 from connections.policy.states import CloseReason, Refused
 from connections.websocket.asgi_types import Message, Receive, Scope, Send
 from connections.websocket.outbound import BEHIND_BYTES, BEHIND_FRAMES, DRAIN_POLL_SECONDS
-from tests.support.one_socket import ADMITTED, Node, Socket, accepts, managed
+from tests.support.one_socket import ADMITTED, Node, Socket, accepts, managed, until
 
 
 def test_a_close_that_is_ordered_before_the_admission_ends_the_socket_after_one_accept() -> None:
@@ -24,6 +24,24 @@ def test_a_close_that_is_ordered_before_the_admission_ends_the_socket_after_one_
         assert json.loads(socket.sent[1]["text"])["reason"] == "reset"
         assert socket.sent[2]["code"] == 4411
         assert node.ended == [(CloseReason.RESET, "reset: all of them")]
+
+    asyncio.run(main())
+
+
+def test_an_order_with_a_reason_of_a_newer_version_is_carried_out_with_its_own_word() -> None:
+    async def main() -> None:
+        socket, node = Socket(), Node()
+        manager, running = managed(socket, node, accepts)
+        node.decision.set_result(ADMITTED)
+        await until(lambda: manager.accepted)
+        manager.order_close(CloseReason("quarantined"), "by a node of the next release")
+        await asyncio.wait_for(running, 5)
+        assert socket.kinds == ["accept", "send", "close"]
+        told = json.loads(socket.sent[1]["text"])
+        assert (told["reason"], told["code"], told["reconnect"]) == ("quarantined", 4408, "after")
+        assert told["retry_after"] > 0
+        assert socket.sent[2]["code"] == 4408
+        assert node.ended == [("quarantined", "by a node of the next release")]
 
     asyncio.run(main())
 
