@@ -41,6 +41,8 @@ class Protocol(WebSocketProtocol):
                 if not pong.done():
                     await read_what_has_come()
                 if not pong.done():
+                    # The library ends it with an error, which asyncio would log if nobody took it.
+                    pong.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
                     self.fail_connection(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
                     return
                 await pong
