@@ -1,8 +1,8 @@
 """Advance the open runs of all users, round by round."""
 
 import logging
+import time
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db.models import Case, ExpressionWrapper, F, Value, When
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 BATCH = 50  # runs read at once; a round advances a few hundred at most
 HEAD_START = timedelta(seconds=5)  # somebody waits for what staff asked for, and nobody for a run of the system
 FAILED_SECONDS = 5.0  # a run that could not go on is tried again after so long
-LEFT_SIGHTINGS = 12  # a minute of sweeps: a node that knows the step would have taken it within a beat
+LEFT_SECONDS = 60.0  # a node that knows the step takes it within a beat
 
 
 class OpenRuns:
@@ -30,7 +30,9 @@ class OpenRuns:
     def __init__(self, values: Tunables) -> None:
         self._values = values
         self._aside = SetAside()
-        self._sightings: dict[UUID, tuple[Any, int]] = {}  # due_at, and how often it was met since
+        # The runs that only a newer version knows: their due_at, and since when they were met at that.
+        self._met: dict[UUID, tuple[datetime, float]] = {}
+        self._looked_at = 0.0
 
     def advance(self, budget: Budget | None = None) -> float | None:
         """Advance each due run once, until the budget is over. Returns the seconds until the next is due; None if none
@@ -71,17 +73,19 @@ class OpenRuns:
         """Log each due run that only a newer version can advance, once. End those that no node has advanced for long:
         after a release was rolled back nobody knows their step, and they would keep their users from the next run.
         """
-        now = database.now()
+        now, clock = database.now(), time.monotonic()
         foreign = RecoveryRun.objects.open().filter(~due.OURS, due_at__lte=now).order_by("due_at")[:BATCH]
-        before, self._sightings = self._sightings, {}
+        before, self._met = self._met, {}
+        # After a time in which the database was away nobody could have taken a step.
+        away = clock - self._looked_at > 3 * max(self._values.sweep_seconds, self._values.beat_seconds)
+        self._looked_at = clock
         for run in foreign:
-            due_at, times = before.get(run.pk, (None, 0))
-            times = times + 1 if due_at == run.due_at else 1
-            self._sightings[run.pk] = run.due_at, times
+            due_at, since = before.get(run.pk, (None, clock))
+            self._met[run.pk] = run.due_at, since if due_at == run.due_at and not away else clock
             if run.pk not in before:
                 facts = {"run": str(run.pk), "user": str(run.user_id), "kind": run.kind, "step": run.step}
                 logger.warning("run_of_newer_version", extra=facts)
-            if times >= LEFT_SIGHTINGS:
+            if clock - self._met[run.pk][1] >= LEFT_SECONDS:
                 self._end(run)
 
     def _end(self, met: RecoveryRun) -> None:

@@ -137,7 +137,7 @@ def test_the_lease_of_a_dead_node_ends_a_lease_from_now_and_no_later() -> None:
 
 
 def test_a_node_is_steady_a_lease_after_the_clock_was_set_back() -> None:
-    node = make_node("web-1")
+    node = make_node("web-1", steady_since=database.now())
     set_back()
     lease.renew(node.pk, VALUES)
     node.refresh_from_db()

@@ -11,7 +11,7 @@ from connections.models import RecoveryRun
 from connections.policy.actor import Actor
 from connections.policy.states import Outcome, RunKind, Step
 from connections.recovery import runs
-from connections.recovery.open_runs import LEFT_SIGHTINGS, OpenRuns
+from connections.recovery.open_runs import LEFT_SECONDS, OpenRuns
 from tests.support.rows import make_run, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,26 +60,53 @@ def test_a_thousand_runs_of_a_newer_version_delay_no_other(monkeypatch: pytest.M
     assert taken == [mine.pk]
 
 
-def test_a_run_that_no_node_knows_any_more_ends_so_that_the_next_can_begin() -> None:
+@pytest.fixture
+def moment(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that time.monotonic() returns."""
+    real = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: real[0])
+    return real
+
+
+def look_for(each: OpenRuns, moment: list[float], seconds: float) -> None:
+    """Look at each sweep for so many seconds."""
+    until = moment[0] + seconds
+    each.look_at_foreign()
+    while moment[0] < until:
+        moment[0] += VALUES.sweep_seconds
+        each.look_at_foreign()
+
+
+def test_a_run_that_no_node_knows_any_more_ends_so_that_the_next_can_begin(moment: list[float]) -> None:
     """The release that had the step was rolled back."""
     ada = make_user("ada")
     run = make_run(ada, step=Step("compensate"))
     each = OpenRuns(VALUES)
-    for _ in range(LEFT_SIGHTINGS):
-        run.refresh_from_db()
-        assert run.finished_at is None
-        each.look_at_foreign()
+    look_for(each, moment, LEFT_SECONDS - VALUES.sweep_seconds)
+    run.refresh_from_db()
+    assert run.finished_at is None
+    look_for(each, moment, VALUES.sweep_seconds)
     run.refresh_from_db()
     assert (run.outcome, run.error) == (Outcome.FAILED, "no node that runs knows 'compensate'")
     _, joined = runs.request(ada, RunKind.CLEANUP, actor=Actor.command(), reason="stuck")
     assert not joined
 
 
-def test_a_run_that_a_newer_node_advances_is_never_ended() -> None:
+def test_a_run_that_a_newer_node_advances_is_never_ended(moment: list[float]) -> None:
     run = make_run(make_user("ada"), step=Step("compensate"))
     each = OpenRuns(VALUES)
-    for number in range(2 * LEFT_SIGHTINGS):
+    for number in range(4):
         RecoveryRun.objects.update(due_at=database.now() - timedelta(seconds=number))
-        each.look_at_foreign()
+        look_for(each, moment, LEFT_SECONDS / 2)
+    run.refresh_from_db()
+    assert run.finished_at is None
+
+
+def test_the_time_in_which_the_database_was_away_is_not_counted(moment: list[float]) -> None:
+    run = make_run(make_user("ada"), step=Step("compensate"))
+    each = OpenRuns(VALUES)
+    look_for(each, moment, LEFT_SECONDS / 2)
+    moment[0] += 600
+    look_for(each, moment, LEFT_SECONDS / 2)
     run.refresh_from_db()
     assert run.finished_at is None
