@@ -6,7 +6,7 @@ import time
 from tests.support.clients import connect_many, run
 from tests.support.databases import Database
 from tests.support.processes import manage_json
-from tests.support.scenes import Pace, Serve, close_reasons, held_ids, wait_until_ready
+from tests.support.scenes import Pace, Serve, close_reasons, wait_until_ready
 
 PACE = Pace(sweep=0, lease=6.0)  # the command has started long before the lease of the dead node is over
 SETTINGS = PACE.settings()
@@ -38,21 +38,6 @@ def test_a_recovery_soon_after_the_crash_of_the_only_node_frees_its_managers(ser
     [(_, served), (name, serves)] = nodes(database)
     assert (served, serves, name.partition("-")[0]) == (True, False, "command")
     assert database.query("SELECT count(*) FROM connections_node WHERE retired_at IS NOT NULL") == [(1,)]
-
-
-def test_one_sweep_soon_after_the_crash_of_the_only_node_frees_its_managers(serve: Serve, database: Database) -> None:
-    server = serve(database, ready="/readyz", node_name="web-1", **SETTINGS)
-    user = database.user("u1")
-
-    async def main() -> None:
-        await wait_until_ready(await connect_many(3, server, user))
-        server.kill()
-        await asyncio.sleep(1)  # it is late by now, which is all that a sweep can go by
-        swept = await asyncio.to_thread(manage_json, "sweep", "--once", db=database, **SETTINGS)
-        assert swept == {"freed": {"node_lost": 3}, "failed": 0}
-
-    run(main())
-    assert held_ids(database, user) == set()
 
 
 def test_where_a_living_node_witnesses_a_command_registers_none(serve: Serve, database: Database) -> None:

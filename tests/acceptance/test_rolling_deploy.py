@@ -22,6 +22,7 @@ from tests.support.scenes import (
     start_together,
     wait_until_ready,
 )
+from tests.support.servers import Server
 
 PACE = Pace()
 SETTINGS = PACE.settings()
@@ -65,75 +66,80 @@ async def told(client: ChatClient, code: int) -> dict[str, object]:
     return client.closing
 
 
+async def check_orders(database: Database, blocked: ChatClient, probed: ChatClient, kicked: ChatClient) -> None:
+    """An order with a reason of the newer version is carried out with its word, and the others as always."""
+    order_close(database, blocked, "blocked_by_network", "robot")
+    database.query(
+        "UPDATE connections_managerrecord SET probe_wanted_at = now(), probe_mode = 'gently' WHERE id = ?",
+        [manager_of(probed)],
+    )
+    order_close(database, kicked, "closed_by_staff", "staff")
+    frame = await told(blocked, 4408)
+    assert (frame["reason"], frame["reconnect"]) == ("blocked_by_network", "after")
+    assert 0 < float(str(frame["retry_after"])) <= 30
+    assert (await told(kicked, 4410))["reason"] == "closed_by_staff"
+    verdict = "SELECT probe_verdict FROM connections_managerrecord WHERE id = ?"
+    await eventually(
+        lambda: database.query(verdict, [manager_of(probed)]) == [("alive",)],
+        within=PACE.probe + BY_NEXT_BEAT,
+        why="a probe of an unknown mode is answered",
+    )
+
+
+async def check_leases(database: Database) -> None:
+    """Both nodes renew their leases, and keep their identities."""
+    before = renewals(database)
+    await asyncio.sleep(PACE.lease)
+    after = renewals(database)
+    assert [name for name, _ in after] == ["web-1", "web-2"], "nobody had to register anew"
+    assert all(late > early for (_, early), (_, late) in zip(before, after, strict=True))
+    assert fenced_nodes(database) == []
+
+
+async def check_shown(server: Server, blocked: TestUser, newer_run: UUID) -> None:
+    """The words of the newer version are shown as what they are, and its run is left to its nodes."""
+    lead, database = HttpBrowser(server, server.database.user("lead")), server.database
+    page = await asyncio.to_thread(lead.get, f"/console/users/{blocked.id}/")
+    assert (page.status, "blocked by network" in page.text) == (200, True)
+    page = await asyncio.to_thread(lead.get, f"/console/runs/{newer_run}/")
+    assert (page.status, "compensate" in page.text) == (200, True)
+    listed = await asyncio.to_thread(
+        manage_json, "list_managers", "--user", blocked.name, "--state", "closed", db=database, **SETTINGS
+    )
+    assert [row["close_reason"] for row in listed] == ["blocked_by_network"]
+    query = "SELECT step, finished_at, error FROM connections_recoveryrun WHERE id = ?"
+    assert database.query(query, [newer_run]) == [("compensate", None, "")]
+
+
 def test_older_nodes_carry_out_every_other_order_beside_a_newer_one(serve: Serve, postgres_database: Database) -> None:
     database = postgres_database
-    first, second = (
-        serve(database, start=False, kind=kind, node_name=name, **SETTINGS)
-        for kind, name in (("daphne", "web-1"), ("uvicorn", "web-2"))
-    )
+    kinds = (("daphne", "web-1"), ("uvicorn", "web-2"))
+    first, second = (serve(database, start=False, kind=kind, node_name=name, **SETTINGS) for kind, name in kinds)
     start_together(first, second)
     users = [database.user(f"u{number}") for number in range(1, 6)]
 
     async def main() -> None:
-        clients = [
-            await connect(node, user) for user, node in zip(users, [first, second, first, first, second], strict=True)
-        ]
+        nodes = [first, second, first, first, second]
+        clients = [await connect(node, user) for user, node in zip(users, nodes, strict=True)]
         await wait_until_ready(clients)
-        blocked, probed, staying, kicked, silent = clients
+        blocked, probed, staying, kicked, recovered = clients
         for statement in MIGRATION:
             await asyncio.to_thread(database.query, statement)
         newer_run = open_run(database, users[2], "compensate")
-        order_close(database, blocked, "blocked_by_network", "robot")
-        database.query(
-            "UPDATE connections_managerrecord SET probe_wanted_at = now(), probe_mode = 'gently' WHERE id = ?",
-            [manager_of(probed)],
-        )
-        order_close(database, kicked, "closed_by_staff", "staff")
-        frame = await told(blocked, 4408)
-        assert (frame["reason"], frame["reconnect"]) == ("blocked_by_network", "after")
-        assert 0 < float(str(frame["retry_after"])) <= 30
-        assert (await told(kicked, 4410))["reason"] == "closed_by_staff"
-        await eventually(
-            lambda: (
-                database.query("SELECT probe_verdict FROM connections_managerrecord WHERE id = ?", [manager_of(probed)])
-                == [("alive",)]
-            ),
-            within=PACE.probe + BY_NEXT_BEAT,
-            why="a probe of an unknown mode is answered",
-        )
+        await check_orders(database, blocked, probed, kicked)
         back = await connect(second, users[0])
         await wait_until_ready([back])
-        before = renewals(database)
         report = await asyncio.to_thread(manage_json, "recover_user", users[4].name, db=database, **SETTINGS)
         assert (report["outcome"], report["spared"]) == ("nothing_to_do", 1)
-        await asyncio.sleep(PACE.lease)
-        after = renewals(database)
-        assert [name for name, _ in after] == ["web-1", "web-2"], "nobody had to register anew"
-        assert all(late > early for (_, early), (_, late) in zip(before, after, strict=True))
-        assert fenced_nodes(database) == []
-        await asyncio.gather(*map(check_chat_works, (probed, staying, silent, back)))
-        [left] = database.query(
-            "SELECT step, finished_at, error FROM connections_recoveryrun WHERE id = ?", [newer_run]
-        )
-        assert left == ("compensate", None, ""), "it is left to the newer nodes"
-        await check_shown(newer_run)
-
-    async def check_shown(newer_run: UUID) -> None:
-        lead = HttpBrowser(first, database.user("lead"))
-        page = await asyncio.to_thread(lead.get, f"/console/users/{users[0].id}/")
-        assert (page.status, "blocked by network" in page.text) == (200, True)
-        page = await asyncio.to_thread(lead.get, f"/console/runs/{newer_run}/")
-        assert (page.status, "compensate" in page.text) == (200, True)
-        listed = await asyncio.to_thread(
-            manage_json, "list_managers", "--user", users[0].name, "--state", "closed", db=database, **SETTINGS
-        )
-        assert [row["close_reason"] for row in listed] == ["blocked_by_network"]
+        await check_leases(database)
+        await asyncio.gather(*map(check_chat_works, (probed, staying, recovered, back)))
+        await check_shown(first, users[0], newer_run)
 
     run(main())
     assert close_reasons(database, users[3]) == {"closed_by_staff": 1}
-    for log in (first.output(), second.output()):
-        assert "Traceback" not in log
-    assert sum("run_of_newer_version" in node.output() for node in (first, second)) >= 1
+    logs = [first.output(), second.output()]
+    assert not any("Traceback" in log for log in logs)
+    assert any("run_of_newer_version" in log for log in logs)
 
 
 def test_a_node_of_this_version_starts_on_a_database_that_a_newer_one_has_migrated(
