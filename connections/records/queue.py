@@ -46,6 +46,13 @@ class Admit:
         """Whether its client has gone, or has waited for too long."""
         return self.future.cancelled() or self.deadline <= now
 
+    def resolve(self, value: Admission | Refused) -> bool:
+        """Tell who waits for it. Returns whether anybody still does."""
+        if not self.future.set_running_or_notify_cancel():
+            return False
+        self.future.set_result(value)
+        return True
+
 
 @dataclass(slots=True, eq=False)
 class Entry:

@@ -26,6 +26,7 @@ from connections.records.batch import Batch, Demand, VictimFailed, plan_batch, w
 from connections.records.lease import NodeGone
 from connections.records.lifecycle import Ending
 from connections.records.queue import GIVEN_UP, Admit, Item, Release, WriteQueue
+from connections.records.unclosable import Unclosable
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ LOCK_SECONDS = 0.25  # PostgreSQL's lock_timeout: rows are skipped, so only a lo
 REPLAY_BEATS = 0.25  # the budget of a replay; what is left goes on in the next batch
 TABLE_LOCKED = 2  # batches in which nothing could be written for a lock: then everything waits
 MIN_PAUSE, AWAY_PAUSE = 0.02, 0.05  # seconds until what found a lock, or no database, is tried again
-BAD_SECONDS, MAX_BAD = 60.0, 1000  # how long a record that can't be written is passed over, and how many are
 
 
 class Writer:
@@ -51,7 +51,7 @@ class Writer:
         self._logged_away_at = -math.inf
         self._began = -math.inf  # time.monotonic() of the last transaction
         self._unserved = 0  # batches in a row that found a lock
-        self._unclosable: dict[UUID, float] = {}  # until when, on time.monotonic()
+        self._unclosable = Unclosable()
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
 
     @property
@@ -93,18 +93,29 @@ class Writer:
         return self._queue.backlog()
 
     def _run(self) -> None:
-        with database.own_connection(self.tunables.beat_seconds, lock_seconds=LOCK_SECONDS):
-            while True:
-                items = self._queue.take(self._began)
-                if items:
-                    self._began = time.monotonic()
-                    self._write(items)
-                elif self._queue.stopping:
-                    break
-                for admit in self._queue.give_up(time.monotonic()):
-                    _resolve(admit.future, Refused.TRY_AGAIN)
-                database.idle()
-                self.last_round = time.monotonic()
+        ended = False
+        while not ended:
+            try:
+                with database.own_connection(self.tunables.beat_seconds, lock_seconds=LOCK_SECONDS):
+                    ended = self._repeat()
+            except Exception as error:  # the connection could not be made or given back: begin anew
+                self._note_failure(error)
+                logger.exception("worker_began_anew", extra={"worker": "writer"})
+                time.sleep(self.tunables.beat_seconds / 4)
+
+    def _repeat(self) -> bool:
+        """Write batch after batch. Returns True once the queue was stopped and is empty."""
+        while True:
+            items = self._queue.take(self._began)
+            if items:
+                self._began = time.monotonic()
+                self._write(items)
+            elif self._queue.stopping:
+                return True
+            for admit in self._queue.give_up(time.monotonic()):
+                admit.resolve(Refused.TRY_AGAIN)
+            database.idle()
+            self.last_round = time.monotonic()
 
     # One batch
 
@@ -156,15 +167,13 @@ class Writer:
         self._settle(items, batch)
 
     def _demand(self, items: list[Item]) -> Demand:
-        now = time.monotonic()
-        self._unclosable = {pk: until for pk, until in self._unclosable.items() if until > now}
         newcomers = {item.id for item in items if item.admit is not None}
         return Demand(
             [item.admit.handshake for item in items if item.admit is not None],
             leaving={item.id for item in items if item.release is not None} - newcomers,
             accepted={item.id for item in items if item.accepted} - newcomers,
             patient={item.id for item in items if item.entry.tries < 2},
-            unclosable=self._unclosable,
+            unclosable=self._unclosable.ids(time.monotonic()),
         )
 
     def _end(self, items: list[Item], now: datetime) -> None:
@@ -192,7 +201,7 @@ class Writer:
             self._queue.done(item)
             if item.admit is not None:
                 decided: Admission | Refused = batch.admissions.get(item.id) or batch.refused[item.id]
-                if not _resolve(item.admit.future, decided) and item.id in batch.admissions:
+                if not item.admit.resolve(decided) and item.id in batch.admissions:
                     self.release(item.id, GIVEN_UP.reason, GIVEN_UP.evidence, item.entry.user_id)
         try:
             self._on_committed(batch)
@@ -275,14 +284,12 @@ class Writer:
 
     def _pass_over(self, failed: VictimFailed) -> None:
         logger.error("victim_passed_over", exc_info=failed.__cause__, extra={"manager": str(failed.record_id)})
-        if len(self._unclosable) >= MAX_BAD:
-            del self._unclosable[next(iter(self._unclosable))]
-        self._unclosable[failed.record_id] = time.monotonic() + BAD_SECONDS
+        self._unclosable.add(failed.record_id, time.monotonic())
 
     def _give_up(self, item: Item, *, refuse: bool = True) -> None:
         """This item can't be written: refuse its handshake, or try its ending again later, alone."""
         if item.admit is not None and refuse:
-            _resolve(item.admit.future, Refused.TRY_AGAIN)
+            item.admit.resolve(Refused.TRY_AGAIN)
             self._queue.drop(item, admit=True, accepted=True, release=not item.admit.may_be_stored)
             if item.admit.may_be_stored:
                 self.release(item.id, GIVEN_UP.reason, GIVEN_UP.evidence, item.entry.user_id)
@@ -290,11 +297,3 @@ class Writer:
             self._queue.done(item)  # the node's retirement frees it
         else:
             self._queue.keep([item], seconds=2.0 ** min(item.entry.tries + 1, 6), alone=True)  # a minute at most
-
-
-def _resolve(future: "Future[Admission | Refused]", value: Admission | Refused) -> bool:
-    """Whether somebody still waits for it."""
-    if not future.set_running_or_notify_cancel():
-        return False
-    future.set_result(value)
-    return True

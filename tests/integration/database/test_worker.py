@@ -107,12 +107,12 @@ def test_no_exception_ends_the_thread(error: BaseException) -> None:
 def test_a_thread_that_gets_no_connection_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
     own, failures = database.own_connection, 2
 
-    def fails_twice(beat_seconds: float) -> AbstractContextManager[None]:
+    def fails_twice(beat_seconds: float, *, lock_seconds: float | None = None) -> AbstractContextManager[None]:
         nonlocal failures
         if failures:
             failures -= 1
             raise RuntimeError("can't start new thread")
-        return own(beat_seconds)
+        return own(beat_seconds, lock_seconds=lock_seconds)
 
     monkeypatch.setattr(database, "own_connection", fails_twice)
     began, last = times_of(lambda: None)

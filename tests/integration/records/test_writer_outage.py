@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
@@ -13,6 +14,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord
 from connections.policy.admission import Admission, Handshake
@@ -135,3 +137,22 @@ def test_a_victim_that_cannot_be_written_is_passed_over_for_the_next_by_rank(wri
             assert isinstance(admission, Admission)
             assert admission.evicted == victim.pk
     assert ManagerRecord.objects.counted().filter(user=ada).count() == 5
+
+
+def test_a_writer_that_gets_no_connection_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, failures = database.own_connection, 2
+
+    def fails_twice(beat_seconds: float, *, lock_seconds: float | None = None) -> AbstractContextManager[None]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise RuntimeError("can't start new thread")
+        return own(beat_seconds, lock_seconds=lock_seconds)
+
+    monkeypatch.setattr(database, "own_connection", fails_twice)
+    writer = Writer(VALUES, lambda batch: None)
+    writer.node_id = make_node("web").pk
+    writer.start()
+    assert isinstance(writer.admit(shake(make_user("ada"))).result(5), Admission)
+    assert failures == 0
+    assert writer.stop(10)
