@@ -10,12 +10,12 @@ from uuid import UUID
 
 from connections import database
 from connections.node.answers import Answers
-from connections.node.budget import Budget
 from connections.node.changes import Changes, RefusalCounts
 from connections.node.orders import CloseOrders, ProbeOrders
 from connections.node.orphans import Orphans
 from connections.node.parts import NodeParts
 from connections.node.reconcile import Reconcile
+from connections.recovery.budget import Budget
 
 logger = logging.getLogger(__name__)
 

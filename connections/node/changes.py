@@ -8,9 +8,10 @@ from uuid import UUID
 
 from connections import database
 from connections.models import ManagerRecord, Refusal
-from connections.node.budget import Budget, Turns, write_together
 from connections.node.parts import NodeParts
+from connections.node.turns import Turns, write_together
 from connections.policy.states import Refused
+from connections.recovery.budget import Budget
 from connections.websocket.manager import Manager
 
 SLICE = 200  # rows of one UPDATE: its CASE grows with them

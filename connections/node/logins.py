@@ -16,10 +16,10 @@ from django.db import close_old_connections, router
 
 from connections import database, metrics
 from connections.database.worker import WorkerThread
-from connections.node.budget import Budget
 from connections.node.parts import CloseOrder, NodeParts
 from connections.node.session_engine import session_engine
 from connections.policy.states import CloseReason
+from connections.recovery.budget import Budget
 from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,11 @@ from uuid import UUID
 from connections import database, metrics
 from connections.models import ManagerRecord
 from connections.node.answers import Answer, Answers
-from connections.node.budget import Budget, Turns
 from connections.node.orphans import Orphans
 from connections.node.parts import CloseOrder, NodeParts
+from connections.node.turns import Turns
 from connections.policy.states import CloseReason, OpenEnum, ProbeMode, RecordState, Verdict
+from connections.recovery.budget import Budget
 from connections.websocket.manager import Manager
 
 logger = logging.getLogger(__name__)

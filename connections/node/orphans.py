@@ -5,12 +5,13 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from connections import database
-from connections.node.budget import Budget, Turns, write_together
 from connections.node.parts import NodeParts
+from connections.node.turns import Turns, write_together
 from connections.policy.actor import Actor
 from connections.policy.states import CloseReason
 from connections.records import lifecycle
 from connections.records.lifecycle import Ending
+from connections.recovery.budget import Budget
 
 SLICE = 200  # records of one transaction
 SET_ASIDE_SECONDS = 60.0  # a bad row needs a person; often enough to notice the repair

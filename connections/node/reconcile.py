@@ -8,10 +8,11 @@ from uuid import UUID
 
 from connections import database, metrics
 from connections.models import ManagerRecord
-from connections.node.budget import Budget, Turns
 from connections.node.orphans import Orphans
 from connections.node.parts import CloseOrder, NodeParts
+from connections.node.turns import Turns
 from connections.policy.states import CloseReason, is_sent
+from connections.recovery.budget import Budget
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from connections.recovery.sweep import Sweep
 PRUNE_SECONDS = 3600.0
 PRUNE_BATCHES = 5  # in one round: about 0.1 s
 PRUNE_PAUSE_SECONDS = 1.0  # until the next batches: a first prune of a million rows ends within the hour
-SWEEP_SHARE = 0.5  # of a round, where freeing has much to do: the rest is for the runs
 
 
 class Sweeper:
@@ -41,12 +40,12 @@ class Sweeper:
         left = self._sweep_at - now if sweeps else self._tunables.beat_seconds
         budget = Budget(min(self._tunables.beat_seconds, left))
         if begins or self._sweep.unfinished:
-            self._sweep.go_on(budget.share(SWEEP_SHARE))
+            self._sweep.go_on(budget.share(2))  # the rest is for the runs
         if begins:
             self._runs.look_at_foreign()
         due = self._runs.advance(budget)
         self._run_due = None if due is None else time.monotonic() + due
-        if now >= self._prune_at and not budget.over:
+        if now >= self._prune_at and not budget.spent:
             self._prune(now)
 
     def _prune(self, now: float) -> None:

@@ -5,16 +5,18 @@ from collections.abc import Callable
 
 
 class Budget:
-    """The time of one round, in seconds from now. Whoever works in a round asks before each step whether it is over."""
+    """The seconds that a round, or one step of it, may take from now. Each step does one slice in any case, and further
+    slices only while its budget lasts.
+    """
 
     def __init__(self, seconds: float, clock: Callable[[], float] | None = None) -> None:
         self._clock = clock or time.monotonic
         self._until = self._clock() + seconds
 
     @property
-    def over(self) -> bool:
+    def spent(self) -> bool:
         return self._clock() >= self._until
 
-    def share(self, part: float) -> "Budget":
-        """A budget of this part of what is left."""
-        return Budget(max(0.0, self._until - self._clock()) * part, self._clock)
+    def share(self, steps: int) -> "Budget":
+        """The budget of one of so many steps that are still to do."""
+        return Budget(max(0.0, self._until - self._clock()) / steps, self._clock)

@@ -41,7 +41,7 @@ class OpenRuns:
         tried: set[UUID] = set()
         while batch := self._due(tried, now := database.now()):
             for run_id in batch:
-                if budget is not None and budget.over:
+                if budget is not None and budget.spent:
                     return 0.0
                 tried.add(run_id)
                 self._advance(run_id, budget)

@@ -110,7 +110,7 @@ def take_steps(run_id: UUID, values: Tunables, budget: Budget | None = None) -> 
                 raise
             logger.warning("run_found_lock", extra={"run": str(run_id), "error": str(error)})
             return Progress.LOCKED
-        if progress is not Progress.MOVED or (budget is not None and budget.over):
+        if progress is not Progress.MOVED or (budget is not None and budget.spent):
             break
     return progress
 

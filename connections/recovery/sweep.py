@@ -66,7 +66,7 @@ class Sweep:
         swept = self._swept = Swept(fenced=len(lease.fence(self._tunables)))
         steps, self._under_way = self._under_way or self._pass(), None
         for _ in steps:  # an error ends the pass; the next call begins another
-            if budget is not None and budget.over:
+            if budget is not None and budget.spent:
                 self._under_way = steps
                 break
         if swept.freed or swept.failed:

@@ -12,7 +12,6 @@ from django.contrib.auth.models import User
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, Node
-from connections.node.budget import Budget
 from connections.node.keepalive import Keepalive
 from connections.node.limiter import ConnectLimiter
 from connections.node.manager_host import ManagerHost
@@ -20,6 +19,7 @@ from connections.node.parts import Identity, NodeParts
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, RecordState
 from connections.records.writer import Writer
+from connections.recovery.budget import Budget
 from connections.websocket.clock import NodeClock
 from connections.websocket.manager import Manager
 from connections.websocket.registry import Registry

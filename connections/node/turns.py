@@ -1,7 +1,6 @@
-"""What keeps a round short: a budget of time, and work that goes on in the next round where it stopped."""
+"""Work that goes on in the next round where it stopped, and rows that are written together if they can be."""
 
 import logging
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator
 from uuid import UUID
@@ -9,26 +8,9 @@ from uuid import UUID
 from django.db import DatabaseError
 
 from connections import database
+from connections.recovery.budget import Budget
 
 logger = logging.getLogger(__name__)
-
-
-class Budget:
-    """The time that a round, or one step of it, may take. Each step does one slice in any case, and further slices only
-    while its budget lasts.
-    """
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until = clock() + seconds
-
-    @property
-    def spent(self) -> bool:
-        return self._clock() >= self._until
-
-    def share(self, steps: int) -> "Budget":
-        """The budget of one of so many steps that are still to do."""
-        return Budget(max(0.0, self._until - self._clock()) / steps, self._clock)
 
 
 class Turns:
