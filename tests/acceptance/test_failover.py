@@ -16,6 +16,7 @@ LONGER_THAN_A_LEASE = 6.5
 [THERE, BACK, LOST] = failover.SCENARIOS
 
 
+@pytest.mark.timeout(240)  # two outages on two servers
 def test_a_failover_and_the_way_back_close_nobody() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder,

@@ -55,7 +55,7 @@ def _at_a_time(notice: Notice) -> int:
 def _newcomers(notice: Notice) -> list[str]:
     """Each is admitted, or told to try again, within 4 s."""
     allowed = {ADMITTED, TRY_AGAIN}
-    late = bounds.GIVEN_UP + bounds.SLACK + notice.lag
+    late = bounds.GIVEN_UP + bounds.SLACK * notice.crowding + notice.lag
     wrong = [a for a in notice.newcomers if a.outcome not in allowed or a.seconds > late]
     return [f"{len(wrong)} of {len(notice.newcomers)} newcomers: {_shown(wrong)}"] if wrong else []
 

@@ -18,7 +18,7 @@ from tests.support.scenes import start_together
 from tests.support.servers import Server
 
 KINDS = {"web-1": "daphne", "web-2": "uvicorn"}
-OTHERS = [f"other{number}" for number in range(50)]
+OTHERS = [f"other{number}" for number in range(100)]
 READY_SECONDS = 10.0  # after which a node that an earlier scenario has broken is started anew
 DATABASE = "template"  # which PostgresTemplate fills
 ROLE = "app"  # the nodes' own role, which has no right of a superuser
