@@ -24,6 +24,9 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 
+# Each has a database server, two nodes and dozens of clients of its own, and times handshakes: never two at once.
+OUTAGES = {"test_strangers_locks", "test_database_trouble", "test_failover", "test_pgbouncer"}
+
 _servers = pytest.StashKey[list[Server]]()
 
 
@@ -36,7 +39,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if tier in {"house", "unit", "integration", "property", "acceptance", "browser"}:
             item.add_marker(tier)
         own_process = tier in {"acceptance", "browser"}
-        item.add_marker(pytest.mark.xdist_group(item.path.stem if own_process else "in-process"))
+        file = "outages" if item.path.stem in OUTAGES else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(file if own_process else "in-process"))
 
 
 @pytest.hookimpl(wrapper=True)
