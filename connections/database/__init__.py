@@ -3,6 +3,7 @@
 from connections.database.connection import atomic, current, is_sqlite, leave_standby, now, on_commit, use_wal
 from connections.database.errors import AWAY, Busy, is_away, is_busy
 from connections.database.own import idle, own_connection, round_of, throw_away
+from connections.database.waiting import waits
 
 __all__ = [
     "AWAY",
@@ -20,4 +21,5 @@ __all__ = [
     "round_of",
     "throw_away",
     "use_wal",
+    "waits",
 ]

@@ -18,6 +18,7 @@ from django.db.utils import load_backend
 from connections import metrics
 from connections.database.errors import AWAY, translated
 from connections.database.postgres import OwnPostgres, own_options
+from connections.database.waiting import waiting
 from connections.models.routing import alias, sessions_alias
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def _connection(name: str, beat_seconds: float, lock_seconds: float | None) -> B
 
 
 def _translate(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
-    with translated():
+    with waiting(), translated():
         return execute(sql, params, many, context)
 
 

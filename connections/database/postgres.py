@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connections.database.deadline import Deadline
 from connections.database.errors import translated
+from connections.database.waiting import waiting
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper as Backend
@@ -74,6 +75,10 @@ class OwnPostgres(Backend):
         connection = self.connection
         return None if connection is None or connection.closed else connection.fileno()
 
+    def connect(self) -> None:
+        with waiting():
+            super().connect()
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         without = {name: value for name, value in conn_params.items() if name != "options"}
         if self._options_refused:
@@ -103,7 +108,7 @@ class OwnPostgres(Backend):
         from psycopg.pq import TransactionStatus
 
         self.deadline.move()
-        with translated():
+        with waiting(), translated():
             began = self.connection.info.transaction_status != TransactionStatus.IDLE
             if began or not self._set_each_time:
                 return execute(sql, params, many, context)
@@ -122,5 +127,5 @@ class OwnPostgres(Backend):
 
     def _commit(self) -> None:
         self.deadline.move()
-        with translated():
+        with waiting(), translated():
             super()._commit()  # type: ignore[misc]  # not in the stubs

@@ -49,6 +49,11 @@ class WorkerThread:
         """Whether the thread runs, or is yet to be started."""
         return self._thread.ident is None or self._thread.is_alive()
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for the database at this moment."""
+        return database.waits(self._thread)
+
     def start(self) -> None:
         self._thread.start()
 

@@ -88,7 +88,13 @@ class NodeRuntime:
             Part(EVENT_LOOP, lambda: _failed(self._watching), lambda: self._looped_at),
             Part("keepalive", self._timer_ended),
             Part("bus", lambda: self.bus.died),
-            Part(WRITER, lambda: not writer.thread_alive, lambda: writer.last_round, lambda: writer.failure),
+            Part(
+                WRITER,
+                lambda: not writer.thread_alive,
+                lambda: writer.last_round,
+                lambda: writer.failure,
+                writer.waits,
+            ),
             _thread_part(BEAT, self._beat_thread),
             _thread_part("lease thread", self.lease_thread),
             _thread_part("recovery thread", self._recovery_thread, leases=RECOVERY_LEASES),
@@ -253,7 +259,7 @@ def _thread_part(name: str, thread: WorkerThread, *, leases: float = 1.0) -> Par
     def error() -> str:
         return in_words(thread.error) if thread.error is not None else ""
 
-    return Part(name, lambda: not thread.alive, lambda: thread.last, error, leases)
+    return Part(name, lambda: not thread.alive, lambda: thread.last, error, lambda: thread.waits, leases)
 
 
 def _failed(task: "asyncio.Task[None] | None") -> bool:

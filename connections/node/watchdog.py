@@ -26,13 +26,15 @@ class Part:
     """A thread or a task without which the node can't work.
 
     `last` gives when it last finished a round, on time.monotonic(); None for a part without rounds. `error` says, in
-    words, what its last round failed with. `leases` is for how long it may finish none.
+    words, what its last round failed with. `waits` says whether it waits for the database: that time does not count, or
+    a database that is slow or away would be taken for a part that hangs. `leases` is for how long it may finish none.
     """
 
     name: str
     ended: Callable[[], bool]
     last: Callable[[], float] | None = None
     error: Callable[[], str] = str
+    waits: Callable[[], bool] = bool
     leases: float = 1.0
 
 
@@ -85,6 +87,7 @@ class Watchdog:
         self._period = tunables.tick_seconds
         self._clock = clock or WorkingClock(tunables.beat_seconds)
         self._seen: dict[str, tuple[float, float]] = {}  # by part: `last`, and the clock when it changed
+        self._looked_at = self._clock.now()
         self._failing_since: float | None = None
         self._gave_up = False
         self._exit: tuple[float, int] | None = None  # when the process ends whatever still runs, and its exit code
@@ -132,7 +135,8 @@ class Watchdog:
             _end_process(self._exit[1])
         if self._node.leaving or self._gave_up:
             return  # its parts end one after the other
-        found = ((part.name, self._failure_of(part, now)) for part in self._parts)
+        found = [(part.name, self._failure_of(part, now)) for part in self._parts]
+        self._looked_at = now
         self.failures = {name: failure for name, failure in found if failure}
         if self.failures:
             self._found_failing(now)
@@ -150,6 +154,8 @@ class Watchdog:
         last = part.last()
         if part.name not in self._seen or last != self._seen[part.name][0]:
             self._seen[part.name] = (last, now)
+        elif part.waits():
+            self._seen[part.name] = (last, self._seen[part.name][1] + now - self._looked_at)
         silent = now - self._seen[part.name][1]
         if silent < part.leases * self._lease_seconds:
             return ""

@@ -53,6 +53,7 @@ class Writer:
         self._unserved = 0  # batches in a row that found a lock
         self._unclosable = Unclosable()
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
+        self.waits = lambda: database.waits(self._thread)  # at this moment
 
     @property
     def thread_alive(self) -> bool:

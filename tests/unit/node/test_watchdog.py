@@ -36,10 +36,10 @@ class Stage:
     """A node with a beat and a timer under a clock that only `go_on` and `stop` move."""
 
     def __init__(self) -> None:
-        self.time, self.last, self.timer_ended = 1000.0, 0.0, False
+        self.time, self.last, self.timer_ended, self.waits = 1000.0, 0.0, False, False
         self.node = Node()
         parts = [
-            Part("beat", lambda: False, lambda: self.last, lambda: "ValueError"),
+            Part("beat", lambda: False, lambda: self.last, lambda: "ValueError", lambda: self.waits),
             Part("keepalive", lambda: self.timer_ended),
         ]
         clock = WorkingClock(BEAT, lambda: self.time)
@@ -143,3 +143,16 @@ def test_a_watchdog_that_dies_says_so_itself() -> None:
         threading.Event().wait(0.01)
     assert node.told == ["cannot work: its watchdog has ended"]
     assert dog.why == "its watchdog has ended"
+
+
+def test_the_time_for_which_a_part_waits_for_the_database_does_not_count() -> None:
+    stage = Stage()
+    stage.go_on(LEASE, beats=True)
+    stage.waits = True
+    stage.go_on(20 * LEASE, beats=False)
+    assert (stage.dog.failures, stage.node.told) == ({}, [])
+    stage.waits = False
+    stage.go_on(LEASE - 1, beats=False)
+    assert stage.node.told == []
+    stage.go_on(1.5, beats=False)
+    assert [said[:11] for said in stage.node.told] == ["cannot work"]
