@@ -71,7 +71,8 @@ def _connection(name: str, beat_seconds: float, lock_seconds: float | None) -> B
     The vendor decides, and not the engine's name: PostGIS, SpatiaLite, django-tenants and psqlextra have their own.
     """
     settings: dict[str, Any] = copy.deepcopy(connections.settings[name])
-    settings |= {"CONN_MAX_AGE": None, "AUTOCOMMIT": True}
+    # Django sends its health check past the deadline, and an error closes the connection in any case.
+    settings |= {"CONN_MAX_AGE": None, "AUTOCOMMIT": True, "CONN_HEALTH_CHECKS": False}
     settings.setdefault("OPTIONS", {}).pop("pool", None)
     backend = load_backend(settings["ENGINE"]).DatabaseWrapper
     if backend.vendor == "sqlite":

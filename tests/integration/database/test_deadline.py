@@ -3,9 +3,13 @@
 import socket
 
 import pytest
+from django.db import close_old_connections
 
+from connections import database
 from connections.database import deadline as module
 from connections.database.deadline import Deadline
+from tests.support.databases import Database
+from tests.support.default_database import default_database
 
 
 def unwatchable() -> int | None:
@@ -36,3 +40,14 @@ def test_a_watcher_that_ended_is_started_anew(monkeypatch: pytest.MonkeyPatch) -
         here.settimeout(5)
         assert here.recv(1) == b""
         watched.close()
+
+
+@pytest.mark.django_db
+def test_django_checks_no_connection_past_its_deadline(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with default_database(postgres_database.url, CONN_HEALTH_CHECKS=True), database.own_connection(1.0):
+        database.now()
+        monkeypatch.setattr(type(database.current()), "is_usable", lambda self: pytest.fail("it has no deadline"))
+        close_old_connections()
+        database.now()
