@@ -120,6 +120,7 @@ class LoginCheck:
     def _check_slice(self) -> None:
         some = list(islice(self._line, SLICE if self._batches() and not self._alone else 1))
         managers = [m for m in some if m.admission is not None and not m.closing]
+        database.idle()  # an engine may wait for a store of its own
         try:
             orders = list(self._ended_among(managers)) if managers else []
         except (*database.AWAY, database.Busy):

@@ -161,3 +161,18 @@ def test_a_hanging_session_engine_delays_neither_accounts_nor_the_end(
         goes_on.set()
         for thread in logins._threads:
             assert thread.stop(10)
+
+
+def test_while_an_engine_is_asked_no_connection_is_taken_for_frozen(
+    node: QuietNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def asks(managers: list[Manager]) -> Iterator[Any]:
+        said.append("asks its store")
+        yield from ()
+
+    monkeypatch.setattr(database, "idle", lambda: said.append("no statement runs"))
+    sockets(node, make_user("ada"), ["key"])
+    LoginCheck(node.parts, "sessions", asks).round()
+    assert said == ["no statement runs", "asks its store"]
