@@ -28,10 +28,11 @@ class Sweeper:
         self._sweep_at = time.monotonic() + random.uniform(0.2, 0.8) * tunables.sweep_seconds
         self._prune_at = time.monotonic() + random.uniform(0.01, 1.0) * PRUNE_SECONDS
         self._run_due: float | None = None
+        self._began = time.monotonic()  # the last round
 
     def round(self) -> None:
         """Do what is due: fence and free, advance the open runs, prune a few batches of history."""
-        now = time.monotonic()
+        now = self._began = time.monotonic()
         sweeps = bool(self._tunables.sweep_seconds)
         begins = sweeps and now >= self._sweep_at
         if begins:
@@ -55,13 +56,14 @@ class Sweeper:
             self._prune_at = now + PRUNE_PAUSE_SECONDS
 
     def next_round(self) -> float:
-        """Seconds until something is due; at most a beat, since another process may open a run."""
-        now = time.monotonic()
+        """Seconds from the start of the last round until something is due; at most a beat, since another process may
+        open a run.
+        """
         if self._sweep.unfinished:
             return 0.0
-        moments = [now + self._tunables.beat_seconds, self._prune_at]
+        moments = [self._began + self._tunables.beat_seconds, self._prune_at]
         if self._tunables.sweep_seconds:
             moments.append(self._sweep_at)
         if self._run_due is not None:
             moments.append(self._run_due)
-        return max(0.0, min(moments) - now)
+        return max(0.0, min(moments) - self._began)

@@ -43,7 +43,7 @@ def rounds(sweeper: Sweeper, clock: StatementClock) -> float:
     began = clock.now
     sweeper.round()
     took = clock.now - began
-    clock.now += max(0.01, sweeper.next_round())
+    clock.now = max(clock.now + 0.01, began + sweeper.next_round())
     return took
 
 
@@ -143,3 +143,13 @@ def test_a_run_that_can_not_go_on_is_passed_over_for_a_while(monkeypatch: pytest
     monkeypatch.setattr(database, "now", lambda: moment)
     each.advance()
     assert tried.count(bad.pk) == 2
+
+
+def test_no_round_begins_before_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    with statements_take(0.01, monkeypatch) as clock:
+        sweeper, began = Sweeper(VALUES, "witness"), list[float]()
+        for _ in range(40):
+            began.append(clock.now)
+            rounds(sweeper, clock)
+    periods = (began[-1] - began[0]) / VALUES.beat_seconds + (began[-1] - began[0]) / (0.8 * VALUES.sweep_seconds)
+    assert len(began) - 1 <= periods + 1, "a round for each beat and each sweep"
