@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 # Between the starts of the runs: a hundred are spread over ten seconds, so that neither the roll calls nor the
 # clients that come back arrive all at once.
 PACE_SECONDS = 0.1
+TABLE_LOCKED = 2  # users in a row who met a lock: then a table may be locked, and each of the others would wait as long
 
 
 @dataclass(slots=True)
@@ -46,24 +47,26 @@ class Bulk:
 def recover_each(users: Sequence[Any], actor: Actor, reason: str) -> Bulk:
     """Open or join a cleanup for each user. A failure for one user doesn't block the others.
 
-    Raises database.AWAY if the database was away before any run was opened or joined.
+    Raises the error if the database was away, or a table locked, before any run was opened or joined.
     """
-    done = Bulk()
+    done, locked = Bulk(), 0
     for number, user in enumerate(users):
         try:
             _, joined = runs.request(
                 user, RunKind.CLEANUP, actor=actor, reason=reason, delay=done.opened * PACE_SECONDS
             )
-        except database.AWAY:
-            if not done.opened + done.joined:
-                raise
-            logger.warning("bulk_recovery_ended", extra={"user": str(user.pk), "left_out": len(users) - number})
-            done.left_out = [left.get_username() for left in users[number:]]  # each would wait as long
-            break
-        except Exception:  # one user who can't be recovered must not keep the others
+        except Exception as error:  # one user who can't be recovered must not keep the others
+            locked = locked + 1 if database.is_busy(error) else 0
+            if database.is_away(error) or locked == TABLE_LOCKED:
+                if not done.opened + done.joined:
+                    raise
+                logger.warning("bulk_recovery_ended", extra={"user": str(user.pk), "left_out": len(users) - number})
+                done.left_out = [left.get_username() for left in users[number:]]  # each would wait as long
+                break
             logger.exception("bulk_recovery_failed", extra={"user": str(user.pk)})
             done.failed.append(user.get_username())
         else:
+            locked = 0
             done.joined += joined
             done.opened += not joined
     return done
