@@ -23,7 +23,7 @@ from connections.node.manager_host import ManagerHost
 from connections.node.parts import Identity, NodeParts
 from connections.node.retirement import retire
 from connections.node.sweeper import Sweeper
-from connections.node.watchdog import Part, Watchdog
+from connections.node.watchdog import WATCHDOG, Part, Watchdog
 from connections.policy.states import CloseReason
 from connections.records.batch import Batch
 from connections.records.writer import Writer
@@ -37,7 +37,7 @@ CLOSING_SECONDS = 1.0  # for close handshakes after a drain; slower handlers end
 RETIRE_SECONDS = 2.0  # for the threads' ends and the last writes
 BUS_SECONDS = 0.5  # for the bus: a layer may swallow its cancellation
 EVENT_LOOP, WRITER, BEAT = "event loop", "writer", "beat"
-LEASE_PARTS = {EVENT_LOOP, WRITER, BEAT}  # without which the lease is not renewed
+LEASE_PARTS = {EVENT_LOOP, WRITER, BEAT, WATCHDOG}  # without which the lease is not renewed
 # The other nodes sweep and advance runs as well, so no client suffers, and a round may wait for many locks in turn.
 RECOVERY_LEASES = 3.0
 
@@ -124,8 +124,10 @@ class NodeRuntime:
 
     @property
     def works(self) -> bool:
-        """Whether event loop, writer and beat each finished a round within the last lease: only then is it renewed."""
-        return not LEASE_PARTS & self.watchdog.failures.keys()
+        """Whether event loop, writer and beat each finished a round within the last lease: only then is it renewed.
+        Once the loop has ended, nobody looks at them any more.
+        """
+        return not self.over and not LEASE_PARTS & self.watchdog.failures.keys()
 
     @property
     def why(self) -> str:

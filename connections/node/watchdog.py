@@ -18,6 +18,7 @@ from connections.conf import Tunables
 logger = logging.getLogger(__name__)
 
 END_SECONDS = 6.0  # for the orderly end of a node that can't work: close frames, a last release, the lease given up
+WATCHDOG = "watchdog"  # the part that fails once the watchdog itself has ended
 LOG_SECONDS = 1.0  # for the last line: a log handler whose reader has stopped must not hold up the exit
 
 
@@ -119,7 +120,7 @@ class Watchdog:
                 self.look()
                 time.sleep(self._period)
         except BaseException as error:  # noqa: BLE001 - whatever it was, a node without its watchdog can't work
-            self.failures = {"watchdog": "its watchdog has ended"}
+            self.failures = {WATCHDOG: "its watchdog has ended"}
             died = error  # `error` itself is gone after this block
             _beside(lambda: logger.critical("watchdog_died", exc_info=died, extra={"node": self._node.name}))
             self._node.cannot_work(self.why)

@@ -77,3 +77,25 @@ def drained(node: NodeRuntime) -> None:
 )
 def test_a_node_that_is_not_ready_says_why(change: Callable[[NodeRuntime], None], why: str) -> None:
     assert unready(change) == why
+
+
+def test_a_node_whose_event_loop_has_ended_holds_no_lease_for_ever() -> None:
+    """Its process may live on, and hold another node: its records would never be freed."""
+
+    async def main() -> NodeRuntime:
+        node = NodeRuntime(VALUES, "web-1")
+        assert node.works
+        return node
+
+    assert not asyncio.run(main()).works
+
+
+def test_a_node_without_its_watchdog_holds_no_lease_for_ever() -> None:
+    """Nobody would notice any more that it hangs."""
+
+    async def main() -> bool:
+        node = NodeRuntime(VALUES, "web-1")
+        node.watchdog.failures = {"watchdog": "its watchdog has ended"}
+        return node.works
+
+    assert not asyncio.run(main())
