@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from connections.database.deadline import Deadline
-from connections.database.errors import translated
+from connections.database.errors import AWAY, translated
 from connections.database.waiting import waiting
 
 if TYPE_CHECKING:
@@ -105,6 +105,13 @@ class OwnPostgres(Backend):
         return {name: int(setting) for name, setting in rows}
 
     def _execute_bounded(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        try:
+            return self._execute(execute, sql, params, many, context)
+        except AWAY:
+            self.close()  # or the end of the transaction would wait for a new connection, only to set its autocommit
+            raise
+
+    def _execute(self, execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
         from psycopg.pq import TransactionStatus
 
         self.deadline.move()

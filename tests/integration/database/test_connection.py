@@ -11,7 +11,7 @@ import pytest
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 
 from connections import database
-from connections.database.postgres import DEADLINE_BEATS
+from connections.database.postgres import DEADLINE_BEATS, OwnPostgres
 from tests.support.databases import Database
 from tests.support.own_threads import in_thread, scalar
 
@@ -108,5 +108,27 @@ def test_a_transaction_that_postgresql_ended_as_idle_counts_as_the_database_bein
                 answered.append(scalar("SELECT 1"))
             assert answered == [], "the server should have ended this connection"
             assert scalar("SELECT 1") == 1
+
+    in_thread(body)
+
+
+@pytest.mark.usefixtures("on_postgres")
+def test_the_end_of_a_transaction_that_was_cut_waits_for_no_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    connects: list[object] = []
+    connect = OwnPostgres.get_new_connection
+
+    def get_new_connection(self: OwnPostgres, conn_params: dict[str, Any]) -> Any:
+        connects.append(conn_params)
+        return connect(self, conn_params)
+
+    monkeypatch.setattr(OwnPostgres, "get_new_connection", get_new_connection)
+
+    def body() -> None:
+        with database.own_connection(1.0):
+            with pytest.raises((OperationalError, InterfaceError)), transaction.atomic():
+                scalar("SELECT pg_terminate_backend(pg_backend_pid())")
+            assert len(connects) == 1
+            assert scalar("SELECT 1") == 1
+            assert len(connects) == 2
 
     in_thread(body)
