@@ -7,7 +7,7 @@ and one release, which are written in this order: what is behind an admission st
 import heapq
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain, count, islice
@@ -60,6 +60,7 @@ class Entry:
 
     id: UUID
     user_id: Any = None
+    number: int = 0  # in the order of arrival
     admit: Admit | None = None
     accepted: bool = False
     release: Release | None = None
@@ -97,7 +98,7 @@ class WriteQueue:
         self._alone: dict[UUID, Entry] = {}  # of both
         self._endings_of: dict[Any, dict[UUID, Entry]] = {}  # by user
         self._waiting: list[tuple[float, int, Entry]] = []  # a heap by time.monotonic()
-        self._tie = count()
+        self._number = count()
         self._last_was_alone = False
 
     # From any thread
@@ -141,7 +142,9 @@ class WriteQueue:
     def _entry(self, manager_id: UUID, user_id: Any) -> Entry:
         entry = self._entries.get(manager_id)
         if entry is None:
-            entry = self._entries[manager_id] = self._endings[manager_id] = Entry(manager_id, user_id)
+            entry = self._entries[manager_id] = self._endings[manager_id] = Entry(
+                manager_id, user_id, next(self._number)
+            )
             self._endings_of.setdefault(user_id, {})[manager_id] = entry
         return entry
 
@@ -158,7 +161,7 @@ class WriteQueue:
         with self._wake:
             now = time.monotonic()
             self._due(now)
-            chosen = list(self._choose(now))
+            chosen = self._choose(now)
             for entry in chosen:
                 entry.taken = True
             return [Item(entry, entry.admit, entry.accepted, entry.release) for entry in chosen]
@@ -172,7 +175,7 @@ class WriteQueue:
     def _seconds_idle(self, now: float) -> float:
         return min(self._idle_seconds, self._waiting[0][0] - now if self._waiting else self._idle_seconds)
 
-    def _choose(self, now: float) -> Iterator[Entry]:
+    def _choose(self, now: float) -> list[Entry]:
         """Newcomers first, with the endings of their users, which make room for them; then other endings."""
 
         def is_due(entry: Entry) -> bool:
@@ -181,13 +184,14 @@ class WriteQueue:
         alone = next(filter(is_due, self._alone.values()), None)
         self._last_was_alone = alone is not None and not self._last_was_alone
         if alone is not None and self._last_was_alone:
-            return iter([alone])
+            return [alone]
         shared = (entry for entry in self._newcomers.values() if not entry.alone)
         newcomers = list(islice(filter(is_due, shared), NEWCOMERS))
         users = dict.fromkeys(e.user_id for e in newcomers)
         theirs = chain.from_iterable(list(self._endings_of.get(user, {}).values()) for user in users)
         endings = (e for e in chain(theirs, self._endings.values()) if not (e.waits or e.alone or e.admit is not None))
-        return islice(iter(dict.fromkeys(chain(newcomers, endings))), BATCH)
+        together = list(islice(iter(dict.fromkeys(chain(newcomers, endings))), BATCH))
+        return [alone] if alone is not None and not together else together
 
     def keep(self, items: Iterable[Item], *, seconds: float = 0.0, alone: bool = False) -> None:
         """Give items back that were not written. They are due again in `seconds`; `alone`: in a batch of their own."""
@@ -196,12 +200,13 @@ class WriteQueue:
                 entry = item.entry
                 entry.taken = False
                 entry.tries += 1
-                if alone:
-                    entry.alone = True
-                    self._alone[entry.id] = entry
+                entry.alone = entry.alone or alone
+                if entry.alone:
+                    self._alone.pop(entry.id, None)
+                    self._alone[entry.id] = entry  # behind the others, so that each of them has its turn
                 if seconds and not self.stopping:
                     entry.waits = True
-                    heapq.heappush(self._waiting, (time.monotonic() + seconds, next(self._tie), entry))
+                    heapq.heappush(self._waiting, (time.monotonic() + seconds, next(self._number), entry))
 
     def done(self, item: Item) -> None:
         """Forget what was written of an item."""

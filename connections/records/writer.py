@@ -239,14 +239,16 @@ class Writer:
         An item that found a lock where others were written goes alone from now on; if none was, a table may be locked.
         """
         until = time.monotonic() + self.tunables.beat_seconds * REPLAY_BEATS
-        left = sorted(items, key=lambda item: item.entry.tries)
+        left = sorted(items, key=lambda item: (item.entry.tries, item.entry.number))
         blocked: list[Item] = []
         served = False
         while left and (time.monotonic() < until or len(left) == len(items)):
             item = left.pop(0)
             try:
                 self._commit([item])
-                served = True
+                if not served:  # the oldest go first now: what spoils batches must not stay behind all that arrives
+                    served = True
+                    left.sort(key=lambda item: item.entry.number)
             except database.Busy as error:
                 self._note_failure(error)
                 blocked.append(item)
