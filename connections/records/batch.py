@@ -8,7 +8,7 @@ nobody.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -25,10 +25,11 @@ from connections.models import ManagerRecord, UserGate
 from connections.models.routing import users
 from connections.policy.actor import Actor
 from connections.policy.admission import Admission, CountedRecord, Handshake, Newcomer, admit
-from connections.policy.states import CloseReason, Refused
+from connections.policy.states import ActorKind, CloseReason, Refused
 from connections.records import gates, lease, lifecycle
 from connections.records.counting import Limits, counted_records, limits_of_gate
 from connections.records.lifecycle import Ending
+from connections.records.queue import Item, Release
 from connections.records.system_runs import open_system_runs
 
 logger = logging.getLogger(__name__)
@@ -98,8 +99,9 @@ def plan_batch(demand: Demand, node_id: UUID | None, tunables: Tunables) -> Plan
     users = {user_id for user_id, _ in locked_gates}
     counted = counted_records(users, now, tunables)
     in_question = _in_question(handshakes, locked_gates, counted, now, tunables)
-    mine = lifecycle.lock_available({*demand.leaving, *demand.accepted, *in_question})
-    if not in_question <= mine:  # some are locked elsewhere, or have ended since they were counted
+    questioned = lifecycle.lock_available(in_question, counted=True)
+    mine = questioned | lifecycle.lock_available({*demand.leaving, *demand.accepted} - questioned)
+    if not in_question <= questioned:  # some are locked elsewhere, or take no slot since they were counted
         counted = counted_records(users, now, tunables)
     ending = mine.intersection(demand.leaving)
     plan = Plan(now, mine, patient=demand.patient, unclosable=frozenset(demand.unclosable))
@@ -209,6 +211,18 @@ def _open_runs(plan: Plan) -> int:
     except database.Busy as error:
         logger.warning("runs_found_lock", extra={"error": str(error), "users": len(plan.over)})
         return 0
+
+
+def end_items(items: Iterable[Item], node_name: str, now: datetime) -> None:
+    """End the records of those items that have a release. Lock them before the call."""
+    groups: dict[Release, list[UUID]] = {}
+    for item in items:
+        if item.release is not None:
+            groups.setdefault(item.release, []).append(item.id)
+    for release, ids in groups.items():
+        by_client = release.reason is CloseReason.CLIENT_CLOSED
+        actor = Actor(ActorKind.USER, "the client") if by_client else Actor.system(node_name)
+        lifecycle.end(ids, Ending(release.reason, release.evidence, actor), now)
 
 
 def fingerprint(session_key: str) -> str:

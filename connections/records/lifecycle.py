@@ -49,15 +49,17 @@ class Ending:
         }
 
 
-def lock_available(ids: Iterable[UUID]) -> set[UUID]:
+def lock_available(ids: Iterable[UUID], *, counted: bool = False) -> set[UUID]:
     """Lock those of these held records that no other transaction holds, until this one ends. Never waits.
 
-    Returns the ids of the locked records. What is not among them is locked elsewhere, closed, or does not exist.
+    `counted`: only those that still take a slot. Returns the ids of the locked records. What is not among them is
+    locked elsewhere, closed (with `counted`: or closing), or does not exist.
     """
     wanted = sorted(ids)
     if not wanted or not database.current().features.has_select_for_update:  # SQLite has one writer
         return set(wanted)
-    rows = ManagerRecord.objects.held().filter(pk__in=wanted).order_by("pk")
+    records = ManagerRecord.objects.counted() if counted else ManagerRecord.objects.held()
+    rows = records.filter(pk__in=wanted).order_by("pk")
     return set(rows.select_for_update(skip_locked=True, no_key=True).values_list("pk", flat=True))
 
 

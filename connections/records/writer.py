@@ -11,20 +11,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from connections import database, metrics
 from connections.conf import Tunables
 from connections.database.trouble import in_words
-from connections.policy.actor import Actor
 from connections.policy.admission import Admission, Handshake
-from connections.policy.states import ActorKind, CloseReason, Refused
+from connections.policy.states import CloseReason, Refused
 from connections.records import gates, lifecycle
-from connections.records.batch import Batch, Demand, VictimFailed, plan_batch, write_batch
+from connections.records.batch import Batch, Demand, VictimFailed, end_items, plan_batch, write_batch
 from connections.records.lease import NodeGone
-from connections.records.lifecycle import Ending
 from connections.records.queue import GIVEN_UP, Admit, Item, Release, WriteQueue
 from connections.records.unclosable import Unclosable
 
@@ -152,12 +149,12 @@ class Writer:
         try:
             with database.atomic():
                 plan = plan_batch(self._demand(items), self.node_id, self.tunables)
-                self._end([i for i in items if i.id not in newcomers and i.id in plan.mine], plan.now)
+                end_items([i for i in items if i.id not in newcomers and i.id in plan.mine], self.node_name, plan.now)
                 batch = write_batch(plan)
                 opened = {item.id for item in items if item.accepted} & plan.mine
                 if opened:
                     lifecycle.accepted(opened, plan.now)
-                self._end([i for i in items if i.id in batch.admissions], plan.now)
+                end_items([i for i in items if i.id in batch.admissions], self.node_name, plan.now)
                 locked = {i.id for i in items if i.id not in newcomers} - plan.mine
                 batch.locked |= lifecycle.held_among(locked)
                 committing = True
@@ -176,20 +173,6 @@ class Writer:
             patient={item.id for item in items if item.entry.tries < 2},
             unclosable=self._unclosable.ids(time.monotonic()),
         )
-
-    def _end(self, items: list[Item], now: datetime) -> None:
-        groups: dict[Release, list[UUID]] = {}
-        for item in items:
-            if item.release is not None:
-                groups.setdefault(item.release, []).append(item.id)
-        for release, ids in groups.items():
-            ending = Ending(release.reason, release.evidence, self._actor(release.reason))
-            lifecycle.end(ids, ending, now)
-
-    def _actor(self, reason: CloseReason) -> Actor:
-        if reason is CloseReason.CLIENT_CLOSED:
-            return Actor(ActorKind.USER, "the client")
-        return Actor.system(self.node_name)
 
     def _settle(self, items: list[Item], batch: Batch) -> None:
         """Resolve the futures of a committed transaction. What waits for a lock is tried again."""

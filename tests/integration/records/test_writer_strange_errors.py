@@ -1,0 +1,82 @@
+"""The writer and errors that look like another's lock, or like a lost server, on a real PostgreSQL."""
+
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from unittest import mock
+
+import psycopg
+import pytest
+from django.contrib.auth.models import User
+from pytest_django import DjangoDbBlocker
+
+from connections import database
+from connections.conf import Tunables
+from connections.models import ManagerRecord
+from connections.policy.admission import Admission, Handshake
+from connections.policy.states import CloseReason, Refused
+from connections.records import lifecycle
+from connections.records.writer import Writer
+from tests.support.databases import Database
+from tests.support.default_database import default_database
+from tests.support.locks import held
+from tests.support.rows import make_node, make_record, make_records, make_user
+
+VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=1.0, admission_seconds=3.0)
+LEFT = (CloseReason.CLIENT_CLOSED, "closed with 1000")
+
+
+@pytest.fixture
+def server(postgres_database: Database, django_db_blocker: DjangoDbBlocker) -> Iterator[Database]:
+    with django_db_blocker.unblock(), default_database(postgres_database.url):
+        yield postgres_database
+
+
+@pytest.fixture
+def writer(server: Database) -> Iterator[Writer]:
+    made = Writer(VALUES, lambda batch: None)
+    made.node_id = make_node("web").pk
+    made.start()
+    yield made
+    assert made.stop(10)
+
+
+def shake(user: User) -> Handshake:
+    return Handshake(uuid.uuid4(), user.pk, "chat")
+
+
+def admitted(future: "Future[Admission | Refused]") -> Admission:
+    decision = future.result(10)
+    assert isinstance(decision, Admission), decision
+    return decision
+
+
+def until_written(writer: Writer) -> None:
+    deadline = time.monotonic() + 10
+    while writer.backlog():
+        assert time.monotonic() < deadline, f"{writer.backlog()} were never written"
+        time.sleep(0.01)
+
+
+def test_nobody_is_evicted_for_one_that_was_told_to_close_meanwhile(server: Database, writer: Writer) -> None:
+    ada = make_user("ada")
+    rows = [make_record(ada, make_node(f"web-{n}"), age=60 - n) for n in range(5)]
+    lock_available, closed = lifecycle.lock_available, list[bool]()
+
+    def after_a_close(ids: Iterable[uuid.UUID], **options: bool) -> set[uuid.UUID]:
+        wanted = set(ids)
+        if wanted and not closed:
+            closed.append(True)
+            with psycopg.connect(server.url) as staff:
+                staff.execute(
+                    "UPDATE connections_managerrecord SET state = 'closing', closing_at = now(), "
+                    "close_reason = 'closed_by_staff' WHERE id = %s",
+                    [rows[4].pk],
+                )
+        return lock_available(wanted, **options)
+
+    with mock.patch.object(lifecycle, "lock_available", after_a_close):
+        assert admitted(writer.admit(shake(ada))).evicted is None
+    assert ManagerRecord.objects.counted().filter(user=ada).count() == 5
