@@ -15,6 +15,8 @@ AWAY = (OperationalError, InterfaceError)
 
 READ_ONLY = "25006"  # the server is a standby, or has become one
 
+CANCELED = "57014"  # of a statement that took too long
+
 # SQLSTATEs of one refused statement: lock_timeout, statement_timeout, deadlock, serialization failure.
 BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 

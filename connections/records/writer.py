@@ -16,6 +16,7 @@ from uuid import UUID
 
 from connections import database, metrics
 from connections.conf import Tunables
+from connections.database.errors import CANCELED, sqlstate_of
 from connections.database.trouble import in_words
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Refused
@@ -208,7 +209,10 @@ class Writer:
         logger.warning("batch_found_lock", extra={"error": str(error), "items": len(items)})
         self._note_failure(error)
         if self._unserved == 0 and len(items) == 1 and items[0].entry.alone:  # others were served since its last try
-            self._give_up(items[0], refuse=False)
+            if sqlstate_of(error) == CANCELED:  # each try makes everybody wait for a whole time-out of a statement
+                self._give_up(items[0], refuse=False)
+            else:
+                self._try_again(items[0])
             return
         self._unserved += 1
         if self._unserved % (TABLE_LOCKED + 1) < TABLE_LOCKED:

@@ -80,3 +80,16 @@ def test_nobody_is_evicted_for_one_that_was_told_to_close_meanwhile(server: Data
     with mock.patch.object(lifecycle, "lock_available", after_a_close):
         assert admitted(writer.admit(shake(ada))).evicted is None
     assert ManagerRecord.objects.counted().filter(user=ada).count() == 5
+
+
+def test_endings_go_on_within_a_beat_after_a_long_lock_on_the_table(server: Database, writer: Writer) -> None:
+    tabs = make_records(3, make_user("ada"), make_node("other"))
+    with held(server, "LOCK TABLE connections_managerrecord IN SHARE MODE"):
+        for tab in tabs:
+            writer.release(tab.pk, *LEFT)
+        for _ in range(40):
+            writer.release(uuid.uuid4(), *LEFT)  # its record is closed already, so nothing has to be locked
+            time.sleep(0.2)
+    unlocked = time.monotonic()
+    until_written(writer)
+    assert time.monotonic() - unlocked < 2
