@@ -24,6 +24,8 @@ BUSY_STATES = {"55P03", "57014", "40P01", "40001"}
 # it writes, or a trigger on that row is at fault.
 STATEMENT_CLASSES = {"09", "20", "21", "22", "23", "27", "2F", "38", "39", "42", "44", "54", "HV", "P0"}
 CORRUPTED_STATES = {"XX001", "XX002"}
+# Classes of what befalls a whole connection or server: lost, in the wrong state, refused, full, stopping.
+SERVER_CLASSES = {"08", "25", "28", "3D", "53", "57"}
 STATEMENT_ERRORS = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 
 
@@ -65,6 +67,13 @@ def is_busy(error: BaseException) -> bool:
 def is_away(error: BaseException) -> bool:
     """Whether the connection that raised this error is of no use: the server is gone, stopping, full or read-only."""
     return isinstance(error, Error) and meaning_of(error) is Meaning.AWAY
+
+
+def may_be_one_rows(error: BaseException) -> bool:
+    """Whether one row may be at fault, if new connections raise this error again: its block can't be read, or a trigger
+    has an SQLSTATE of its own.
+    """
+    return is_away(error) and sqlstate_of(error)[:2] not in {"", *SERVER_CLASSES}
 
 
 @contextmanager

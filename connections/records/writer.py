@@ -16,7 +16,7 @@ from uuid import UUID
 
 from connections import database, metrics
 from connections.conf import Tunables
-from connections.database.errors import CANCELED, sqlstate_of
+from connections.database.errors import CANCELED, may_be_one_rows, sqlstate_of
 from connections.database.trouble import in_words
 from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, Refused
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 0.25  # PostgreSQL's lock_timeout: rows are skipped, so only a lock on a table is waited for
 REPLAY_BEATS = 0.25  # the budget of a replay; what is left goes on in the next batch
 TABLE_LOCKED = 2  # batches in which nothing could be written for a lock: then everything waits
+SUSPECTED = 3  # errors that may be one row's, on new connections: then each entry goes alone
 MIN_PAUSE, AWAY_PAUSE = 0.02, 0.05  # seconds until what found a lock, or no database, is tried again
 
 
@@ -49,6 +50,7 @@ class Writer:
         self._logged_away_at = -math.inf
         self._began = -math.inf  # time.monotonic() of the last transaction
         self._unserved = 0  # batches in a row that found a lock
+        self._suspected = 0  # errors since the last commit that may be one row's
         self._unclosable = Unclosable()
         self._thread = threading.Thread(target=self._run, name="connections-writer", daemon=True)
         self.waits = lambda: database.waits(self._thread)  # at this moment
@@ -178,7 +180,7 @@ class Writer:
     def _settle(self, items: list[Item], batch: Batch) -> None:
         """Resolve the futures of a committed transaction. What waits for a lock is tried again."""
         if len(batch.locked) < len(items):
-            self._unserved, self.failing_since, self.failure = 0, None, ""
+            self._unserved, self._suspected, self.failing_since, self.failure = 0, 0, None, ""
         for item in items:
             if item.id in batch.locked:
                 self._try_again(item)
@@ -256,7 +258,12 @@ class Writer:
             self._logged_away_at = time.monotonic()
             logger.warning("database_unreachable", extra={"worker": "writer", "error": str(error), "items": len(items)})
         database.throw_away()
-        self._queue.keep(items)
+        suspected = may_be_one_rows(error)
+        self._suspected += suspected
+        if suspected and len(items) == 1 and items[0].entry.alone:
+            self._give_up(items[0])
+        else:
+            self._queue.keep(items, alone=suspected and self._suspected >= SUSPECTED)
         time.sleep(AWAY_PAUSE)
 
     def _note_failure(self, error: Exception) -> None:

@@ -93,3 +93,19 @@ def test_endings_go_on_within_a_beat_after_a_long_lock_on_the_table(server: Data
     unlocked = time.monotonic()
     until_written(writer)
     assert time.monotonic() - unlocked < 2
+
+
+def test_a_row_with_an_error_like_a_lost_servers_keeps_nobody_else(server: Database, writer: Writer) -> None:
+    ada, bob = make_user("ada"), make_user("bob")
+    bad = make_record(ada, make_node("other"))
+    raised = "RAISE EXCEPTION 'could not read block' USING ERRCODE = '58030'"
+    body = f"BEGIN IF OLD.user_id = {ada.pk} THEN {raised}; END IF; RETURN NEW; END"
+    with database.current().cursor() as cursor:
+        cursor.execute(f"CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+        cursor.execute(
+            "CREATE TRIGGER bad BEFORE UPDATE ON connections_managerrecord FOR EACH ROW EXECUTE FUNCTION bad()"
+        )
+    writer.release(bad.pk, *LEFT)
+    for _ in range(10):
+        admitted(writer.admit(shake(bob)))
+    assert writer.is_writing(bad.pk)
