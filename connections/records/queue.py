@@ -69,6 +69,13 @@ class Entry:
     alone: bool = False  # it may have spoiled a batch, so it shares none
     tries: int = 0  # that wrote nothing
 
+    def is_over(self, now: float) -> bool:
+        """Whether it has an admission that nobody waits for: its manager has ended, or its client has waited too long.
+
+        Such a newcomer gets no slot, since at the ceiling a living manager would be closed for it.
+        """
+        return self.admit is not None and (self.release is not None or self.admit.is_over(now))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Item:
@@ -179,7 +186,7 @@ class WriteQueue:
         """Newcomers first, with the endings of their users, which make room for them; then other endings."""
 
         def is_due(entry: Entry) -> bool:
-            return not entry.waits and (entry.admit is None or not entry.admit.is_over(now))
+            return not entry.waits and not entry.is_over(now)
 
         alone = next(filter(is_due, self._alone.values()), None)
         self._last_was_alone = alone is not None and not self._last_was_alone
@@ -233,7 +240,7 @@ class WriteQueue:
         One that may be stored leaves a release. Returns what was given up. Not while a batch is under way.
         """
         with self._wake:
-            over = [e for e in self._newcomers.values() if e.admit and e.admit.is_over(now)]
+            over = [entry for entry in self._newcomers.values() if entry.is_over(now)]
             given_up = [entry.admit for entry in over if entry.admit is not None]
             for entry in over:
                 may_be_stored, entry.admit = entry.admit is not None and entry.admit.may_be_stored, None

@@ -230,8 +230,9 @@ class Manager:
     async def _admitted(self) -> bool:
         decision = await self._host.admit(self)
         if isinstance(decision, Refused):
-            await self._send_closing(decision, self._host.retry_after(self, decision))
-            await self._abort_unless_closed()
+            if self._gone is None:
+                await self._send_closing(decision, self._host.retry_after(self, decision))
+                await self._abort_unless_closed()
             return False
         self.admission = decision
         return self._gone is None
