@@ -54,7 +54,7 @@ newest: install
 		"$$newest" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null && break; done; \
 	test -n "$$newest" || { echo "No Python 3.13 or newer here: the newest leg is skipped."; test -z "$$CI"; exit; }; \
 	PYTHON="$$newest" VENV=.venv-newest sh scripts/setup requirements-dev.lock && \
-	.venv-newest/bin/python -m pytest tests/house tests/unit tests/integration tests/property $(ARGS)
+	.venv-newest/bin/python -m pytest $(PARALLEL) tests/house tests/unit tests/integration tests/property $(ARGS)
 
 bench: install
 	@$(BIN)/python -m benchmarks $(ARGS)
