@@ -33,6 +33,7 @@ REPLAY_BEATS = 0.25  # the budget of a replay; what is left goes on in the next 
 TABLE_LOCKED = 2  # batches in which nothing could be written for a lock: then everything waits
 SUSPECTED = 3  # errors that may be one row's, on new connections: then each entry goes alone
 MIN_PAUSE, AWAY_PAUSE = 0.02, 0.05  # seconds until what found a lock, or no database, is tried again
+NEWCOMER_PAUSE = 0.08  # the longest pause of a handshake, which has 4 s in all: its gate may be free for moments only
 
 
 class Writer:
@@ -202,7 +203,8 @@ class Writer:
         if self._queue.stopping and item.admit is None:
             self._queue.done(item)  # the node's retirement frees it
             return
-        pause = min(MIN_PAUSE * 2.0 ** min(item.entry.tries, 10), self.tunables.beat_seconds / 2)
+        longest = self.tunables.beat_seconds / 2 if item.admit is None else NEWCOMER_PAUSE
+        pause = min(MIN_PAUSE * 2.0 ** min(item.entry.tries, 10), longest)
         self._queue.keep([item], seconds=pause, alone=alone)
 
     def _found_lock(self, error: Exception, items: list[Item]) -> None:

@@ -52,6 +52,7 @@ class ClusterNode:
     dead: bool = False
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     answers: dict[uuid.UUID, bool] = field(default_factory=dict)  # by socket: whether its client answers
+    closed: set[uuid.UUID] = field(default_factory=set)  # the sockets that have ended, some before they were admitted
     renewals: dict[uuid.UUID, list[datetime]] = field(default_factory=dict)  # the times of the renewals, by node row
 
     def __post_init__(self) -> None:
@@ -93,6 +94,7 @@ class ClusterNode:
     def close(self, pk: uuid.UUID, reason: CloseReason, evidence: str) -> None:
         """End a socket: release its slot through the writer."""
         if self.answers.pop(pk, None) is not None:
+            self.closed.add(pk)
             self.writer.release(pk, reason, evidence)
 
     def pass_over(self) -> None:

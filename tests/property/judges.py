@@ -99,7 +99,9 @@ class Judge:
         assert not wrong, f"logged: {[log_text(r) for r in wrong]}"
 
     def handshakes_are_answered(self, outcomes: list[Any]) -> None:
-        """Each handshake was admitted, replaced by a newer attempt of its device, or made on a node that was fenced."""
+        """Each handshake was admitted, replaced by a newer attempt of its device, or made on a node that was fenced; or
+        its socket ended meanwhile.
+        """
         rows = {row["id"]: row for row in ManagerRecord.objects.values()}
         gone = set(Node.objects.exclude(fenced_at=None, retired_at=None).values_list("pk", flat=True))
         for node, shake, decision in itertools.chain(*(o for o in outcomes if isinstance(o, list))):
@@ -113,7 +115,7 @@ class Judge:
                 assert shake.id not in rows, "superseded, and has a record"
             else:
                 assert decision is Refused.TRY_AGAIN, decision
-                assert node.id in gone, "a handshake on a living node was refused"
+                assert node.id in gone or shake.id in node.closed, "a handshake on a living node was refused"
                 left = rows.get(shake.id)
                 assert left is None or left["state"] == RecordState.CLOSED, "a refused handshake holds a slot"
 
