@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import Any
 from uuid import uuid4
 
@@ -74,7 +75,7 @@ class SoftLimitMiddleware:
             server_send=_server_send(scope, send),
         )
         manager.session_hash = session_hash
-        _mark_passed(scope)  # from here on the manager has its own 4 s
+        _mark_passed(scope)  # from here on the manager has what is left of the 4 s
         try:
             await manager.run(self.app, {**scope, "manager": manager})
         finally:
@@ -93,6 +94,7 @@ class SoftLimitMiddleware:
             session_key=session_key,
             ip=handshake.client_ip(scope, values.trusted_proxies),
             user_agent=handshake.header(scope, b"user-agent"),
+            waited=_waited(scope),
         )
 
 
@@ -137,6 +139,7 @@ class _Watch:
     def __init__(self, limit: asyncio.Timeout, receive: Receive, send: Send) -> None:
         self.passed = False
         self.connected = False
+        self.began = time.monotonic()
         self.server_send = send
         self._limit = limit
         self._receive = receive
@@ -161,6 +164,12 @@ def _mark_passed(scope: Scope) -> None:
     watch = scope.get(GUARD)
     if watch is not None:
         watch.mark_passed()
+
+
+def _waited(scope: Scope) -> float:
+    """Seconds since the handshake came to the guard; 0 without one."""
+    watch = scope.get(GUARD)
+    return 0.0 if watch is None else time.monotonic() - watch.began
 
 
 def _server_send(scope: Scope, send: Send) -> Send:

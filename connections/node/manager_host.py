@@ -62,7 +62,7 @@ class ManagerHost:
         decision: Admission | Refused = Refused.TRY_AGAIN
         future = parts.writer.admit(manager.handshake)
         try:
-            async with asyncio.timeout(self.tunables.admission_seconds):
+            async with asyncio.timeout(manager.handshake.seconds_left(self.tunables.admission_seconds)):
                 decision = await asyncio.wrap_future(future)
         except TimeoutError:
             pass  # `manager_refused` is logged, and the writer gives the admission up

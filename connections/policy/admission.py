@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+MIN_SECONDS_LEFT = 0.5  # for the admission of a handshake whose authentication took almost all of its time
+
 
 @dataclass(frozen=True, slots=True)
 class CountedRecord:
@@ -46,6 +48,11 @@ class Handshake:
     session_key: str = ""
     ip: str | None = None
     user_agent: str = ""
+    waited: float = 0.0  # seconds since it began: authentication may have waited for the database too
+
+    def seconds_left(self, admission_seconds: float) -> float:
+        """How long its admission may take, so that its client is told in time to come back."""
+        return max(MIN_SECONDS_LEFT, admission_seconds - self.waited)
 
 
 @dataclass(frozen=True, slots=True)

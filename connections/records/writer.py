@@ -76,7 +76,8 @@ class Writer:
         Only who got an Admission calls `release`.
         """
         future: Future[Admission | Refused] = Future()
-        self._queue.put_admission(Admit(handshake, future, time.monotonic() + self.tunables.admission_seconds))
+        until = time.monotonic() + handshake.seconds_left(self.tunables.admission_seconds)
+        self._queue.put_admission(Admit(handshake, future, until))
         return future
 
     def accepted(self, manager_id: UUID, user_id: Any = None) -> None:

@@ -57,7 +57,9 @@ def open_run(database: Database, user: TestUser, step: str) -> UUID:
 
 
 def renewals(database: Database) -> list[tuple[str, float]]:
-    return database.query("SELECT name, extract(epoch FROM renewed_at) FROM connections_node ORDER BY name")
+    return database.query(
+        "SELECT name, extract(epoch FROM renewed_at) FROM connections_node WHERE serves ORDER BY name"
+    )
 
 
 async def told(client: ChatClient, code: int) -> dict[str, object]:

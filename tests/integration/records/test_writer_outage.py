@@ -156,3 +156,10 @@ def test_a_writer_that_gets_no_connection_begins_anew(monkeypatch: pytest.Monkey
     assert isinstance(writer.admit(shake(make_user("ada"))).result(5), Admission)
     assert failures == 0
     assert writer.stop(10)
+
+
+def test_time_that_authentication_took_is_not_waited_for_again(writer: Writer) -> None:
+    writer.node_id, began = None, time.monotonic()
+    late = replace(shake(make_user("ada")), waited=1.5)
+    assert writer.admit(late).result(5) is Refused.TRY_AGAIN
+    assert time.monotonic() - began < VALUES.admission_seconds - 0.5
