@@ -166,9 +166,9 @@ def close_each(records: list[ManagerRecord], actor: Actor, reason: str) -> str:
     for record in records:
         try:
             asked += actions.close_manager(record, actor=actor, reason=reason)
-        except database.AWAY:
-            raise
-        except Exception:  # one manager that can't be closed must not keep the others
+        except Exception as error:  # one manager that can't be closed must not keep the others
+            if database.is_away(error):  # the others would wait as long; a lock's time-out is no outage
+                raise
             logger.exception("close_failed", extra={"manager": str(record.pk)})
             failed += 1
     said = [f"{count_of(asked, 'manager')} asked to close"]

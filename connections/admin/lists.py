@@ -35,8 +35,8 @@ class CappedPaginator(AnyPaginator):
 
 
 def column(model: Any, name: str) -> Any:
-    """What a list or page of the admin shows under this name. A field with choices becomes a function, since Django
-    shows a word that only a newer version has as if it were empty.
+    """Return what the admin is to show as column `name`: the name itself, or for a field with choices a function that
+    gives the stored word. Django would show a word that only a newer version has as if it were empty.
     """
     found = {field.name: field for field in model._meta.get_fields()}.get(name)
     if not getattr(found, "choices", None):

@@ -1,4 +1,4 @@
-"""What an error of the database says: another's lock, a fault of the statement, or a connection that is of no use.
+"""Tell database errors apart: another's lock, a fault of the statement, or a connection that is of no use.
 
 The drivers' classes don't say it: a read-only server after a failover is an InternalError, a trigger that fails for one
 row an OperationalError. The SQLSTATE does.
@@ -34,7 +34,9 @@ class Busy(DatabaseError):
 
 
 class Meaning(StrEnum):
-    """What to do about an error: try again, give this item up, or throw the connection away and connect again."""
+    """What the caller does after an error. BUSY: it tries again. STATEMENT: it gives this item up. AWAY: it throws the
+    connection away and connects again.
+    """
 
     BUSY = "busy"
     STATEMENT = "statement"

@@ -21,7 +21,8 @@ STATEMENT_BEATS = 1.25  # a statement may wait a beat for a lock, and needs time
 DEADLINE_BEATS = 1.75  # a server that has not given up by itself by then counts as frozen
 IDLE_BEATS = 2.5  # half a lease of the default five beats
 
-# What PgBouncer and Amazon's RDS Proxy say of the parameter `options`, where they don't leave it out silently.
+# PgBouncer and Amazon's RDS Proxy refuse a connection that sends `options` with one of these phrases, unless they are
+# set to leave it out silently.
 REFUSED = ("startup parameter", "command-line options")
 
 _reported: list[str] = []  # that a pooler drops the timeouts is logged once in a process

@@ -1,5 +1,5 @@
-"""What the engine needs of a project's databases. Where a guarantee would be void, `check` and `serve` refuse; where
-something would only be slower, they warn. Each message says what to do.
+"""Check that a project's databases fit the engine. `check` and `serve` refuse one that would void a guarantee, and warn
+about one that would only be slower. Each message says what to do.
 """
 
 import copy
@@ -22,8 +22,8 @@ TIMEOUTS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_ti
 
 
 def faults_of(name: str, database: Mapping[str, Any], *, vendor: str, driver: str) -> list[CheckMessage]:
-    """What is wrong with the database that holds our tables. `database` is its entry in DATABASES, `driver` the name of
-    the module that talks to it. Pure, so that tests can ask it anything.
+    """Return a message for each fault of the database that holds our tables. `database` is its entry in DATABASES,
+    `driver` the name of the module that talks to it. Pure, so that tests can ask it anything.
     """
     found: list[CheckMessage] = []
     if vendor not in VENDORS:

@@ -1,4 +1,4 @@
-"""What a database error means, in plain words for people and probes: without addresses, names or statements."""
+"""Put database errors into plain words for people and probes, without addresses, names or statements."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,9 @@ _WORDS = (
 
 
 def in_words(error: BaseException) -> str:
-    """One clause, such as `the database is read-only`; for an error that isn't the database's, the error's class."""
+    """Return one clause about an error, such as `the database is read-only`. For an error that isn't the database's,
+    return the name of its class.
+    """
     states = {getattr(each, "sqlstate", None) for each in _causes_of(error)}
     text = str(error).lower()
     for state, part, words in _WORDS:

@@ -1,4 +1,4 @@
-"""Which threads wait for the database at this moment: for its answer, or for a connection to it.
+"""Note which threads wait for the database at this moment: for its answer, or for a connection to it.
 
 That wait is the database's, or the network's, and no failure of the thread. It may be long: a round of many statements
 on a slow server, a list of servers that don't answer, or the name of a server while the name server is away, which no

@@ -48,8 +48,8 @@ class Command(BaseCommand):
     """Base of our commands. `answer` prints the one JSON document, or lines for people."""
 
     requires_system_checks: Any = []
+    # The error says this when the database is away or locked. A command that works bit by bit says what it has done.
     done_before = "Nothing was done."
-    """What a command has done when it finds the database away or locked. One that works bit by bit changes it."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -288,7 +288,7 @@ class Writer:
 
     def _give_up(self, item: Item, *, refuse: bool = True) -> None:
         """This item can't be written: refuse its handshake, or try its ending again later, alone."""
-        if item.admit is not None and refuse:
+        if item.admit is not None and (refuse or self._queue.stopping):
             item.admit.resolve(Refused.TRY_AGAIN)
             self._queue.drop(item, admit=True, accepted=True, release=not item.admit.may_be_stored)
             if item.admit.may_be_stored:

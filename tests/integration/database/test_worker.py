@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from itertools import pairwise
 
 import pytest
@@ -12,6 +11,7 @@ from django.db import IntegrityError, OperationalError
 
 from connections import database
 from connections.database.worker import WorkerThread
+from tests.support.writers import failing_at_first
 
 BEAT = 0.4
 ROUNDS = 4
@@ -105,18 +105,10 @@ def test_no_exception_ends_the_thread(error: BaseException) -> None:
 
 
 def test_a_thread_that_gets_no_connection_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, failures = database.own_connection, 2
-
-    def fails_twice(beat_seconds: float, *, lock_seconds: float | None = None) -> AbstractContextManager[None]:
-        nonlocal failures
-        if failures:
-            failures -= 1
-            raise RuntimeError("can't start new thread")
-        return own(beat_seconds, lock_seconds=lock_seconds)
-
-    monkeypatch.setattr(database, "own_connection", fails_twice)
+    times = [2]
+    monkeypatch.setattr(database, "own_connection", failing_at_first(times))
     began, last = times_of(lambda: None)
-    assert failures == 0
+    assert times == [0]
     assert last > began[-1]
 
 

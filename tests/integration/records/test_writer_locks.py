@@ -3,26 +3,23 @@
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 
 import pytest
-from django.contrib.auth.models import User
 from pytest_django import DjangoDbBlocker
 
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord, RecoveryRun
-from connections.policy.admission import Admission, Handshake
 from connections.policy.states import CloseReason, RecordState, Refused
 from connections.records.writer import Writer
 from tests.support.databases import Database
 from tests.support.default_database import default_database
 from tests.support.locks import held, no_lock_waits, records_of
 from tests.support.rows import make_gate, make_node, make_record, make_records, make_user
+from tests.support.writers import LEFT, admitted, running_writer, shake, until_written
 
 VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=1.0, admission_seconds=3.0)
-LEFT = (CloseReason.CLIENT_CLOSED, "closed with 1000")
 
 
 @pytest.fixture
@@ -33,28 +30,8 @@ def server(postgres_database: Database, django_db_blocker: DjangoDbBlocker) -> I
 
 @pytest.fixture
 def writer(server: Database) -> Iterator[Writer]:
-    made = Writer(VALUES, lambda batch: None)
-    made.node_id = make_node("web").pk
-    made.start()
-    yield made
-    assert made.stop(10)
-
-
-def shake(user: User, device: uuid.UUID | None = None) -> Handshake:
-    return Handshake(uuid.uuid4(), user.pk, "chat", device=device, attempt=1)
-
-
-def admitted(future: "Future[Admission | Refused]") -> Admission:
-    decision = future.result(10)
-    assert isinstance(decision, Admission), decision
-    return decision
-
-
-def until_written(writer: Writer, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while writer.backlog():
-        assert time.monotonic() < deadline, f"{writer.backlog()} were never written"
-        time.sleep(0.01)
+    with running_writer(VALUES) as made:
+        yield made
 
 
 def test_locked_records_delay_no_handshake_of_others_and_end_after_the_lock(server: Database, writer: Writer) -> None:

@@ -4,13 +4,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -18,35 +16,21 @@ from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord
 from connections.policy.admission import Admission, Handshake
-from connections.policy.states import CloseReason, RecordState, Refused
+from connections.policy.states import RecordState, Refused
 from connections.records.queue import Admit, WriteQueue
 from connections.records.writer import Writer
 from tests.support.bad_rows import unwritable
 from tests.support.rows import make_node, make_record, make_user
+from tests.support.writers import LEFT, admitted, failing_at_first, running_writer, shake, until_written
 
 pytestmark = pytest.mark.django_db(transaction=True)
 VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=0.4, admission_seconds=2.0)
-LEFT = (CloseReason.CLIENT_CLOSED, "closed with 1000")
 
 
 @pytest.fixture
 def writer() -> Iterator[Writer]:
-    made = Writer(VALUES, lambda batch: None)
-    made.node_id = make_node("web").pk
-    made.start()
-    yield made
-    assert made.stop(10)
-
-
-def shake(user: User) -> Handshake:
-    return Handshake(uuid.uuid4(), user.pk, "chat")
-
-
-def until_written(writer: Writer) -> None:
-    deadline = time.monotonic() + 10
-    while writer.backlog():
-        assert time.monotonic() < deadline, f"{writer.backlog()} were never written"
-        time.sleep(0.01)
+    with running_writer(VALUES) as made:
+        yield made
 
 
 class Away:
@@ -140,22 +124,11 @@ def test_a_victim_that_cannot_be_written_is_passed_over_for_the_next_by_rank(wri
 
 
 def test_a_writer_that_gets_no_connection_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, failures = database.own_connection, 2
-
-    def fails_twice(beat_seconds: float, *, lock_seconds: float | None = None) -> AbstractContextManager[None]:
-        nonlocal failures
-        if failures:
-            failures -= 1
-            raise RuntimeError("can't start new thread")
-        return own(beat_seconds, lock_seconds=lock_seconds)
-
-    monkeypatch.setattr(database, "own_connection", fails_twice)
-    writer = Writer(VALUES, lambda batch: None)
-    writer.node_id = make_node("web").pk
-    writer.start()
-    assert isinstance(writer.admit(shake(make_user("ada"))).result(5), Admission)
-    assert failures == 0
-    assert writer.stop(10)
+    times = [2]
+    monkeypatch.setattr(database, "own_connection", failing_at_first(times))
+    with running_writer(VALUES) as writer:
+        admitted(writer.admit(shake(make_user("ada"))))
+    assert times == [0]
 
 
 def test_time_that_authentication_took_is_not_waited_for_again(writer: Writer) -> None:

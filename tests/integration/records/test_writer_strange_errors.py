@@ -3,29 +3,25 @@
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from unittest import mock
 
 import psycopg
 import pytest
-from django.contrib.auth.models import User
 from pytest_django import DjangoDbBlocker
 
 from connections import database
 from connections.conf import Tunables
 from connections.models import ManagerRecord
-from connections.policy.admission import Admission, Handshake
-from connections.policy.states import CloseReason, Refused
 from connections.records import lifecycle
 from connections.records.writer import Writer
 from tests.support.databases import Database
 from tests.support.default_database import default_database
 from tests.support.locks import held
 from tests.support.rows import make_node, make_record, make_records, make_user
+from tests.support.writers import LEFT, admitted, running_writer, shake, until_written
 
 VALUES = replace(Tunables(), soft_limit=3, burst=2, beat_seconds=1.0, admission_seconds=3.0)
-LEFT = (CloseReason.CLIENT_CLOSED, "closed with 1000")
 
 
 @pytest.fixture
@@ -36,28 +32,8 @@ def server(postgres_database: Database, django_db_blocker: DjangoDbBlocker) -> I
 
 @pytest.fixture
 def writer(server: Database) -> Iterator[Writer]:
-    made = Writer(VALUES, lambda batch: None)
-    made.node_id = make_node("web").pk
-    made.start()
-    yield made
-    assert made.stop(10)
-
-
-def shake(user: User) -> Handshake:
-    return Handshake(uuid.uuid4(), user.pk, "chat")
-
-
-def admitted(future: "Future[Admission | Refused]") -> Admission:
-    decision = future.result(10)
-    assert isinstance(decision, Admission), decision
-    return decision
-
-
-def until_written(writer: Writer) -> None:
-    deadline = time.monotonic() + 10
-    while writer.backlog():
-        assert time.monotonic() < deadline, f"{writer.backlog()} were never written"
-        time.sleep(0.01)
+    with running_writer(VALUES) as made:
+        yield made
 
 
 def test_nobody_is_evicted_for_one_that_was_told_to_close_meanwhile(server: Database, writer: Writer) -> None:
